@@ -1,0 +1,1 @@
+"""The servo side: schedule, limits, clock, shared memory and the servo process."""

@@ -1,0 +1,1 @@
+"""Statistics that say what they prove: percentiles, binomial bounds, intervals."""
