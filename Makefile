@@ -1,0 +1,3 @@
+# edgevla: `make help` says what there is.
+setup:
+	@sh scripts/setup.sh

@@ -1,0 +1,1 @@
+"""Budgets, benchmarks and the report."""

@@ -1,0 +1,1 @@
+"""The artifact between the two machines: schema, defensive reader, atomic writer."""

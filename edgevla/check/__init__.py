@@ -1,0 +1,1 @@
+"""Measurements behind `edgevla check`: inference latency and one servo exchange on this host."""

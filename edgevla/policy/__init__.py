@@ -1,0 +1,1 @@
+"""Tokens, preprocessing, the inference engine and its process."""

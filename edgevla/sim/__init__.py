@@ -1,0 +1,1 @@
+"""Stand-ins for hardware; simulators are imported only when one is started."""

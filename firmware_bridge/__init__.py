@@ -1,0 +1,1 @@
+"""Bytes between the control loop and the arm: transports, protocols, virtual devices."""

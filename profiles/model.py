@@ -1,0 +1,88 @@
+"""Values of a profile. Every quantity carries its unit in its name; the loader has checked each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARTIFACTS = ("cpu", "trt")
+PROTOCOLS = ("edgelink",)
+ON_EXPIRY = ("hold", "brake", "free")
+TORQUE_POLICIES = ("hold", "ramp", "off")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One computer in one power mode: what it may promise, and which cores it gives to whom."""
+
+    name: str
+    description: str
+    arch: str
+    providers: tuple[str, ...]  # ONNX Runtime execution providers, in order
+    artifact: str  # 'cpu' (dynamic int8) or 'trt' (static int8)
+    latency_budget_s: float  # L: declared bound from observation sampled to chunk visible to the servo
+    replan_ticks: int  # r
+    survive_misses: int  # m: consecutive lost inferences to survive
+    servo_ratio: int  # n: servo period = control period / n
+    servo_core: int | None  # None: not pinned
+    policy_core: int | None
+    servo_priority: int  # SCHED_FIFO, 1..99
+    policy_threads: int
+    memory_mb: int  # the policy process may take
+    hang_s: float  # past this the policy process is killed and restarted
+    measured: bool  # False: latency_budget_s is declared, not yet measured on this device
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One number of the set-point that goes to the arm. Rates are per second of `unit`."""
+
+    name: str
+    unit: str
+    minimum: float
+    maximum: float
+    max_velocity: float
+    max_acceleration: float
+    stop_deceleration: float  # of the stop ladder
+
+
+@dataclass(frozen=True)
+class StateChannel:
+    """One number the arm reports back."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One camera and the age at which its frame is too old to act on."""
+
+    name: str
+    width: int
+    height: int
+    rate_hz: float
+    max_age_s: float
+
+
+@dataclass(frozen=True)
+class ArmProfile:
+    """One arm: its protocol, its limits, and what it does when commands cease."""
+
+    name: str
+    description: str
+    protocol: str
+    baud: int
+    channels: tuple[Channel, ...]
+    state: tuple[StateChannel, ...]
+    cameras: tuple[CameraSpec, ...]
+    watchdog_s: float | None  # in the actuator; None: the arm has none, to be accepted explicitly
+    hold_s: float  # a chunk that arrives within this resumes a hold, later it latches
+    torque_s: float  # held this long after the latch, then the torque policy
+    torque_policy: str
+    on_expiry: str  # what the device does when a command expires: 'hold', 'brake', 'free'
+    falls_on_loss: bool  # the arm falls when torque goes
+    command_ttl_s: float  # expiry of each command, counted from its deadline
+    max_state_age_s: float
+    return_delay_s: float  # device-side delay before its reply
+    start_low: tuple[float, ...]  # per channel: arming is refused outside
+    start_high: tuple[float, ...]
