@@ -1,1 +1,1 @@
-"""Budgets, benchmarks and the report."""
+"""Measurements: interleaved latency, paired success, the host they were taken on, budgets and the report."""
