@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from profiles.errors import ProfileError
 from profiles.model import (
@@ -19,11 +20,12 @@ from profiles.model import (
     StateChannel,
     Target,
 )
+from profiles.strict import Table
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ImportError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[import-not-found,no-redef,unused-ignore]
+else:
+    import tomli as tomllib
 
 _HERE = Path(__file__).parent
 _MAX_BYTES = 256 * 1024  # a profile is a page of text
@@ -78,83 +80,6 @@ def _find(kind: str, name: str, known: list[str]) -> Path:
     )
 
 
-class Table:
-    """A TOML table read key by key: a wrong type, a wrong value or a key nobody reads is an error."""
-
-    def __init__(self, where: str, data: dict[str, Any]) -> None:
-        self.where = where
-        self._data = data
-        self._read: set[str] = set()
-
-    def fail(self, key: str, expected: str, got: object) -> ProfileError:
-        return ProfileError(
-            f"{self.where}: `{key}` is wrong\n  expected: {expected}\n  got:      {got!r}\n"
-            "  to do:    correct the file; the shipped profiles show every key"
-        )
-
-    def raw(self, key: str, expected: str) -> Any:
-        self._read.add(key)
-        if key not in self._data:
-            raise self.fail(key, expected, "nothing: the key is missing")
-        return self._data[key]
-
-    def text(self, key: str, choices: tuple[str, ...] = ()) -> str:
-        expected = f"one of {', '.join(choices)}" if choices else "text"
-        value = self.raw(key, expected)
-        if not isinstance(value, str) or not value or (choices and value not in choices):
-            raise self.fail(key, expected, value)
-        return value
-
-    def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
-        return self._bounded(key, self.raw(key, "a number"), (int, float), low, high)
-
-    def whole(self, key: str, low: int, high: int) -> int:
-        return int(self._bounded(key, self.raw(key, "a whole number"), (int,), low, high))
-
-    def _bounded(self, key: str, value: Any, types: tuple[type, ...], low: float, high: float) -> float:
-        sound = isinstance(value, types) and not isinstance(value, bool) and math.isfinite(value)
-        if not sound or not low <= value <= high:
-            name = "a whole number" if types == (int,) else "a finite number"
-            raise self.fail(key, f"{name} in [{low:g}, {high:g}]", value)
-        return float(value)
-
-    def core(self, key: str) -> int | None:
-        """A core number, or -1 for not pinned (TOML has no null)."""
-        core = self.whole(key, -1, 1023)
-        return None if core == -1 else core
-
-    def truth(self, key: str) -> bool:
-        value = self.raw(key, "true or false")
-        if not isinstance(value, bool):
-            raise self.fail(key, "true or false", value)
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.raw(key, "a list of text")
-        sound = isinstance(value, list) and all(isinstance(item, str) and item for item in value)
-        if not sound or not value:
-            raise self.fail(key, "a list of text", value)
-        return tuple(value)
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        expected = f"a list of {count} numbers, one per channel"
-        value = self.raw(key, expected)
-        if not isinstance(value, list) or len(value) != count:
-            raise self.fail(key, expected, value)
-        return tuple(self._bounded(key, item, (int, float), -math.inf, math.inf) for item in value)
-
-    def tables(self, key: str) -> list[Table]:
-        value = self.raw(key, "a list of tables")
-        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise self.fail(key, f"a list of tables, [[{key}]]", value)
-        return [Table(f"{self.where}: {key}[{i}]", item) for i, item in enumerate(value)]
-
-    def nothing_left(self) -> None:
-        unknown = sorted(set(self._data) - self._read)
-        if unknown:
-            raise self.fail(unknown[0], f"only known keys: {', '.join(sorted(self._read))}", unknown[0])
-
-
 def _target(table: Table) -> Target:
     return Target(
         name=table.text("name"),
@@ -166,8 +91,8 @@ def _target(table: Table) -> Target:
         replan_ticks=table.whole("replan_ticks", 1, 10_000),
         survive_misses=table.whole("survive_misses", 0, 1_000),
         servo_ratio=table.whole("servo_ratio", 1, 100),
-        servo_core=table.core("servo_core"),
-        policy_core=table.core("policy_core"),
+        servo_core=_core(table, "servo_core"),
+        policy_core=_core(table, "policy_core"),
         servo_priority=table.whole("servo_priority", 1, 99),
         policy_threads=table.whole("policy_threads", 1, 64),
         memory_mb=table.whole("memory_mb", 16, 1_048_576),
@@ -176,16 +101,22 @@ def _target(table: Table) -> Target:
     )
 
 
+def _core(table: Table, key: str) -> int | None:
+    """A core number, or -1 for not pinned (TOML has no null)."""
+    core = table.whole(key, -1, 1023)
+    return None if core == -1 else core
+
+
 def _arm(table: Table) -> ArmProfile:
-    channels = tuple(_each(table, "channels", _channel))
+    channels = table.each("channels", _channel)
     arm = ArmProfile(
         name=table.text("name"),
         description=table.text("description"),
         protocol=table.text("protocol", PROTOCOLS),
         baud=table.whole("baud", 1_200, 10_000_000),
         channels=channels,
-        state=tuple(_each(table, "state", _state)),
-        cameras=tuple(_each(table, "cameras", _camera)),
+        state=table.each("state", _state),
+        cameras=table.each("cameras", _camera),
         watchdog_s=_watchdog(table),
         hold_s=table.number("hold_s", 0.0, 60.0),
         torque_s=table.number("torque_s", 0.0, 86_400.0),
@@ -200,17 +131,6 @@ def _arm(table: Table) -> ArmProfile:
     )
     _check_start(table, arm)
     return arm
-
-
-def _each(table: Table, key: str, build: Callable[[Table], _T]) -> list[_T]:
-    values = []
-    for child in table.tables(key):
-        values.append(build(child))
-        child.nothing_left()
-    names = [getattr(value, "name", "") for value in values]
-    if len(set(names)) != len(names):
-        raise table.fail(key, "names that differ", names)
-    return values
 
 
 def _channel(table: Table) -> Channel:
@@ -250,4 +170,4 @@ def _check_start(table: Table, arm: ArmProfile) -> None:
     for channel, low, high in zip(arm.channels, arm.start_low, arm.start_high, strict=True):
         if not channel.minimum <= low <= high <= channel.maximum:
             bounds = f"{channel.minimum:g} <= start_low <= start_high <= {channel.maximum:g}"
-            raise table.fail("start_low", f"{channel.name}: {bounds}", (low, high))
+            table.fail("start_low", f"{channel.name}: {bounds}", (low, high))

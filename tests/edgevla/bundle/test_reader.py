@@ -1,0 +1,204 @@
+"""Every alteration of a bundle is one BadInput that names the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevla.bundle import open_bundle
+from edgevla.bundle.reader import sum_line
+from edgevla.errors import BadInput
+
+FILES = [
+    "model/head.onnx", "float/vision.onnx", "stats.json", "noise.npy", "cameras.toml",
+    "text/vocab.json", "golden/000.npz", "evidence/parity.json", "manifest.json", "manifest.sha256",
+]  # fmt: skip
+
+
+def rewrite_manifest(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Alter the manifest as somebody would who also corrects its checksum."""
+    manifest = json.loads((root / "manifest.json").read_text())
+    change(manifest)
+    raw = json.dumps(manifest).encode()
+    (root / "manifest.json").write_bytes(raw)
+    (root / "manifest.sha256").write_bytes(sum_line(raw))
+
+
+def refused(root: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        open_bundle(root)
+    text = str(caught.value)
+    assert "expected:" in text
+    assert "to do:" in text
+    return text
+
+
+def test_a_sound_bundle_opens_with_all_its_parts(tiny_bundle_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle_path)
+    assert bundle.manifest.timing.horizon == 32
+    assert bundle.noise.shape == (32, 4)
+    assert bundle.stats.action_scale.tolist() == pytest.approx([0.01, 0.01, 0.01, 1.0])
+    assert bundle.vocabulary.tokens[1] == "open"
+    assert list(bundle.golden) == ["golden/000.npz"]
+    assert bundle.stage("text").inputs[0].shape == (1, 16)
+    assert bundle.model("head")[:2] == b"\x08\x0a"  # ONNX field 1, IR version 10
+    assert bundle.total_bytes("model/") == sum(p.stat().st_size for p in tiny_bundle_path.glob("model/*"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_refused_by_name(bundle_copy: Path, name: str) -> None:
+    raw = bytearray((bundle_copy / name).read_bytes())
+    raw[len(raw) // 2] ^= 0x01
+    (bundle_copy / name).write_bytes(raw)
+    assert name.replace("sha256", "json") in refused(bundle_copy) or name in refused(bundle_copy)
+
+
+def test_every_single_byte_of_the_manifest_counts(bundle_copy: Path) -> None:
+    raw = (bundle_copy / "manifest.json").read_bytes()
+    for index in range(0, len(raw), 97):
+        altered = bytearray(raw)
+        altered[index] ^= 0x20
+        (bundle_copy / "manifest.json").write_bytes(altered)
+        assert "manifest.json" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_refused_by_name(bundle_copy: Path, name: str) -> None:
+    os.truncate(bundle_copy / name, (bundle_copy / name).stat().st_size - 1)
+    text = refused(bundle_copy)
+    assert name in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_by_name(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).unlink()
+    assert name in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_grew_is_refused_by_name(bundle_copy: Path, name: str) -> None:
+    with (bundle_copy / name).open("ab") as file:
+        file.write(b" ")
+    assert name in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["model/extra.onnx", "run.py", "golden/.hidden"])
+def test_an_extra_file_is_refused_by_name(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).write_bytes(b"x")
+    text = refused(bundle_copy)
+    assert name in text
+    assert "extra" in text
+
+
+@pytest.mark.parametrize("name", ["model/head.onnx", "manifest.json", "stats.json"])
+def test_a_symbolic_link_is_refused_even_to_the_right_bytes(
+    bundle_copy: Path, tmp_path: Path, name: str
+) -> None:
+    (bundle_copy / name).rename(tmp_path / "elsewhere")
+    (bundle_copy / name).symlink_to(tmp_path / "elsewhere")
+    assert name in refused(bundle_copy)
+
+
+def test_a_linked_folder_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
+    (bundle_copy / "model").rename(tmp_path / "model")
+    (bundle_copy / "model").symlink_to(tmp_path / "model")
+    assert "model" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["noise.npy", "manifest.json"])
+def test_a_fifo_in_place_of_a_file_is_refused_and_never_waited_for(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).unlink()
+    os.mkfifo(bundle_copy / name)
+    assert name in refused(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside.bin",
+        "/etc/passwd",
+        "model/../../x",
+        "a//b",
+        "./a",
+        "a/./b",
+        "a\\b",
+        "",
+        "a\u0000b",
+        "manifest.json",
+    ],
+)
+def test_a_path_out_of_the_bundle_is_refused(bundle_copy: Path, path: str) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][path] = {"sha256": "0" * 64, "bytes": 1}
+
+    rewrite_manifest(bundle_copy, change)
+    assert "path is not allowed" in refused(bundle_copy)
+
+
+MANIFEST_FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "schema": lambda m: m.update(schema="edgevla.bundle/2"),
+    "horizon": lambda m: m["timing"].update(horizon="32"),
+    "d_max": lambda m: m["timing"].update(d_max=32),
+    "period_s": lambda m: m["timing"].update(period_s=0),
+    "channels": lambda m: m.update(channels=[]),
+    "kind": lambda m: m["channels"][0].pop("kind"),
+    "space": lambda m: m["channels"][0].update(space="polar"),
+    "frame": lambda m: m["channels"][1].pop("frame"),
+    "unit": lambda m: m["channels"][1].pop("unit"),
+    "scale": lambda m: m["channels"][2].update(scale=0),
+    "maximum": lambda m: m["channels"][2].update(maximum=-9),
+    "start_low": lambda m: m.update(start_low=[0, 0, 0]),
+    "start_high": lambda m: m.update(start_high=[True, 1, 1, 1]),
+    "stages": lambda m: m.update(stages=m["stages"][:2]),
+    "dtype": lambda m: m["stages"][0]["inputs"][0].update(dtype="float16"),
+    "shape": lambda m: m["stages"][0]["inputs"][0].update(shape=[1, -1]),
+    "float_stages": lambda m: m["float_stages"][2]["outputs"][0].update(shape=[1, 16, 4]),
+    "bytes": lambda m: m["files"]["noise.npy"].update(bytes=9 * 1024**3),
+    "sha256": lambda m: m["files"]["noise.npy"].update(sha256="AB"),
+    "files": lambda m: m["files"].pop("stats.json"),
+    "ir_version": lambda m: m.update(ir_version=11),
+    "opset": lambda m: m.update(opset=21),
+    "camera": lambda m: m.update(camera="corner"),
+    "rate_hz": lambda m: m["camera"].update(rate_hz=-1),
+    "colour": lambda m: m["camera"].update(colour="bgr"),
+    "teacher": lambda m: m.pop("teacher"),
+    "surprise": lambda m: m.update(surprise=1),
+}
+
+
+@pytest.mark.parametrize("key", MANIFEST_FAULTS)
+def test_a_manifest_that_lies_is_refused_by_key(bundle_copy: Path, key: str) -> None:
+    rewrite_manifest(bundle_copy, MANIFEST_FAULTS[key])
+    text = refused(bundle_copy)
+    assert "manifest.json" in text
+    assert key in text
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff\xfe", b"[]", b"NaN", b'{"a":1,"a":2}', b'{"schema": 1e999}', b"[" * 100_000]
+)
+def test_a_manifest_that_is_no_json_object_is_refused(bundle_copy: Path, raw: bytes) -> None:
+    (bundle_copy / "manifest.json").write_bytes(raw)
+    (bundle_copy / "manifest.sha256").write_bytes(sum_line(raw))
+    assert "manifest.json" in refused(bundle_copy)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        (tmp_path / "x.bundle").write_bytes(b"zip")
+    assert "is no bundle" in refused(tmp_path / "x.bundle")
+
+
+def test_a_file_altered_after_opening_is_refused_when_read(bundle_copy: Path) -> None:
+    bundle = open_bundle(bundle_copy)
+    raw = bytearray((bundle_copy / "model/head.onnx").read_bytes())
+    raw[100] ^= 0xFF
+    (bundle_copy / "model/head.onnx").write_bytes(raw)
+    with pytest.raises(BadInput, match=r"model/head\.onnx"):
+        bundle.model("head")

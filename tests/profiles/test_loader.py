@@ -1,0 +1,111 @@
+"""Profiles: the shipped ones are sound, a wrong one is refused by key."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+import profiles
+from profiles import ProfileError
+from profiles.loader import _HERE
+
+
+def altered(tmp_path: Path, kind: str, name: str, old: str, new: str) -> Path:
+    text = (_HERE / kind / f"{name}.toml").read_text()
+    assert old in text
+    path = tmp_path / "altered.toml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize("name", profiles.list_targets())
+def test_every_shipped_target_loads_under_its_own_name(name: str) -> None:
+    assert profiles.load_target(name).name == name
+
+
+@pytest.mark.parametrize("name", profiles.list_arms())
+def test_every_shipped_arm_loads_under_its_own_name(name: str) -> None:
+    assert profiles.load_arm(name).name == name
+
+
+def test_the_host_holds_the_reference_policy_of_32_ticks() -> None:
+    host = profiles.load_target("host")
+    d = math.ceil(host.latency_budget_s / 0.0125)
+    assert (d, host.replan_ticks, host.survive_misses) == (2, 8, 2)
+    assert d + (host.survive_misses + 1) * host.replan_ticks == 26  # <= H = 32
+
+
+def test_the_jetson_budget_is_declared_and_not_called_measured() -> None:
+    assert not profiles.load_target("jetson-orin").measured
+
+
+def test_the_sawyer_has_meta_worlds_workspace() -> None:
+    arm = profiles.load_arm("metaworld-sawyer")
+    assert [c.name for c in arm.channels] == ["x", "y", "z", "gripper"]
+    assert [c.minimum for c in arm.channels] == [-0.5, 0.4, 0.05, -1.0]
+    assert [c.maximum for c in arm.channels] == [0.5, 1.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("load", [profiles.load_target, profiles.load_arm])
+def test_an_unknown_name_lists_the_known_ones(load: object) -> None:
+    with pytest.raises(ProfileError, match=r"host|metaworld-sawyer"):
+        load("toaster")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("latency_budget_s", "0.025 ", "-1 "),
+        ("replan_ticks", "replan_ticks = 8", "replan_ticks = 8.5"),
+        ("survive_misses", "survive_misses = 2", "survive_misses = true"),
+        ("artifact", 'artifact = "cpu"', 'artifact = "fp4"'),
+        ("servo_priority", "servo_priority = 80", "servo_priority = 100"),
+        ("providers", '["CPUExecutionProvider"]', "[]"),
+        ("hang_s", "hang_s = 1.0", "hang_s = nan"),
+        ("measured", "measured = true", 'measured = "yes"'),
+        ("latency_budget", "latency_budget_s =", "latency_budget ="),
+        ("policy_threads", "policy_threads = 1\n", ""),
+    ],
+)
+def test_a_wrong_target_is_refused_by_key(tmp_path: Path, key: str, old: str, new: str) -> None:
+    with pytest.raises(ProfileError, match=key):
+        profiles.load_target(altered(tmp_path, "targets", "host", old, new))
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("maximum", "maximum = 0.5", "maximum = -0.5"),
+        ("channels", 'name = "y"', 'name = "x"'),
+        ("max_velocity", "max_velocity = 0.8", "max_velocity = 0"),
+        ("start_low", "[-0.5, 0.40, 0.05, -1.0]", "[-0.6, 0.40, 0.05, -1.0]"),
+        ("start_high", "[0.5, 1.0, 0.5, 1.0]", "[0.5, 1.0]"),
+        ("on_expiry", '"hold"', '"float"'),
+        ("protocol", '"edgelink"', '"morse"'),
+        ("watchdog_s", "0.100", "0"),
+        ("colour", "width = 96", 'colour = "rgb"\nwidth = 96'),
+    ],
+)
+def test_a_wrong_arm_is_refused_by_key(tmp_path: Path, key: str, old: str, new: str) -> None:
+    with pytest.raises(ProfileError, match=key):
+        profiles.load_arm(altered(tmp_path, "arms", "metaworld-sawyer", old, new))
+
+
+def test_an_arm_may_say_that_it_has_no_watchdog(tmp_path: Path) -> None:
+    path = altered(tmp_path, "arms", "metaworld-sawyer", "watchdog_s = 0.100", 'watchdog_s = "none"')
+    assert profiles.load_arm(path).watchdog_s is None
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"name = ", b"x" * 300_000])
+def test_a_file_that_is_no_profile_is_refused_by_path(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=r"broken\.toml"):
+        profiles.load_target(path)
+
+
+def test_a_missing_file_is_refused_by_path(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"none\.toml"):
+        profiles.load_arm(tmp_path / "none.toml")
