@@ -1,0 +1,251 @@
+"""The timing contract as claims: what must hold before anything moves. Pure.
+
+Three kinds that are never mixed: *proved* is arithmetic on declared numbers, *bounded* is a measurement with
+its confidence (p99.9 at 99 %), *observed* is the maximum that was seen and proves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from numpy.typing import ArrayLike
+
+from edgevla.control.schedule import Schedule
+from edgevla.errors import Refused, explain
+from edgevla.telemetry.stats import summarise, upper_bound_quantile
+from firmware_bridge.edgelink import codec
+from profiles.model import ArmProfile, Target
+
+QUANTILE, CONFIDENCE = 0.999, 0.99
+USB_TURNAROUND_S = 0.0  # s: no USB adapter is declared by a profile yet; a pty has none
+_BITS_PER_BYTE = 10  # UART 8N1
+_CEIL_SLACK = 1e-9  # ticks: 0.025 s / 0.0125 s is 2, not 2.0000000000000004
+
+
+class BundleTiming(Protocol):
+    """What the bundle owns: T in seconds, H and d_max in ticks."""
+
+    @property
+    def period_s(self) -> float: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def d_max(self) -> int: ...
+
+
+class CameraTiming(Protocol):
+    """What the bundle says of its camera."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rate_hz(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One inequality `left <= right` (or as `text` says), and whether it is kept. None: says nothing."""
+
+    name: str
+    kind: str  # proved | bounded | observed
+    text: str  # the inequality in numbers
+    left: float
+    right: float
+    unit: str
+    samples: int
+    confidence: float | None
+    kept: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Samples in seconds: one whole inference, and the host's share of a servo period (wake to last byte)."""
+
+    inference_s: ArrayLike | None = None
+    host_s: ArrayLike | None = None
+
+
+def delay_ticks(latency_budget_s: float, period_s: float) -> int:
+    """d = ceil(L / T)."""
+    return max(1, math.ceil(latency_budget_s / period_s - _CEIL_SLACK))
+
+
+def servo_period_s(timing: BundleTiming, target: Target) -> float:
+    """Ts = T / n."""
+    return timing.period_s / target.servo_ratio
+
+
+def wire_bytes(channels: int) -> int:
+    """Bytes of one COMMAND and its STATE reply on an edgelink line."""
+    return codec.command_wire_bytes(channels) + codec.state_wire_bytes(channels)
+
+
+def wire_s(arm: ArmProfile) -> float:
+    """Time the bytes of one servo period take at the profile's baud rate."""
+    return wire_bytes(len(arm.channels)) * _BITS_PER_BYTE / arm.baud
+
+
+def schedule_of(timing: BundleTiming, target: Target) -> Schedule:
+    """The schedule of a bundle on a target. Raises Refused with the inequality that fails, in numbers."""
+    require(_schedule_claims(timing, target))
+    delay = delay_ticks(target.latency_budget_s, timing.period_s)
+    return Schedule(timing.horizon, delay, target.replan_ticks, target.survive_misses)
+
+
+def evaluate(
+    timing: BundleTiming,
+    target: Target,
+    arm: ArmProfile,
+    measurements: Measurements | None = None,
+    camera: CameraTiming | None = None,
+    accept_no_watchdog: bool = False,
+) -> list[Claim]:
+    """All claims of the timing contract. Raises Unsound when a measurement has too few samples to bound."""
+    measured = measurements or Measurements()
+    return [
+        *_schedule_claims(timing, target),
+        *_wire_claims(timing, target, arm, measured),
+        *_watchdog_claims(timing, target, arm, accept_no_watchdog),
+        *_camera_claims(timing, target, arm, camera),
+        *_inference_claims(target, measured),
+    ]
+
+
+def broken(claims: Iterable[Claim]) -> list[Claim]:
+    """The claims that are not kept."""
+    return [claim for claim in claims if claim.kept is False]
+
+
+def require(claims: Sequence[Claim]) -> None:
+    """Raises Refused that states every failing inequality in numbers."""
+    failing = broken(claims)
+    if failing:
+        raise Refused(
+            explain(
+                "the timing contract cannot hold",
+                "; ".join(claim.name for claim in failing),
+                "; ".join(claim.text for claim in failing),
+                "choose another target or arm profile, or export the policy with a longer horizon",
+            )
+        )
+
+
+def _ticks(name: str, text: str, left: int, right: int) -> Claim:
+    return Claim(name, "proved", text, left, right, "ticks", 0, None, left <= right)
+
+
+def _seconds(name: str, text: str, left: float, right: float, strict: bool = False) -> Claim:
+    kept = left < right if strict else left <= right * (1 + _CEIL_SLACK)
+    sign = "<" if strict else "<="
+    numbers = f"{text}: {1e3 * left:.4g} ms {sign} {1e3 * right:.4g} ms"
+    return Claim(name, "proved", numbers, left, right, "s", 0, None, kept)
+
+
+def _schedule_claims(timing: BundleTiming, target: Target) -> list[Claim]:
+    h, r, m = timing.horizon, target.replan_ticks, target.survive_misses
+    d = delay_ticks(target.latency_budget_s, timing.period_s)
+    needed = d + (m + 1) * r
+    return [
+        _ticks("horizon", f"d + (m + 1) r <= H: {d} + {m + 1} * {r} = {needed} <= {h}", needed, h),
+        _ticks("one inference in flight", f"d <= r: {d} <= {r}", d, r),
+        _ticks("trained prefix", f"d <= d_max: {d} <= {timing.d_max}", d, timing.d_max),
+        _ticks("servo ratio", f"1 <= n: 1 <= {target.servo_ratio}", 1, target.servo_ratio),
+    ]
+
+
+def _wire_claims(
+    timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements
+) -> list[Claim]:
+    fixed = wire_s(arm) + arm.return_delay_s + USB_TURNAROUND_S
+    period = servo_period_s(timing, target)
+    claims = [_seconds("wire time", "wire + return delay + USB <= Ts", fixed, period)]
+    if measured.host_s is not None:
+        host = upper_bound_quantile(measured.host_s, QUANTILE, CONFIDENCE)
+        claims.append(
+            _bound(
+                "servo period",
+                "wire + return delay + USB + host p99.9 <= Ts",
+                fixed + host,
+                period,
+                summarise(measured.host_s).count,
+            )
+        )
+    return claims
+
+
+def _bound(name: str, text: str, left: float, right: float, samples: int) -> Claim:
+    numbers = f"{text}: {1e3 * left:.4g} ms <= {1e3 * right:.4g} ms"
+    return Claim(name, "bounded", numbers, left, right, "s", samples, CONFIDENCE, left <= right)
+
+
+def _watchdog_claims(
+    timing: BundleTiming, target: Target, arm: ArmProfile, accept_no_watchdog: bool
+) -> list[Claim]:
+    gap = 2 * servo_period_s(timing, target)  # one period overslept and skipped
+    if arm.watchdog_s is None:
+        text = f"the arm has no watchdog, accepted explicitly: {'yes' if accept_no_watchdog else 'no'}"
+        return [Claim("watchdog", "proved", text, gap, math.inf, "s", 0, None, accept_no_watchdog)]
+    return [
+        _seconds("watchdog", "largest command gap (2 Ts) < watchdog", gap, arm.watchdog_s, strict=True),
+        _seconds("command expiry", "command_ttl <= watchdog", arm.command_ttl_s, arm.watchdog_s),
+    ]
+
+
+def _camera_claims(
+    timing: BundleTiming, target: Target, arm: ArmProfile, camera: CameraTiming | None
+) -> list[Claim]:
+    specs = [spec for spec in arm.cameras if camera is None or spec.name == camera.name]
+    if camera is not None and not specs:
+        known = ", ".join(spec.name for spec in arm.cameras) or "none"
+        text = f"the bundle's camera {camera.name!r} is one of the arm's: {known}"
+        return [Claim("camera", "proved", text, 1, 0, "cameras", 0, None, False)]
+    claims = []
+    for spec in specs:
+        period = 1.0 / spec.rate_hz
+        claims.append(
+            _seconds(
+                f"camera {spec.name} age",
+                "camera period + T <= max age",
+                period + timing.period_s,
+                spec.max_age_s,
+            )
+        )
+        skew = max(period + timing.period_s, servo_period_s(timing, target))
+        claims.append(
+            _seconds(
+                f"camera {spec.name} skew",
+                "frame against state <= max of both ages",
+                skew,
+                max(spec.max_age_s, arm.max_state_age_s),
+            )
+        )
+        if camera is not None:
+            claims.append(
+                _seconds(
+                    f"camera {spec.name} rate",
+                    "camera period <= that of training",
+                    period,
+                    1.0 / camera.rate_hz,
+                )
+            )
+    claims.append(_seconds("state age", "T <= max state age", timing.period_s, arm.max_state_age_s))
+    return claims
+
+
+def _inference_claims(target: Target, measured: Measurements) -> list[Claim]:
+    if measured.inference_s is None:
+        return []
+    summary = summarise(measured.inference_s)
+    bound = upper_bound_quantile(measured.inference_s, QUANTILE, CONFIDENCE)
+    budget = target.latency_budget_s
+    seen = f"largest inference seen: {1e3 * summary.maximum:.4g} ms (L is {1e3 * budget:.4g} ms)"
+    return [
+        _bound("inference", "inference p99.9 <= L", bound, budget, summary.count),
+        Claim("inference maximum", "observed", seen, summary.maximum, budget, "s", summary.count, None, None),
+    ]
