@@ -1,7 +1,7 @@
 """What a target computer and an arm can do, as TOML, and its typed loader."""
 
 from profiles.errors import ProfileError
-from profiles.loader import list_arms, list_targets, load_arm, load_target
+from profiles.loader import list_arms, list_targets, load_arm, load_file, load_target
 from profiles.model import ArmProfile, CameraSpec, Channel, StateChannel, Target
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "list_arms",
     "list_targets",
     "load_arm",
+    "load_file",
     "load_target",
 ]

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from profiles.errors import ProfileError
 from profiles.model import (
@@ -52,21 +52,34 @@ def load_arm(name_or_path: str | Path) -> ArmProfile:
     return _load("arm", name_or_path, list_arms(), _arm)
 
 
+def load_file(path: str | Path) -> Target | ArmProfile:
+    """A target or an arm, told apart by its keys. Raises ProfileError."""
+    data = _read(Path(path))
+    return _build(path, data, _arm) if "channels" in data else _build(path, data, _target)
+
+
 def _load(kind: str, name_or_path: str | Path, known: list[str], build: Callable[[Table], _T]) -> _T:
     path = _find(kind, str(name_or_path), known)
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ProfileError(f"{path}: a profile is at most {_MAX_BYTES} bytes, this is {size}")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: not valid TOML: {error}") from error
+    return _build(path, _read(path), build)
+
+
+def _build(path: str | Path, data: dict[str, Any], build: Callable[[Table], _T]) -> _T:
     table = Table(str(path), data)
     value = build(table)
     table.nothing_left()
     return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ProfileError(f"{path}: a profile is at most {_MAX_BYTES} bytes, this is {size}")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: not valid TOML: {error}") from error
 
 
 def _find(kind: str, name: str, known: list[str]) -> Path:

@@ -31,7 +31,7 @@ STATE = 4
 TOKENS = 16
 SIDE = 96
 D_MAX = 8
-WORDS = ["<pad>", "open", "close", "the", "drawer", "window", "press", "button", "door"]
+WORDS = ["open", "close", "the", "drawer", "window", "press", "button", "door"]
 OPSET, IR_VERSION = 20, 10
 LOW, HIGH = [-0.5, 0.40, 0.05, -1.0], [0.5, 1.0, 0.5, 1.0]
 
@@ -226,7 +226,7 @@ def _golden(graphs: dict[str, bytes], noise: np.ndarray) -> Golden:
     state = np.array([0.05, 0.62, 0.18, 0.9], np.float32)
     prefix = rng.uniform(-1, 1, (2, ACTIONS)).astype(np.float32)
     tokens = np.zeros((1, TOKENS), np.int64)
-    tokens[0, :3] = [WORDS.index(word) for word in ("open", "the", "drawer")]
+    tokens[0, :3] = [WORDS.index(word) + 1 for word in ("open", "the", "drawer")]
     text = _run(graphs["text"], tokens=tokens)
     vision = _run(graphs["vision"], image=image[None].astype(np.float32) / np.float32(255))
     mean, std = np.array([0.0, 0.6, 0.2, 0.5], np.float32), np.array([0.1, 0.1, 0.1, 0.5], np.float32)

@@ -38,8 +38,8 @@ class Stats:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The words the policy knows; the index in `tokens` is the token."""
+class KnownWords:
+    """The words the policy knows. The id of `tokens[i]` is i + 1; 0 pads (`edgevla.policy.tokens`)."""
 
     tokens: tuple[str, ...]
     max_tokens: int
@@ -98,10 +98,10 @@ def stats_bytes(state_mean: Array, state_std: Array, action_scale: Array, units:
     return json_bytes({**{k: np.asarray(v, float).tolist() for k, v in arrays.items()}, "units": dict(units)})
 
 
-def read_vocabulary(raw: bytes, manifest: Manifest, where: str = "text/vocab.json") -> Vocabulary:
+def read_vocabulary(raw: bytes, manifest: Manifest, where: str = "text/vocab.json") -> KnownWords:
     table = JsonTable(where, parse_json(raw, where))
     expected = manifest.stage("text").inputs[0].shape[-1]
-    words = Vocabulary(
+    words = KnownWords(
         table.texts("tokens"), table.whole("max_tokens", 1, 4096), table.mapping("known_instructions")
     )
     table.nothing_left()
@@ -113,7 +113,7 @@ def read_vocabulary(raw: bytes, manifest: Manifest, where: str = "text/vocab.jso
 
 
 def vocabulary_bytes(tokens: list[str], max_tokens: int, known_instructions: Mapping[str, Any]) -> bytes:
-    """Values of `Vocabulary` -> bytes of text/vocab.json."""
+    """Values of `KnownWords` -> bytes of text/vocab.json."""
     return json_bytes(
         {"tokens": tokens, "max_tokens": max_tokens, "known_instructions": dict(known_instructions)}
     )

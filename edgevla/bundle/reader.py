@@ -28,8 +28,8 @@ from edgevla.bundle.manifest import (
 from edgevla.bundle.parts import (
     CameraFile,
     Golden,
+    KnownWords,
     Stats,
-    Vocabulary,
     read_camera,
     read_golden,
     read_noise,
@@ -71,7 +71,7 @@ class Bundle:
         return read_stats(self.read("stats.json"), self.manifest)
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> KnownWords:
         return read_vocabulary(self.read("text/vocab.json"), self.manifest)
 
     @cached_property

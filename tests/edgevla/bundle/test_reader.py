@@ -43,7 +43,7 @@ def test_a_sound_bundle_opens_with_all_its_parts(tiny_bundle_path: Path) -> None
     assert bundle.manifest.timing.horizon == 32
     assert bundle.noise.shape == (32, 4)
     assert bundle.stats.action_scale.tolist() == pytest.approx([0.01, 0.01, 0.01, 1.0])
-    assert bundle.vocabulary.tokens[1] == "open"
+    assert bundle.vocabulary.tokens[0] == "open"
     assert list(bundle.golden) == ["golden/000.npz"]
     assert bundle.stage("text").inputs[0].shape == (1, 16)
     assert bundle.model("head")[:2] == b"\x08\x0a"  # ONNX field 1, IR version 10

@@ -1,0 +1,166 @@
+"""`edgevla`: finds the command that was called, loads that one only, and turns errors into one clear block.
+
+Commands are entry points of the group `edgevla.commands`: this package imports neither `export` nor `bench`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+
+from edgevla import __version__
+from edgevla.cli.output import print_error
+from edgevla.errors import Usage, explain
+
+GROUP = "edgevla.commands"
+INTERNAL_ERROR = 70  # a defect of ours (sysexits EX_SOFTWARE): outside the table, as it should never be seen
+INTERRUPTED = 130
+
+# One line each, so that `edgevla --help` loads no command. In the order of use.
+SUMMARIES = {
+    "compress": "Distil and quantize a teacher into a bundle (workstation, needs the extra `export`).",
+    "bundle": "Show or verify a bundle.",
+    "check": "Prove and measure a bundle's timing claims on a target with an arm; refuse what cannot hold.",
+    "run": "Drive an arm with a bundle in closed loop.",
+    "sim-arm": "Start a virtual arm on a pty of its own (needs the extra `sim`).",
+    "profiles": "List, show or validate target and arm profiles.",
+    "bench": "Measure and report (needs the extra `bench`).",
+}
+
+# Library that is missing -> the extra that brings it.
+EXTRA_OF = {
+    **dict.fromkeys(
+        (
+            "torch",
+            "transformers",
+            "optimum",
+            "onnx",
+            "onnxscript",
+            "bitsandbytes",
+            "accelerate",
+            "safetensors",
+        ),
+        "export",
+    ),
+    **dict.fromkeys(("metaworld", "mujoco", "gymnasium", "OpenGL", "PIL"), "sim"),
+    **dict.fromkeys(("can", "canopen"), "can"),
+    **dict.fromkeys(("pytest", "pytest_benchmark"), "bench"),
+}
+
+
+def main() -> None:
+    """Entry point of the `edgevla` command."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    sys.exit(run_command([argument for argument in arguments if argument != "--debug"], debug))
+
+
+def run_command(arguments: list[str], debug: bool = False) -> int:
+    """Run one command line; returns its exit code. With `debug`, errors keep their traceback."""
+    try:
+        build_app(arguments)(args=arguments or ["--help"], prog_name="edgevla")
+    except SystemExit as stop:
+        return _code(stop.code)
+    except KeyboardInterrupt:
+        print_error("stopped by Ctrl-C")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        text, code = describe(error)
+        print_error(text)
+        return code
+    return 0
+
+
+def describe(error: Exception) -> tuple[str, int]:
+    """What to print about an error, and the exit code."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return str(error), code
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra(error)):
+        return _missing(error, extra), Usage.exit_code
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}", 4
+    text = explain(
+        "a defect in edgevla",
+        "a result, or an error with a reason",
+        f"{type(error).__name__}: {error}",
+        "call the same with --debug and report the traceback",
+    )
+    return text, INTERNAL_ERROR
+
+
+def build_app(arguments: list[str]) -> typer.Typer:
+    """The application with every command named and only the called one loaded."""
+    app = typer.Typer(
+        name="edgevla",
+        help="A trained vision-language-action model as a robot controller that holds its deadlines.",
+        epilog="Exit codes: 0 done, 1 broken or refused, 2 usage, 3 not soundly measured, 4 bad input, 5 device.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global_options)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for entry in _entries():
+        if entry.name == called:
+            _add(app, entry.name, entry.load())
+        else:
+            app.command(entry.name, help=SUMMARIES.get(entry.name, f"from {entry.value}"))(_stub)
+    return app
+
+
+def _add(app: typer.Typer, name: str, command: Callable[..., Any] | typer.Typer) -> None:
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
+
+
+def _entries() -> list[EntryPoint]:
+    order = list(SUMMARIES)
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    return sorted(found.values(), key=lambda e: (order.index(e.name) if e.name in order else 99, e.name))
+
+
+def _stub() -> None:
+    """Never called: the called command is always loaded."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgevla {__version__}")
+        raise typer.Exit
+
+
+def _global_options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print it."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error. Allowed anywhere."),
+) -> None:
+    del version, debug  # the first acts by its callback, the second was taken out in main()
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    return EXTRA_OF.get((error.name or "").split(".")[0])
+
+
+def _missing(error: ModuleNotFoundError, extra: str) -> str:
+    return explain(
+        f"this command needs a library that is not installed: {error.name}",
+        f"the extra `{extra}`",
+        "an environment without it",
+        f"pip install 'edgevla[{extra}]'",
+    )
+
+
+def _code(code: object) -> int:
+    return code if isinstance(code, int) else 0 if code is None else 1
+
+
+if __name__ == "__main__":
+    main()
