@@ -4,7 +4,7 @@
 loss is reference share minus candidate share: positive means the candidate succeeds less often.
 
 Sources: Wilson 1927; McNemar 1947 (exact binomial form); Tango, Statistics in Medicine 17 (1998) 891-908
-(score interval for paired proportions); Lan and DeMets, Biometrika 70 (1983) 659-663 (alpha spending); Armitage,
+(score interval for paired proportions); Lan and DeMets, Biometrika 70 (1983) 659-663 (spending); Armitage,
 McPherson and Rowe, JRSS A 132 (1969) 235-244 (recursive integration).
 """
 
