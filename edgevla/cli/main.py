@@ -100,7 +100,7 @@ def build_app(arguments: list[str]) -> typer.Typer:
     app = typer.Typer(
         name="edgevla",
         help="A trained vision-language-action model as a robot controller that holds its deadlines.",
-        epilog="Exit codes: 0 done, 1 broken or refused, 2 usage, 3 not soundly measured, 4 bad input, 5 device.",
+        epilog="Exit: 0 done, 1 broken or refused, 2 usage, 3 not soundly measured, 4 bad input, 5 device",
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
