@@ -98,7 +98,7 @@ def test_a_camera_slower_than_in_training_and_an_unknown_camera_are_refused():
 
 
 def test_the_wire_time_counts_command_and_reply_at_ten_bits_a_byte():
-    """4 channels: 3 bytes of framing + 4 header + (4 expiry | 10 state) + 16 floats + 2 CRC = 29 and 35 bytes."""
+    """4 channels: framing 3 + header 4 + (expiry 4 | state 10) + floats 16 + CRC 2 = 29 and 35 bytes."""
     assert wire_bytes(4) == 29 + 35
     assert wire_s(ARM) == pytest.approx(640 / 921_600)
 

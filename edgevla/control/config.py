@@ -1,0 +1,90 @@
+"""What a child process is told at its start: one line of JSON on its standard input. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgevla.control.schedule import Schedule
+from profiles.model import ArmProfile, CameraSpec, Channel, StateChannel
+
+
+@dataclass(frozen=True)
+class ServoConfig:
+    """The servo process: which arm on which port, its schedule, its shared memory (descriptor numbers)."""
+
+    parent_pid: int
+    port: str
+    arm: ArmProfile
+    schedule: Schedule
+    period_s: float
+    servo_ratio: int
+    kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
+    scale: tuple[float, ...]
+    start_low: tuple[float, ...]  # of the bundle, per channel
+    start_high: tuple[float, ...]
+    duration_ticks: int
+    core: int | None
+    priority: int
+    best_effort: bool
+    request_fd: int
+    reply_fd: int
+    kick_fd: int  # eventfd: a request was written
+    rows_fd: int
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The policy process: which engine, its shared memory, and how old its inputs may be."""
+
+    parent_pid: int
+    engine: str  # dotted name "module:function"; function(bundle, threads) -> engine
+    bundle: str
+    instruction: str
+    threads: int
+    core: int | None
+    memory_mb: int
+    horizon: int
+    delay: int
+    channels: int
+    states: int
+    height: int
+    width: int
+    max_frame_age_s: float
+    max_state_age_s: float
+    request_fd: int
+    reply_fd: int
+    kick_fd: int
+    camera_fd: int
+    rows_fd: int
+
+
+def to_line(config: ServoConfig | PolicyConfig) -> str:
+    """One line of JSON."""
+    return json.dumps(asdict(config), allow_nan=True) + "\n"
+
+
+def servo_config(line: str) -> ServoConfig:
+    """The configuration that `to_line` wrote."""
+    data: dict[str, Any] = json.loads(line)
+    data["arm"] = _arm(data["arm"])
+    data["schedule"] = Schedule(**data["schedule"])
+    for key in ("kinds", "scale", "start_low", "start_high"):
+        data[key] = tuple(data[key])
+    return ServoConfig(**data)
+
+
+def policy_config(line: str) -> PolicyConfig:
+    """The configuration that `to_line` wrote."""
+    return PolicyConfig(**json.loads(line))
+
+
+def _arm(data: dict[str, Any]) -> ArmProfile:
+    data = dict(data)
+    data["channels"] = tuple(Channel(**item) for item in data["channels"])
+    data["state"] = tuple(StateChannel(**item) for item in data["state"])
+    data["cameras"] = tuple(CameraSpec(**item) for item in data["cameras"])
+    for key in ("start_low", "start_high"):
+        data[key] = tuple(data[key])
+    return ArmProfile(**data)
