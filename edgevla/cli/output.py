@@ -28,7 +28,10 @@ def print_error(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n")
+    plain = json.loads(
+        json.dumps(value, default=_plain), parse_constant=lambda _: None
+    )  # JSON has no infinity
+    sys.stdout.write(json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -1,0 +1,149 @@
+"""`edgevla check`: the timing contract of a bundle on a target with an arm, proved and measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from rich.text import Text
+
+import profiles
+from edgevla.bundle import Bundle, open_bundle
+from edgevla.check.compatible import compatibility
+from edgevla.cli.output import JSON_OPTION, kept, print_json, print_table, say
+from edgevla.control.timing import CONFIDENCE, QUANTILE, Claim, Measurements, broken, evaluate, require
+from edgevla.errors import Unsound, explain
+from edgevla.telemetry.stats import samples_needed
+from profiles import ArmProfile, Target
+
+
+def check(
+    path: Path = typer.Argument(..., metavar="BUNDLE", help="Folder NAME.bundle"),
+    target: str = typer.Option("", help="Name or .toml of the target; default: the bundle's"),
+    arm: str = typer.Option("", help="Name or .toml of the arm; default: the bundle's"),
+    samples: int = typer.Option(10_000, help="Of each measurement; below 4,603 nothing is bounded"),
+    arithmetic_only: bool = typer.Option(False, "--arithmetic-only", help="Prove, measure nothing"),
+    best_effort: bool = typer.Option(False, "--best-effort", help="Measure without real-time priority too"),
+    accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Prove and measure the timing claims of a bundle; refuse (exit 1) what cannot hold, in numbers.
+
+    Example: edgevla check out/student.bundle --target host --arm metaworld-sawyer
+    """
+    bundle = open_bundle(path)
+    arm_name = arm or bundle.manifest.arm
+    computer, device = profiles.load_target(target or bundle.manifest.target), profiles.load_arm(arm_name)
+    claims = _claims(bundle, computer, device, None, accept_no_watchdog)
+    notes = ["arithmetic only: nothing was measured"] if arithmetic_only else []
+    if not arithmetic_only and not broken(claims):
+        _require_measurable(computer, samples)
+        if not as_json:
+            say(f"measuring {samples:,} inferences and {samples:,} servo periods side by side ...", "dim")
+        extra, measured, notes = _measure(bundle, computer, device, arm_name, samples, best_effort)
+        claims = [*_claims(bundle, computer, device, measured, accept_no_watchdog), *extra]
+    _print(claims, notes, bundle, computer, device, as_json)
+    require(claims)
+
+
+def _claims(
+    bundle: Bundle, target: Target, arm: ArmProfile, measured: Measurements | None, accept: bool
+) -> list[Claim]:
+    manifest = bundle.manifest
+    timing = evaluate(manifest.timing, target, arm, measured, manifest.camera, accept)
+    return [*compatibility(manifest, target, arm), *timing]
+
+
+def _require_measurable(target: Target, samples: int) -> None:
+    """Raises Unsound before minutes are spent on what would prove nothing."""
+    needed = samples_needed(QUANTILE, CONFIDENCE)
+    if samples < needed:
+        what = f"too few samples to bound p{100 * QUANTILE:g} at {100 * CONFIDENCE:g} %"
+        raise Unsound(explain(what, f"at least {needed:,}", f"{samples:,}", "leave --samples out"))
+    if target.arch != platform.machine():
+        raise Unsound(
+            explain(
+                f"target {target.name} cannot be measured on this machine",
+                target.arch,
+                platform.machine(),
+                "call `edgevla check` on the target itself; here --arithmetic-only proves the rest",
+            )
+        )
+
+
+def _measure(
+    bundle: Bundle, target: Target, arm: ArmProfile, arm_name: str, samples: int, best_effort: bool
+) -> tuple[list[Claim], Measurements, list[str]]:
+    from edgevla.check.measure import measure
+
+    result = measure(bundle, target, arm, arm_name, samples)
+    if result.missing and not best_effort:
+        raise Unsound(
+            explain(
+                "the kernel did not grant what a servo needs",
+                "SCHED_FIFO, locked memory and its core",
+                "; ".join(result.missing),
+                "give the user CAP_SYS_NICE and a memlock limit, or measure with --best-effort",
+            )
+        )
+    largest = float(np.max(result.paced_s))
+    text = (
+        f"largest of {len(result.paced_s)} inferences, {1e3 * target.replan_ticks * bundle.manifest.timing.period_s:g}"
+        f" ms apart as in operation: {1e3 * largest:.4g} ms"
+    )
+    count = len(result.paced_s)
+    paced = Claim(
+        "paced inference", "observed", text, largest, target.latency_budget_s, "s", count, None, None
+    )
+    notes = [
+        f"servo measured at {1e3 * result.servo_period_s:g} ms, beside an inference process at full load"
+    ]
+    notes += [f"BEST EFFORT, not granted: {missing}" for missing in result.missing]
+    return [paced], Measurements(result.inference_s, result.host_s), notes
+
+
+def _print(
+    claims: Sequence[Claim],
+    notes: Sequence[str],
+    bundle: Bundle,
+    target: Target,
+    arm: ArmProfile,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_json(_summary(claims, notes, bundle, target, arm))
+        return
+    title = f"{bundle.manifest.name} on {target.name} with {arm.name}"
+    print_table(title, ["claim", "kind", "in numbers", "n", ""], [_row(claim) for claim in claims])
+    for note in notes:
+        say(note, "bold" if note.isupper() or note.startswith("BEST") else "dim")
+    if not target.measured:
+        say(f"the latency budget of {target.name} is declared and was not measured on the device", "bold")
+    if not broken(claims):
+        say(f"{sum(claim.kept is True for claim in claims)} claims kept", "green")
+
+
+def _row(claim: Claim) -> tuple[object, ...]:
+    kind = f"{claim.kind}, {100 * claim.confidence:g} %" if claim.confidence else claim.kind
+    verdict = Text("-") if claim.kept is None else kept(claim.kept)
+    return claim.name, kind, claim.text, f"{claim.samples:,}" if claim.samples else "", verdict
+
+
+def _summary(
+    claims: Sequence[Claim], notes: Sequence[str], bundle: Bundle, target: Target, arm: ArmProfile
+) -> dict[str, Any]:
+    host = {"machine": platform.machine(), "cores": os.cpu_count(), "kernel": platform.release()}
+    return {
+        "bundle": str(bundle.path),
+        "target": target.name,
+        "arm": arm.name,
+        "kept": not broken(claims),
+        "claims": [claim.as_dict() for claim in claims],
+        "notes": list(notes),
+        "host": host,
+    }
