@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgevla.telemetry.host import stolen_s
+
 # Instruction sets that decide int8 and bf16 speed, as /proc/cpuinfo names them ("flags" on x86, "Features" on
 X86_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 ARM_FLAGS = ("asimd", "asimddp", "i8mm", "bf16", "sve")
@@ -48,12 +50,8 @@ def describe_host(proc: Path = Path("/proc")) -> dict[str, Any]:
 
 
 def steal_s(proc: Path = Path("/proc")) -> float | None:
-    """Seconds the hypervisor took from all CPUs since boot (field 8 of ``cpu`` in /proc/stat; man 5 proc)."""
-    match = re.match(r"cpu\s+(.+)", _read(proc / "stat"))
-    if not match:
-        return None
-    fields = match.group(1).split()
-    return int(fields[7]) / os.sysconf("SC_CLK_TCK") if len(fields) > 7 else None
+    """Seconds the hypervisor took from all CPUs since boot; None where there is no /proc/stat."""
+    return stolen_s(proc / "stat") if (proc / "stat").is_file() else None
 
 
 def host_line(host: Mapping[str, Any] | None) -> str:

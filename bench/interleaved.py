@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.host import steal_s
+from edgevla.telemetry.stats import nearest_rank
 
 Probe = Callable[[], Mapping[str, int]]
 
@@ -70,7 +71,7 @@ def summarise(ns: NDArray[np.int64]) -> dict[str, float]:
 
 def percentile_ns(ns: NDArray[np.int64], q: float) -> int:
     """The smallest sample that at least ``q`` % of all samples do not exceed."""
-    return int(np.percentile(ns, q, method="inverted_cdf"))
+    return int(np.sort(ns)[nearest_rank(ns.size, q / 100)])
 
 
 def measure(

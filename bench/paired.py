@@ -3,7 +3,7 @@
 ``reference`` is the model that was compressed (the teacher), ``candidate`` what came out (student, int8). The
 loss is reference share minus candidate share: positive means the candidate succeeds less often.
 
-Sources: Wilson 1927; McNemar 1947 (exact binomial form); Tango, Statistics in Medicine 17 (1998) 891-908
+Sources: McNemar 1947 (exact binomial form); Tango, Statistics in Medicine 17 (1998) 891-908
 (score interval for paired proportions); Lan and DeMets, Biometrika 70 (1983) 659-663 (spending); Armitage,
 McPherson and Rowe, JRSS A 132 (1969) 235-244 (recursive integration).
 """
@@ -63,17 +63,6 @@ def count_pairs(reference: ArrayLike, candidate: ArrayLike) -> PairCounts:
         )
     cells = (ref & cand, ref & ~cand, ~ref & cand, ~ref & ~cand)
     return PairCounts(*(int(cell.sum()) for cell in cells))
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of one proportion (two-sided)."""
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"wilson_interval: expected 0 <= successes <= n and n > 0, got {successes} of {n}")
-    z = _two_sided_z(confidence)
-    share, z2 = successes / n, z * z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mcnemar_exact(counts: PairCounts) -> float:

@@ -20,15 +20,6 @@ def test_series_of_different_length_are_refused():
         paired.count_pairs([True, False], [True])
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_interval_gives_the_published_values(successes, n, low, high):
-    # Newcombe, Statistics in Medicine 17 (1998) 857-872, Table I, method 3
-    assert paired.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
 def test_mcnemar_exact_by_hand():
     # 1 against 6 discordant pairs: 2 * (C(7,0) + C(7,1)) / 2^7 = 16 / 128
     assert paired.mcnemar_exact(PairCounts(40, 1, 6, 3)) == 0.125

@@ -1,0 +1,84 @@
+"""`edgevla bench`: describe this host, build the report, hold a report against its budgets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from bench.budgets import DEMO, check_budgets, load_budgets
+from bench.host import describe_host
+from bench.report import build_report, print_figures, read_report, text
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
+from edgevla.errors import Refused, Unsound
+
+app = typer.Typer(help="Measure, report, and hold figures against budgets.", no_args_is_help=True)
+REPORT = typer.Argument(..., help="report.json as `make demo` writes it")
+
+
+@app.command()
+def host(as_json: bool = JSON_OPTION) -> None:
+    """Describe this host as every result does.
+
+    Example: edgevla bench host --json
+    """
+    described = describe_host()
+    if as_json:
+        print_json(described)
+        return
+    print_table("host", ["what", "value"], [(name, str(value)) for name, value in described.items()])
+
+
+@app.command()
+def report(
+    path: Path = REPORT,
+    out: Path = typer.Option(None, "--out", "-o", help="HTML file (default: beside the JSON)"),
+    figures: bool = typer.Option(False, "--figures", help="Also print the figures"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Build the HTML page from a report.json.
+
+    Example: edgevla bench report out/demo/report.json -o out/demo/report.html
+    """
+    found = read_report(path)
+    written = build_report(found, out or path.with_suffix(".html"), path.parent)
+    if figures and not as_json:
+        print_figures(found)
+    if as_json:
+        print_json({"html": str(written), "bytes": written.stat().st_size})
+        return
+    say(str(written))
+
+
+@app.command()
+def budgets(
+    path: Path = REPORT,
+    limits: Path = typer.Option(DEMO, "--limits", help="Budget file"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Hold a report against its budgets: exit 1 when one is broken, 3 when one could not be judged.
+
+    Example: edgevla bench budgets out/demo/report.json
+    """
+    verdicts = check_budgets(read_report(path), load_budgets(limits))
+    if as_json:
+        print_json([asdict(verdict) for verdict in verdicts])
+    else:
+        words = {True: "kept", False: "BROKEN", None: "missing"}
+        body = [
+            (
+                v.budget.name,
+                f"{text.SENSE[v.budget.sense]} {text.in_unit(v.budget.limit, v.budget.unit)}",
+                text.in_unit(v.value, v.budget.unit),
+                words[v.kept],
+            )
+            for v in verdicts
+        ]
+        print_table("budgets", ["budget", "limit", "measured", ""], body)
+    broken = [v.budget.name for v in verdicts if v.kept is False]
+    absent = [v.budget.name for v in verdicts if v.kept is None]
+    if broken:
+        raise Refused(f"broken: {'; '.join(broken)}")
+    if absent:
+        raise Unsound(f"not in {path}: {'; '.join(absent)}")
