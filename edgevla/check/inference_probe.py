@@ -3,8 +3,8 @@
     python -m edgevla.check.inference_probe --bundle out/student.bundle --out inference.npy ...
 
 One sample is one inference in seconds: raw camera bytes and state in, absolute set-points written to a slot
-of shared memory. Samples run back to back on changing frames; the last `--paced` of them wait `--pause-s` before
-each, as in operation, where caches cool between two re-plans.
+of shared memory. Samples run back to back on changing frames; the last `--paced` of them wait `--pause-s`
+before each, as in operation, where caches cool between two re-plans.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _loop(
         for passed in range(wanted, step + 1):
             late_ns[passed] = done_ns - grid.deadline_ns(passed)
         step += 1
-    return late_ns[_WARM_UP:] * 1e-9
+    return late_ns[_WARM_UP:].astype(np.float64) * 1e-9
 
 
 def _report(granted: Granted, link: EdgelinkArm) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.text import Text
 
 import profiles
@@ -91,20 +92,20 @@ def _measure(
                 "give the user CAP_SYS_NICE and a memlock limit, or measure with --best-effort",
             )
         )
-    largest = float(np.max(result.paced_s))
-    text = (
-        f"largest of {len(result.paced_s)} inferences, {1e3 * target.replan_ticks * bundle.manifest.timing.period_s:g}"
-        f" ms apart as in operation: {1e3 * largest:.4g} ms"
-    )
-    count = len(result.paced_s)
-    paced = Claim(
-        "paced inference", "observed", text, largest, target.latency_budget_s, "s", count, None, None
-    )
+    paced = _paced(result.paced_s, target.replan_ticks * bundle.manifest.timing.period_s, target)
     notes = [
         f"servo measured at {1e3 * result.servo_period_s:g} ms, beside an inference process at full load"
     ]
     notes += [f"BEST EFFORT, not granted: {missing}" for missing in result.missing]
     return [paced], Measurements(result.inference_s, result.host_s), notes
+
+
+def _paced(paced_s: NDArray[np.float64], pause_s: float, target: Target) -> Claim:
+    largest, count = float(np.max(paced_s)), len(paced_s)
+    text = f"largest of {count} with {1e3 * pause_s:g} ms between, as in operation: {1e3 * largest:.4g} ms"
+    return Claim(
+        "inference at leisure", "observed", text, largest, target.latency_budget_s, "s", count, None, None
+    )
 
 
 def _print(
