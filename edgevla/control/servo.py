@@ -2,7 +2,7 @@
 
     python -m edgevla.control.servo     (started by `edgevla.control.run`, configured by one line on stdin)
 
-Everything that decides is pure and lives in schedule, ladder, limiter, commands; this file sleeps and does I/O.
+Everything that decides is pure and lives in schedule, ladder, limiter, commands; this file sleeps and talks.
 SIGTERM asks for a stop: decelerate, hold, latch, end. Events: connected, armed, end, error.
 """
 

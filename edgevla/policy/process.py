@@ -2,8 +2,8 @@
 
     python -m edgevla.policy.process     (started by `edgevla.control.run`, configured by one line on stdin)
 
-It never touches the arm. A request that finds its inputs too old, or whose inference fails, is answered with the
-reason: the servo counts a release miss and asks again. Events: ready, error, inference-failed (once).
+It never touches the arm. A request that finds its inputs too old, or whose inference fails, is answered with
+the reason: the servo counts a release miss and asks again. Events: ready, error, inference-failed (once).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Engine(Protocol):
         """Image (h, w, 3), state (s,), prefix (d, n) normalised -> chunk (H, n) normalised."""
 
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32:
-        """Chunk (H, n) -> absolute set-points (H, n), integrated from `anchor`, the set-point at k + d - 1."""
+        """Chunk (H, n) -> absolute set-points (H, n), from `anchor`, the set-point at k + d - 1."""
 
 
 def bundle_engine(bundle: str, threads: int) -> Engine:
@@ -77,7 +77,7 @@ class Policy:
         self._rows = Rows(config.rows_fd, inference_dtype())
         self._answered = 0  # sequence of the newest request that has its answer
         self._said_failed = False
-        self._nothing = np.zeros((config.horizon, config.channels), np.float32)
+        self._nothing: Float32 = np.zeros((config.horizon, config.channels), np.float32)
 
     def first_frame(self) -> Frame:
         """The camera's first frame. Raises DeviceFault when none comes, BadInput on a wrong size."""

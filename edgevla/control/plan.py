@@ -1,0 +1,84 @@
+"""What a run needs to know, from bundle, target and arm: checked before any process starts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgevla.bundle.reader import Bundle
+from edgevla.control.schedule import Schedule
+from edgevla.control.timing import evaluate, require, schedule_of
+from edgevla.errors import Refused, explain
+from edgevla.policy.process import BUNDLE_ENGINE
+from profiles.model import ArmProfile, Target
+
+
+class Named(Protocol):
+    """A channel of either side."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One policy on one target driving one arm."""
+
+    policy: str  # name of the bundle
+    bundle: str  # its folder
+    engine: str  # dotted name of the engine factory
+    arm: ArmProfile
+    target: Target
+    schedule: Schedule
+    period_s: float
+    kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
+    scale: tuple[float, ...]
+    start_low: tuple[float, ...]
+    start_high: tuple[float, ...]
+    width: int
+    height: int
+    max_frame_age_s: float
+
+
+def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
+    """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, by name."""
+    manifest = bundle.manifest
+    _require_same("action channels", manifest.channels, arm.channels)
+    _require_same("state", manifest.state, arm.state)
+    require(
+        evaluate(manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog)
+    )
+    camera = next(spec for spec in arm.cameras if spec.name == manifest.camera.name)
+    return RunPlan(
+        policy=manifest.name,
+        bundle=str(bundle.path),
+        engine=BUNDLE_ENGINE,
+        arm=arm,
+        target=target,
+        schedule=schedule_of(manifest.timing, target),
+        period_s=manifest.timing.period_s,
+        kinds=tuple(channel.kind for channel in manifest.channels),
+        scale=tuple(channel.scale for channel in manifest.channels),
+        start_low=manifest.start_low,
+        start_high=manifest.start_high,
+        width=manifest.camera.width,
+        height=manifest.camera.height,
+        max_frame_age_s=camera.max_age_s,
+    )
+
+
+def _require_same(what: str, trained: Sequence[Named], given: Sequence[Named]) -> None:
+    wanted = [f"{item.name} [{item.unit}]" for item in trained]
+    got = [f"{item.name} [{item.unit}]" for item in given]
+    if wanted != got:
+        raise Refused(
+            explain(
+                f"the {what} of policy and arm differ",
+                ", ".join(wanted),
+                ", ".join(got),
+                "choose the arm profile the policy was trained for",
+            )
+        )
