@@ -228,7 +228,7 @@ def _golden(graphs: dict[str, bytes], noise: np.ndarray) -> Golden:
     tokens = np.zeros((1, TOKENS), np.int64)
     tokens[0, :3] = [WORDS.index(word) + 1 for word in ("open", "the", "drawer")]
     text = _run(graphs["text"], tokens=tokens)
-    vision = _run(graphs["vision"], image=image[None].astype(np.float32) / np.float32(255))
+    vision = _run(graphs["vision"], image=image[None].astype(np.float32) / np.float32(127.5) - 1)
     mean, std = np.array([0.0, 0.6, 0.2, 0.5], np.float32), np.array([0.1, 0.1, 0.1, 0.5], np.float32)
     padded, mask = np.zeros((1, HORIZON, ACTIONS), np.float32), np.zeros((1, HORIZON, 1), np.float32)
     padded[0, :2], mask[0, :2] = prefix, 1.0

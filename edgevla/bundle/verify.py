@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgevla.bundle.manifest import Tensor
+from edgevla.bundle.manifest import Stage, Tensor
 from edgevla.bundle.reader import Bundle
-from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.errors import EdgevlaError
+from edgevla.policy.engine import PolicyEngine
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -25,46 +26,31 @@ class Verdict:
 
 
 def verify_graphs(bundle: Bundle) -> list[Verdict]:
-    """Load each graph with ONNX Runtime and compare its inputs and outputs with the manifest."""
-    return [
-        _graph(bundle, stage.name, float_model)
-        for float_model in (False, True)
-        for stage in (bundle.manifest.float_stages if float_model else bundle.manifest.stages)
-    ]
+    """Load each graph with ONNX Runtime and compare its inputs and outputs with the manifest.
+
+    Raises BadInput where a graph cannot be loaded.
+    """
+    manifest = bundle.manifest
+    verdicts = []
+    for float_model, stages in ((False, manifest.stages), (True, manifest.float_stages)):
+        sessions = PolicyEngine(bundle, float_model=float_model).stages()
+        verdicts += [_graph(stage, sessions[stage.name]) for stage in stages]
+    return verdicts
 
 
-def _graph(bundle: Bundle, name: str, float_model: bool) -> Verdict:
-    stage = bundle.stage(name, float_model)
-    session = load_session(bundle.read(stage.file), stage.file)
+def _graph(stage: Stage, session: Any) -> Verdict:
     expected = _interface(stage.inputs) + " -> " + _interface(stage.outputs)
     got = _interface(_tensors(session.get_inputs())) + " -> " + _interface(_tensors(session.get_outputs()))
     return Verdict(f"interface of {stage.file}", expected, got, expected == got)
 
 
-def load_session(graph: bytes, where: str, threads: int = 1) -> Any:
-    """ONNX Runtime session on the CPU. Raises BadInput where the graph cannot be loaded."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 4  # what it has to say is in the exception
-    try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class per status code and no common base
-        reason = str(error).splitlines()[0][:200]
-        todo = "export the bundle again, for this version of ONNX Runtime"
-        raise BadInput(explain(f"{where} cannot be loaded", "an ONNX graph", reason, todo)) from error
-
-
 def verify_golden(bundle: Bundle) -> list[Verdict]:
     """Run every golden vector from raw camera bytes through the engine and compare the chunk."""
-    from edgevla.policy.engine import PolicyEngine
-
     engine = PolicyEngine(bundle)
     return [_golden(engine, name, bundle) for name in bundle.golden]
 
 
-def _golden(engine: Any, name: str, bundle: Bundle) -> Verdict:
+def _golden(engine: PolicyEngine, name: str, bundle: Bundle) -> Verdict:
     golden = bundle.golden[name]
     try:
         engine.set_instruction(golden.instruction)

@@ -1,0 +1,154 @@
+"""The command line as a user meets it: help, JSON, one error block, the exit codes of the design."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgevla.cli.main import INTERNAL_ERROR, SUMMARIES, describe, run_command
+from edgevla.errors import BadInput, DeviceFault, Refused, Unsound, Usage
+from firmware_bridge.errors import BridgeError
+from profiles import ProfileError
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in SUMMARIES)
+
+
+def test_no_argument_at_all_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_imports_neither_the_exporter_nor_a_simulator_nor_a_model_runtime() -> None:
+    code = (
+        "import sys; from edgevla.cli.main import run_command; run_command(['--help']);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'export', 'bench', 'metaworld', 'onnxruntime')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]]
+)
+def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([*command, "--help"]) == 0
+    assert "Example: edgevla" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("edgevla 0.")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["dance"], ["bundle", "show"], ["check", "x", "--nonsense"], ["bundle", "eat"]]
+)
+def test_a_wrong_call_is_exit_code_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(wrong) == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Refused("no"), 1),
+        (Usage("no"), 2),
+        (Unsound("no"), 3),
+        (BadInput("no"), 4),
+        (ProfileError("no"), 4),
+        (DeviceFault("no"), 5),
+        (BridgeError("no"), 5),
+        (FileNotFoundError(2, "No such file"), 4),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2),
+        (ZeroDivisionError("a defect"), INTERNAL_ERROR),
+    ],
+)
+def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert describe(error)[1] == code
+
+
+def test_a_missing_library_names_the_extra_that_brings_it() -> None:
+    text, _ = describe(ModuleNotFoundError("No module named 'mujoco.egl'", name="mujoco.egl"))
+    assert "pip install 'edgevla[sim]'" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (["bundle", "show", "none.bundle"], "none.bundle is no bundle"),
+        (["check", "none.bundle"], "none.bundle is no bundle"),
+        (["profiles", "show", "toaster"], "toaster"),
+        (["profiles", "validate", "none.toml"], "none.toml"),
+    ],
+)
+def test_bad_input_is_one_error_and_no_traceback(
+    command: list[str],
+    what: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(command) == 4
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert what in shown.err
+    assert "Traceback" not in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_keeps_the_traceback(tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        run_command(["bundle", "show", str(tmp_path / "none.bundle")], debug=True)
+
+
+@pytest.mark.parametrize("name", ["host", "jetson-orin", "metaworld-sawyer"])
+def test_a_profile_is_shown_as_a_table_and_as_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["profiles", "show", name]) == 0
+    assert name in capsys.readouterr().out
+    assert run_command(["profiles", "show", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == name
+
+
+def test_profiles_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["profiles", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == {"targets": ["host", "jetson-orin"], "arms": ["metaworld-sawyer"]}
+
+
+def test_a_profile_of_ones_own_is_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from profiles.loader import _HERE
+
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        (_HERE / "arms" / "metaworld-sawyer.toml").read_text().replace("metaworld-sawyer", "mine")
+    )
+    assert run_command(["profiles", "validate", str(mine)]) == 0
+    assert "a sound arm profile, mine" in capsys.readouterr().out
+
+
+def test_a_bundle_is_shown_as_tables_and_as_json(
+    tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bundle", "show", str(tiny_bundle_path)]) == 0
+    assert "d_max = 8" in capsys.readouterr().out
+    assert run_command(["bundle", "show", str(tiny_bundle_path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["manifest"]["timing"]["horizon"] == 32
+
+
+def test_a_bundle_is_verified_down_to_its_golden_vectors(
+    tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bundle", "verify", str(tiny_bundle_path), "--json"]) == 0
+    verdicts = {v["name"]: v["kept"] for v in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert verdicts["golden/000.npz"]
+    assert len([name for name in verdicts if name.startswith("interface of")]) == 6
