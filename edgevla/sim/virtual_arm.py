@@ -2,9 +2,9 @@
 
     python -m edgevla.sim.virtual_arm --sim drawer-open-v3 --seed 7 --camera-fd 5 < PIPE
 
-Prints one JSON object a line: first {"port": ...}, then {"event": "success", ...} once, last {"event": "exit",
-...}. The plant advances on the arm's own clock, not on the host's commands. It ends when its standard input
-closes, when the thread that started it dies, or on SIGTERM; pty and memory go with the process.
+Prints one JSON object a line: first {"port": ...}, then {"event": "success", ...} once, last
+{"event": "exit", ...}. The plant advances on the arm's own clock, not on the host's commands. It ends when
+its standard input closes, when the thread that started it dies, or on SIGTERM; pty and memory go with it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevla.errors import DeviceFault, explain
 from edgevla.sensors.camera import CameraSlot
 from firmware_bridge.arm import ChannelLimits, Float32
 from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
@@ -37,6 +39,7 @@ CHANNELS = (
     ChannelLimits("z", "m", 0.05, 0.5),
     ChannelLimits("gripper", "1", -1.0, 1.0),
 )
+SWITCH_S = 0.0005  # s: the longest the main thread keeps the interpreter from the line's thread
 IMAGE_SIZE = 96  # px, square
 _PR_SET_PDEATHSIG = 1
 _LOW = np.array([channel.minimum for channel in CHANNELS], np.float32)
@@ -131,7 +134,9 @@ class Talk:
 
 
 class VirtualArm:
-    """The process: device, plant, clock and camera behind one select()."""
+    """The process: one thread serves the line, as a controller does whatever its camera is doing; the main one
+    steps the plant, draws frames and looks after the parent. `_lock` guards device and clock.
+    """
 
     def __init__(
         self, scene: Scene, line: PtyPair, camera: CameraSlot | None, talk: Talk, period_s: float, every: int
@@ -141,35 +146,47 @@ class VirtualArm:
         self._epoch_ns = time.monotonic_ns()  # the device's clock starts at 0, as a microcontroller's does
         period_ns = round(period_s * 1e9)
         self._clock = PhaseClock(period_ns, self._epoch_ns)
+        self._lock = threading.Lock()
         self._periods = self._steps = self._frames = self._lost_replies = 0
         self._success_step: int | None = None
         self._stopping = ""
+        self._wake_read, self._wake_write = (
+            os.pipe()
+        )  # the main thread's select() ends: signal, or clock moved
+        os.set_blocking(self._wake_write, False)
 
     def run(self, parent_fd: int) -> None:
-        """Serve until `parent_fd` reaches its end or SIGTERM comes."""
-        wake_fd = self._end_on_signals()
+        """Serve until `parent_fd` reaches its end or a signal asks for the end."""
+        self._end_on_signals()
         self._show()  # the first frame makes the renderer: before the port is announced, not while serving
         self._announce()
         self._clock.lock(time.monotonic_ns() + self._clock.period_ns)
-        while not self._stopping:
-            wait_s = max(0, self._clock.next_ns - time.monotonic_ns()) * 1e-9
-            ready = select.select([self._line.master_fd, parent_fd, wake_fd], [], [], wait_s)[0]
-            if self._line.master_fd in ready:
-                self._serve()
-            if parent_fd in ready and not os.read(parent_fd, 256):
-                self._stopping = "parent closed standard input"
-            if time.monotonic_ns() >= self._clock.next_ns:
-                self._tick()
+        end_read, end_write = os.pipe()
+        server = threading.Thread(target=self._serve_line, args=(end_read,), name="line")
+        server.start()
+        try:
+            while not self._stopping:
+                self._wait(parent_fd)
+                if time.monotonic_ns() >= self._clock.next_ns:
+                    self._tick()
+        finally:
+            os.close(end_write)
+            server.join()
 
-    def _end_on_signals(self) -> int:
-        """A descriptor that becomes readable when a signal asks for the end."""
-        wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_write, False)
-        signal.set_wakeup_fd(wake_write)
+    def _wait(self, parent_fd: int) -> None:
+        """Until the next deadline, or sooner when there is a reason to look."""
+        wait_s = max(0, self._clock.next_ns - time.monotonic_ns()) * 1e-9
+        ready = select.select([parent_fd, self._wake_read], [], [], wait_s)[0]
+        if self._wake_read in ready:
+            os.read(self._wake_read, 256)
+        if parent_fd in ready and not os.read(parent_fd, 256):
+            self._stopping = "parent closed standard input"
+
+    def _end_on_signals(self) -> None:
+        signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGTERM, self._end)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._end)
-        return wake_read
 
     def _end(self, number: int, _frame: object) -> None:
         self._stopping = signal.Signals(number).name
@@ -195,20 +212,29 @@ class VirtualArm:
             **self._device.counts_dict(),
         }
 
-    def _serve(self) -> None:
-        data = self._line.read()
-        now_ns = time.monotonic_ns()
-        before = self._device.commands_since_arming
-        reply = self._device.feed(data, self._device_us(now_ns))
+    def _serve_line(self, end_fd: int) -> None:
+        """The line's thread: answer the host until `end_fd` closes."""
+        while end_fd not in (ready := select.select([self._line.master_fd, end_fd], [], [])[0]):
+            if ready:
+                self._serve(self._line.read(), time.monotonic_ns())
+
+    def _serve(self, data: bytes, now_ns: int) -> None:
+        with self._lock:
+            before = self._device.commands_since_arming
+            reply = self._device.feed(data, self._device_us(now_ns))
+            first_command = before == 0 and self._device.commands_since_arming > 0
+            if first_command:
+                # Half a period from the host's writes: its jitter has the same room on both sides.
+                self._clock.lock(now_ns + self._clock.period_ns // 2)
         if reply and not self._line.write(reply):
             self._lost_replies += 1
-        if before == 0 and self._device.commands_since_arming > 0:
-            # Half a period from the host's writes: its jitter has the same room on both sides.
-            self._clock.lock(now_ns + self._clock.period_ns // 2)
+        if first_command:
+            os.write(self._wake_write, b"c")
 
     def _tick(self) -> None:
-        self._steps += self._device.tick(self._device_us(time.monotonic_ns()))
-        self._clock.advance(time.monotonic_ns())
+        with self._lock:
+            self._steps += self._device.tick(self._device_us(time.monotonic_ns()))
+            self._clock.advance(time.monotonic_ns())
         self._periods += 1
         if self._scene.success and self._success_step is None:
             self._success_step = self._steps
@@ -254,6 +280,14 @@ def _scene(arguments: argparse.Namespace) -> Scene:
     return MetaworldPlant(arguments.sim, arguments.seed, arguments.half_way)
 
 
+def _camera(fd: int) -> CameraSlot:
+    try:
+        return CameraSlot.attach(fd)
+    except (OSError, ValueError) as error:
+        todo = "pass the number of an inherited camera slot with --camera-fd, or leave it out"
+        raise DeviceFault(explain("no camera slot", f"one at descriptor {fd}", error, todo)) from None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0, or that of the error that kept the arm from starting."""
     die_with_parent()
@@ -261,7 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     talk = Talk()
     try:
         scene = _scene(arguments)
-        camera = None if arguments.camera_fd is None else CameraSlot.attach(arguments.camera_fd)
+        camera = None if arguments.camera_fd is None else _camera(arguments.camera_fd)
     except Exception as error:
         if not isinstance(code := getattr(error, "exit_code", None), int):
             raise
@@ -270,6 +304,7 @@ def main(argv: list[str] | None = None) -> int:
     with PtyPair() as line, contextlib.closing(scene):
         arm = VirtualArm(scene, line, camera, talk, arguments.period_s, arguments.camera_every)
         gc.freeze()
+        sys.setswitchinterval(SWITCH_S)
         arm.run(sys.stdin.fileno())
         talk.say(event="exit", **arm.report())
     return 0

@@ -46,6 +46,7 @@ HELLOS = 8  # round trips from which the shortest gives the clock offset
 CONNECT_S = 2.0  # s, until a silent device is called silent
 ANSWER_S = 0.1  # s, one request's patience: a virtual arm may be drawing a frame
 TRIES = 3  # of ARM, DISARM and STOP: one lost frame is not a fault
+READS_PER_POLL = 4  # of up to 4 KiB: a device that babbles must not hold the servo loop
 _REMEMBERED = 256  # sent messages whose time is known, for the clock (a power of two)
 _U32 = 0xFFFF_FFFF
 
@@ -283,7 +284,10 @@ class EdgelinkArm:
 
     def poll(self) -> JointState | None:
         """See `Arm`. Raises PortGone."""
-        while data := self._transport.read():
+        for _ in range(READS_PER_POLL):
+            data = self._transport.read()
+            if not data:
+                break
             for message in self._decoder.feed(data):
                 self._take(message)
         newest, self._newest = self._newest, None

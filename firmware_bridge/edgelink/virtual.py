@@ -2,7 +2,7 @@
 
 It starts disarmed and holds a set-point. It refuses, and counts, what is not whole, not newer, not in time,
 not finite or not within its own limits (compiled in, not taken from the host). Only accepted commands feed
-its watchdog; when that runs out it latches a stop and holds the last accepted set-point until it is armed again.
+its watchdog; when that runs out it latches a stop and holds the last accepted set-point until armed again.
 """
 
 from __future__ import annotations
