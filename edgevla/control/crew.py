@@ -43,6 +43,7 @@ class Child:
     errors: IO[bytes]
     buffer: bytes = b""
     said: list[dict[str, Any]] = field(default_factory=list)
+    listening: bool = True  # its stdout has not reached its end
     ended: bool = False  # its end has been reported
 
     def last_words(self) -> str:
@@ -150,9 +151,9 @@ class Crew:
         if stdout is None:
             return
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(stdout.fileno(), 65536):
+            while child.listening and (data := os.read(stdout.fileno(), 65536)):
                 child.buffer += data
-            self._selector.unregister(stdout)
+            self._deafen(child)
         *lines, child.buffer = child.buffer.split(b"\n")
         for line in lines:
             with contextlib.suppress(ValueError):  # a library's chatter is no event
@@ -160,11 +161,16 @@ class Crew:
                 if isinstance(said, dict):
                     child.said.append(said)
                     yield Event(child.name, said)
-        if stdout.fileno() not in self._selector.get_map() and not child.ended:
+        if not child.listening and not child.ended:
             child.ended = True
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(1.0)
             yield Event(child.name, {"event": "exited", "code": child.process.poll()})
+
+    def _deafen(self, child: Child) -> None:
+        if child.listening and child.process.stdout is not None:
+            self._selector.unregister(child.process.stdout)
+        child.listening = False
 
     def end(self, name: str, gently: Iterable[int | None], patience_s: float) -> None:
         """End one child: each of `gently` in turn (None: close its stdin), then SIGKILL; always reaped."""
@@ -195,8 +201,7 @@ class Crew:
         stdout = child.process.stdout
         if stdout is not None:
             list(self._listen(child))
-            if stdout.fileno() in self._selector.get_map():
-                self._selector.unregister(stdout)
+            self._deafen(child)
         for stream in (child.process.stdin, stdout, child.errors):
             if stream is not None:
                 with contextlib.suppress(OSError):

@@ -257,9 +257,11 @@ class _Run:
     def _raise_start_error(self, event: Event) -> None:
         if event.name == "error":
             code = int(event.data.get("exit_code", 5))
+            message = str(event.data.get("message", ""))
             if event.child == "policy" and not event.data.get("known", True):
-                code = BadInput.exit_code  # a model that does not load is a bad bundle
-            raise _ERRORS.get(code, DeviceFault)(str(event.data.get("message", "")))
+                what = "the policy of the bundle does not load"
+                raise BadInput(explain(what, "an engine that runs", message, "export the bundle again"))
+            raise _ERRORS.get(code, DeviceFault)(message)
         if event.name == "exited":
             child = self._crew.get(event.child)
             raise (BadInput if event.child == "policy" else DeviceFault)(

@@ -89,7 +89,9 @@ class Rows:
         return np.concatenate([self._rows[turn:], self._rows[:turn]])
 
     def close(self) -> None:
-        """Close the descriptor; the mapping goes with the arrays that look into it."""
+        """Unmap and close the descriptor; a second call does nothing."""
         if self.fd >= 0:
+            del self._rows, self._count  # they look into the mapping, which could not be closed under them
+            self._map.close()
             os.close(self.fd)
             self.fd = -1

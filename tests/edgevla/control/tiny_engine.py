@@ -10,6 +10,7 @@ import numpy as np
 from edgevla.errors import BadInput, explain
 
 GOAL = np.array([0.10, 0.70, 0.20], np.float32)  # m, of the virtual arm's integrator scene
+FAR = np.array([-0.4, 0.45, 0.4], np.float32)  # m, the far corner: never a success
 SCALE = 0.01  # m per unit of action
 HORIZON, CHANNELS = 32, 4
 LOW = np.array([-0.5, 0.40, 0.05, -1.0], np.float32)
@@ -51,7 +52,7 @@ def to_goal(bundle, threads):
 
 def away(bundle, threads):
     """Never succeeds: the far corner."""
-    return ToGoal(goal=np.array([-0.4, 0.45, 0.4], np.float32))
+    return ToGoal(goal=FAR)
 
 
 def _fail():
@@ -59,15 +60,15 @@ def _fail():
 
 
 def failing(bundle, threads):
-    return ToGoal(goal=np.array([-0.4, 0.45, 0.4], np.float32), after=WARM_UPS + 4, then=_fail)
+    return ToGoal(goal=FAR, after=WARM_UPS + 4, then=_fail)
 
 
 def hanging(bundle, threads):
-    return ToGoal(after=WARM_UPS + 3, then=lambda: time.sleep(3600))
+    return ToGoal(goal=FAR, after=WARM_UPS + 3, then=lambda: time.sleep(3600))
 
 
 def dying(bundle, threads):
-    return ToGoal(after=WARM_UPS + 3, then=lambda: os._exit(7))
+    return ToGoal(goal=FAR, after=WARM_UPS + 3, then=lambda: os._exit(7))
 
 
 def broken(bundle, threads):
