@@ -134,8 +134,8 @@ class Talk:
 
 
 class VirtualArm:
-    """The process: one thread serves the line, as a controller does whatever its camera is doing; the main one
-    steps the plant, draws frames and looks after the parent. `_lock` guards device and clock.
+    """The process: one thread serves the line, as a controller does whatever its camera is doing; the main
+    one steps the plant, draws frames and looks after the parent. `_lock` guards device and clock.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from firmware_bridge.errors import PortError, PortGone
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import load_arm
 
-PATIENCE_S = 30.0  # for the process; nothing here measures time
+PATIENCE_S = 90.0  # for the process; nothing here measures time
 COMMAND = [sys.executable, "-m", "edgevla.sim.virtual_arm", "--plant", "integrator"]
 REPOSITORY = Path(virtual_arm.__file__).parents[2]
 
