@@ -51,6 +51,7 @@ class PolicyConfig:
     states: int
     height: int
     width: int
+    first_frame_s: float  # a camera silent for longer than this is a device fault
     max_frame_age_s: float
     max_state_age_s: float
     request_fd: int

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from edgevla.bundle.reader import Bundle
+from edgevla.check.compatible import compatibility
 from edgevla.control.schedule import Schedule
 from edgevla.control.timing import evaluate, require, schedule_of
-from edgevla.errors import Refused, explain
 from edgevla.policy.process import BUNDLE_ENGINE
 from profiles.model import ArmProfile, Target
-
-
-class Named(Protocol):
-    """A channel of either side."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -44,13 +33,12 @@ class RunPlan:
 
 
 def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
-    """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, by name."""
+    """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers."""
     manifest = bundle.manifest
-    _require_same("action channels", manifest.channels, arm.channels)
-    _require_same("state", manifest.state, arm.state)
-    require(
-        evaluate(manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog)
+    timing = evaluate(
+        manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog
     )
+    require([*compatibility(manifest, target, arm), *timing])
     camera = next(spec for spec in arm.cameras if spec.name == manifest.camera.name)
     return RunPlan(
         policy=manifest.name,
@@ -68,17 +56,3 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         height=manifest.camera.height,
         max_frame_age_s=camera.max_age_s,
     )
-
-
-def _require_same(what: str, trained: Sequence[Named], given: Sequence[Named]) -> None:
-    wanted = [f"{item.name} [{item.unit}]" for item in trained]
-    got = [f"{item.name} [{item.unit}]" for item in given]
-    if wanted != got:
-        raise Refused(
-            explain(
-                f"the {what} of policy and arm differ",
-                ", ".join(wanted),
-                ", ".join(got),
-                "choose the arm profile the policy was trained for",
-            )
-        )

@@ -31,6 +31,7 @@ from edgevla.telemetry.host import stolen_s
 from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 
 _START_S = 120.0  # s: a simulator and a model may take long to load on a busy machine
+_CAMERA_S = 5.0  # s: a real camera delivers at once
 _STOP_S = 5.0  # s beyond the ramp for the servo to end
 _WATCH_S = 0.05  # s between two looks at the children
 _MAX_RESTARTS = 3
@@ -202,6 +203,7 @@ class _Run:
             states=len(plan.arm.state),
             height=plan.height,
             width=plan.width,
+            first_frame_s=_START_S if self._options.sim is not None else _CAMERA_S,
             max_frame_age_s=plan.max_frame_age_s,
             max_state_age_s=plan.arm.max_state_age_s,
             request_fd=memory.requests.fd,

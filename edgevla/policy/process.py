@@ -35,7 +35,6 @@ Float32 = NDArray[np.float32]
 
 BUNDLE_ENGINE = "edgevla.policy.process:bundle_engine"
 _WARM_UPS = 10  # inferences before the first that counts: allocations, caches, CPU frequency
-_FIRST_FRAME_S = 5.0
 
 
 class Engine(Protocol):
@@ -81,13 +80,14 @@ class Policy:
 
     def first_frame(self) -> Frame:
         """The camera's first frame. Raises DeviceFault when none comes, BadInput on a wrong size."""
-        until = time.monotonic() + _FIRST_FRAME_S
+        patience_s = self._config.first_frame_s
+        until = time.monotonic() + patience_s
         while (frame := self._camera.latest()) is None:
             if time.monotonic() > until:
                 raise DeviceFault(
                     explain(
                         "the camera is silent",
-                        f"a frame within {_FIRST_FRAME_S:g} s",
+                        f"a frame within {patience_s:g} s",
                         "none",
                         "check that the camera is connected and its process runs",
                     )

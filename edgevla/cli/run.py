@@ -1,0 +1,129 @@
+"""`edgevla run`: drive an arm with a bundle in closed loop, say why it stopped and how punctual it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import profiles
+from edgevla.bundle import open_bundle
+from edgevla.cli.output import JSON_OPTION, print_error, print_json, print_table, say
+from edgevla.control.plan import plan_of
+from edgevla.control.result import RunResult, require_new_folder, write_record
+from edgevla.control.run import RunOptions, check_options
+from edgevla.control.run import run as run_loop
+from edgevla.policy.tokens import Vocabulary
+from profiles import ArmProfile
+
+_BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
+_INSTRUCTION = typer.Option(..., help="What to do, in the policy's words")
+_RECORD = typer.Option(None, metavar="DIR", help="Write run.json, ticks.npy and frames.npy there")
+
+
+def run(
+    bundle: Path = _BUNDLE,
+    instruction: str = _INSTRUCTION,
+    arm: str = typer.Option("", help="Name or .toml of the arm; default: the bundle's"),
+    target: str = typer.Option("", help="Name or .toml of the target; default: the bundle's"),
+    sim: str = typer.Option("", metavar="TASK", help="Virtual arm with this Meta-World task"),
+    port: str = typer.Option("", metavar="PATH", help="Serial port of an arm, instead of --sim"),
+    camera_fd: int = typer.Option(-1, hidden=True, help="Camera slot of an outside process, with --port"),
+    seed: int = typer.Option(0, help="Of the simulated scene"),
+    half_way: bool = typer.Option(False, "--half-way", help="Start with drawer or window half open"),
+    duration_s: float = typer.Option(30.0, help="Longest run; a simulated task ends it when it succeeds"),
+    record: Path | None = _RECORD,
+    best_effort: bool = typer.Option(False, "--best-effort", help="Run without real-time priority too"),
+    accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Drive an arm with a bundle at a fixed latency. Ctrl-C stops the arm: ramp down, hold, latch.
+
+    Example: edgevla run --bundle out/student.bundle --arm metaworld-sawyer --sim drawer-open-v3 --instruction
+    "open the drawer"
+    """
+    options = RunOptions(
+        instruction=instruction,
+        sim=sim or None,
+        port=port or None,
+        camera_fd=camera_fd if camera_fd >= 0 else None,
+        seed=seed,
+        half_way=half_way,
+        duration_s=duration_s,
+        best_effort=best_effort,
+        keep_frames=record is not None,
+    )
+    check_options(options)
+    if record is not None:
+        require_new_folder(record)
+    opened = open_bundle(bundle)
+    device = profiles.load_arm(arm or opened.manifest.arm)
+    computer = profiles.load_target(target or opened.manifest.target)
+    plan = plan_of(opened, computer, device, accept_no_watchdog)
+    # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
+    Vocabulary(opened.vocabulary.tokens, opened.vocabulary.max_tokens).encode(instruction)
+    _warn(device, as_json)
+    result = run_loop(plan, options, say=lambda text: None if as_json else say(text, "dim"))
+    if record is not None:
+        write_record(record, result)
+    print_json(result.as_dict()) if as_json else _print(result, record)
+    if result.exit_code:
+        print_error(result.stop_reason)
+        raise typer.Exit(result.exit_code)
+
+
+def _warn(arm: ArmProfile, as_json: bool) -> None:
+    if as_json:
+        return
+    if arm.falls_on_loss:
+        say(f"{arm.name} falls when its torque goes", "bold red")
+    if arm.watchdog_s is None:
+        say(f"{arm.name} has no watchdog: it keeps its last command when this computer dies", "bold red")
+
+
+def _print(result: RunResult, record: Path | None) -> None:
+    figures = result.figures
+    missing = figures["real_time"].get("missing", [])
+    if missing:
+        say("BEST EFFORT, not granted: " + "; ".join(missing), "bold")
+    print_table("control loop", ["", "p50", "p99", "p99.9", "max"], _latencies(figures))
+    print_table("counts", ["", "n"], _counts(figures))
+    if record is not None:
+        say(f"recorded in {record}", "dim")
+    if result.success is not None:
+        say("success" if result.success else "no success", "green" if result.success else "bold")
+    say(f"stopped: {result.stop_reason}", "bold")
+
+
+def _latencies(figures: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows = (
+        ("wake after deadline, us", "loop", "wake", "us"),
+        ("first byte after deadline, us", "loop", "write", "us"),
+        ("inference, ms", "inference", "infer", "ms"),
+        ("observation to chunk, ms", "inference", "latency", "ms"),
+        ("age of the frame, ms", "inference", "frame_age", "ms"),
+    )
+    return [
+        (title, *(_shown(figures[group][f"{name}_{part}_{unit}"]) for part in ("p50", "p99", "p999", "max")))
+        for title, group, name, unit in rows
+    ]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _counts(figures: dict[str, Any]) -> list[tuple[object, ...]]:
+    loop, chunks = figures["loop"], figures["chunks"]
+    return [
+        ("control ticks", loop["ticks"]),
+        ("late commands (not written)", loop["late_commands"]),
+        ("servo misses (first byte after Ts / 2, or skipped)", loop["misses"]),
+        ("chunks released", chunks["released"]),
+        ("release misses", chunks["release_misses"]),
+        ("re-plan ticks passed over", chunks["passed_over"]),
+        ("frames refused by the arm", sum(figures["device"].get("refused", {}).values())),
+        ("policy restarts", figures["policy_restarts"]),
+        ("stolen by the host, s", figures["stolen_s"]),
+    ]
