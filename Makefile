@@ -4,8 +4,6 @@
 
 VENV := .venv/bin
 READY := .venv/.ready
-export OMP_NUM_THREADS ?= 1
-export PYTHONDONTWRITEBYTECODE := 1
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16

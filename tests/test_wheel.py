@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,20 +77,40 @@ def python310() -> Path | None:
     return None
 
 
-@pytest.fixture(scope="session", params=["workstation", "robot"])
-def bare(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`bin` of an empty environment with the wheel and its dependencies at the versions of a lock."""
-    python = Path(sys.executable) if request.param == "workstation" else python310()
-    if python is None:
+@pytest.fixture(scope="session")
+def environments(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Lock -> `bin` of an empty environment with the wheel and its dependencies at that lock's versions."""
+    pythons = {"workstation": Path(sys.executable), "robot": python310()}
+    found = {lock: python for lock, python in pythons.items() if python is not None}
+    folders = {lock: tmp_path_factory.mktemp(lock) for lock in found}
+    with ThreadPoolExecutor() as pool:  # both wait for the index most of the time
+        made = pool.map(lambda lock: install(found[lock], folders[lock], wheel, lock), found)
+        return dict(zip(found, made, strict=True))
+
+
+def install(python: Path, folder: Path, wheel: Path, lock: str) -> Path:
+    venv = folder / "venv"
+    good(run(python, "-m", "venv", "--without-pip", venv, cwd=folder))
+    flags = [
+        "--quiet",
+        "--no-compile",
+        "--only-binary=:all:",
+        "--constraint",
+        ROOT / f"requirements/{lock}.txt",
+    ]
+    pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python"]
+    good(run(*pip, "install", *flags, wheel, cwd=folder))
+    return venv / "bin"
+
+
+@pytest.fixture(params=["workstation", "robot"])
+def bare(request: pytest.FixtureRequest, environments: dict[str, Path]) -> Path:
+    """`bin` of one empty environment."""
+    if request.param not in environments:
         pytest.skip(
             "no Python 3.10 here: `apt-get install python3.10-venv` or `pyenv install 3.10` brings one"
         )
-    folder = tmp_path_factory.mktemp(request.param)
-    good(run(python, "-m", "venv", folder / "venv", cwd=folder))
-    lock = ROOT / "requirements" / f"{request.param}.txt"
-    flags = ["--quiet", "--only-binary=:all:", "--constraint", lock]
-    good(run(folder / "venv/bin/python", "-m", "pip", "install", *flags, wheel, cwd=folder))
-    return folder / "venv" / "bin"
+    return environments[request.param]
 
 
 def test_the_wheel_brings_its_profiles_and_no_tests(bare: Path, tmp_path: Path) -> None:

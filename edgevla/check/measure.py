@@ -27,7 +27,7 @@ from edgevla.control.timing import delay_ticks, servo_period_s
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, Usage, explain
 from profiles import ArmProfile, Target
 
-PACED = 100  # inferences with a pause before each, after those back to back
+PACED = 50  # inferences with a pause before each, after those back to back
 SERVO_PERIOD_S = 0.002  # s, at most: 10,000 periods of a slow servo would take minutes
 _POLL_S = 0.1  # between two looks at the probes
 _GRACE_S = 5.0  # s, for a child to end after SIGTERM
