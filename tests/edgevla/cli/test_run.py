@@ -1,0 +1,176 @@
+"""`edgevla run` as it is called: one clear error and the right exit code, or a run and its record."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevla.sensors.camera import CameraSlot
+from tests.tiny_bundle import write_tiny_bundle
+
+ROOT = Path(__file__).parents[3]
+SAY = ["--instruction", "open the drawer"]
+SIM = ["--sim", "drawer-open-v3"]
+LOOSE = """
+name = "loose"
+description = "the host without pinning, so that tests share its cores"
+arch = "x86_64"
+providers = ["CPUExecutionProvider"]
+artifact = "cpu"
+latency_budget_s = 0.025
+replan_ticks = 8
+survive_misses = 2
+servo_ratio = 1
+servo_core = -1
+policy_core = -1
+servo_priority = 80
+policy_threads = 1
+memory_mb = 4096
+hang_s = 5.0
+measured = true
+"""
+
+
+def edgevla_run(*arguments, pass_fds=()):
+    command = [sys.executable, "-m", "edgevla.cli.main", "run", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180, pass_fds=pass_fds)
+
+
+@pytest.fixture(scope="module")
+def loose_target(tmp_path_factory):
+    path = tmp_path_factory.mktemp("target") / "loose.toml"
+    path.write_text(LOOSE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def patient_arm(tmp_path_factory):
+    """The reference arm, but a stalled test machine must not look like a stalled camera or policy."""
+    text = (ROOT / "profiles" / "arms" / "metaworld-sawyer.toml").read_text()
+    for line, patient in (
+        ("max_state_age_s = 0.050", "max_state_age_s = 10.0"),
+        ("max_age_s = 0.100", "max_age_s = 10.0"),
+        ("hold_s = 0.5", "hold_s = 30.0"),
+    ):
+        assert line in text
+        text = text.replace(line, patient)
+    path = tmp_path_factory.mktemp("arm") / "patient.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_run_in_the_simulator_ends_with_a_reason_statistics_and_a_record(
+    tiny_bundle_path, loose_target, patient_arm, tmp_path
+):
+    record = tmp_path / "record"
+    done = edgevla_run(
+        *("--bundle", tiny_bundle_path, "--target", loose_target, "--arm", patient_arm, *SIM, *SAY),
+        *("--duration-s", 0.8, "--best-effort", "--json", "--record", record),
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["stop_reason"] == "duration reached"
+    assert told["success"] is False
+    assert told["device"]["mode"] == "STOPPED"
+    assert told["device"]["accepted"] > 0
+    assert json.loads((record / "run.json").read_text()) == told
+    assert len(np.load(record / "ticks.npy")) == told["loop"]["servo_steps"]
+    assert np.load(record / "frames.npy").shape[1:] == (96, 96, 3)
+
+
+def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path, loose_target, patient_arm):
+    camera = CameraSlot.create(96, 96)
+    arm = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "edgevla.sim.virtual_arm",
+            "--plant",
+            "integrator",
+            "--camera-fd",
+            str(camera.fd),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        pass_fds=[camera.fd],
+    )
+    port = json.loads(arm.stdout.readline())["port"]
+    done = edgevla_run(
+        *("--bundle", tiny_bundle_path, "--target", loose_target, "--arm", patient_arm, *SAY),
+        *("--port", port, "--camera-fd", camera.fd, "--duration-s", 0.5, "--best-effort"),
+        pass_fds=[camera.fd],
+    )
+    out, _ = arm.communicate()
+    camera.close()
+    assert done.returncode == 0, done.stderr
+    assert "stopped: duration reached" in done.stdout
+    assert "p99.9" in done.stdout
+    assert "success" not in done.stdout  # nothing in this loop can tell
+    assert json.loads(out.splitlines()[-1])["mode"] == "STOPPED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ([*SIM, "--instruction", "dance on the table"], 4, "outside the vocabulary"),
+        ([*SIM, *SAY, "--arm", "no-such-arm"], 4, "no-such-arm"),
+        ([*SIM, *SAY, "--target", "no-such-target"], 4, "no-such-target"),
+        (SAY, 2, "--sim TASK and --port PORT"),
+        ([*SIM, *SAY, "--port", "/dev/ttyUSB9"], 2, "--sim TASK and --port PORT"),
+        ([*SIM, *SAY, "--duration-s", "0"], 2, "duration"),
+        ([*SIM, *SAY, "--record", "profiles"], 2, "new or empty"),
+        (["--port", "/dev/no-such-port", *SAY], 5, "/dev/no-such-port"),
+        (["--sim", "no-such-task", *SAY], 4, "no-such-task"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_error_with_its_exit_code(tiny_bundle_path, arguments, code, text):
+    done = edgevla_run("--bundle", tiny_bundle_path, *arguments)
+    assert done.returncode == code, done.stderr
+    assert text in done.stderr
+    assert done.stderr.count("expected:") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path):
+    master, slave = pty.openpty()
+    done = edgevla_run("--bundle", tiny_bundle_path, "--port", os.ttyname(slave), *SAY)
+    os.close(master)
+    os.close(slave)
+    assert done.returncode == 5, done.stderr
+    assert "no edgelink device answers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_altered_bundle_is_bad_input(bundle_copy):
+    model = bundle_copy / "model" / "head.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    done = edgevla_run("--bundle", bundle_copy, *SIM, *SAY)
+    assert done.returncode == 4
+    assert "model/head.onnx" in done.stderr
+
+
+def test_no_bundle_at_all_is_bad_input(tmp_path):
+    done = edgevla_run("--bundle", tmp_path / "nothing.bundle", *SIM, *SAY)
+    assert done.returncode == 4
+    assert "nothing.bundle" in done.stderr
+
+
+def test_a_timing_contract_that_cannot_hold_is_refused_in_numbers(tiny_bundle_path, tmp_path):
+    target = tmp_path / "greedy.toml"
+    target.write_text(LOOSE.replace("survive_misses = 2", "survive_misses = 3"))
+    done = edgevla_run("--bundle", tiny_bundle_path, "--target", target, *SIM, *SAY)
+    assert done.returncode == 1
+    assert "2 + 4 * 8 = 34 <= 32" in done.stderr
+
+
+def test_a_bundle_whose_start_range_the_arm_is_not_in_is_refused_before_arming(tmp_path, loose_target):
+    bundle = write_tiny_bundle(tmp_path / "far.bundle", start_low=[0.4, 0.40, 0.05, -1.0]).path
+    done = edgevla_run("--bundle", bundle, "--target", loose_target, *SIM, *SAY, "--best-effort")
+    assert done.returncode == 1, done.stderr
+    assert "outside the start range in x" in done.stderr
