@@ -67,9 +67,7 @@ def reply_bytes(horizon: int, channels: int) -> int:
 
 def pack_request(request: Request) -> bytes:
     delay, channels = request.prefix.shape
-    head = _REQUEST.pack(
-        request.tick, request.asked_ns, request.state_stamp_ns, delay, channels, len(request.state), 0
-    )
+    head = _REQUEST.pack(request.tick, request.asked_ns, request.state_stamp_ns, delay, channels, len(request.state), 0)
     parts = (request.prefix, request.anchor, request.state)
     return head + b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
 
@@ -78,15 +76,11 @@ def unpack_request(payload: bytes) -> Request:
     """Raises ValueError on a payload of another size than it declares."""
     tick, asked_ns, stamp_ns, delay, channels, states, _ = _REQUEST.unpack_from(payload)
     if len(payload) != request_bytes(delay, channels, states):
-        raise ValueError(
-            f"request of {len(payload)} bytes, expected {request_bytes(delay, channels, states)}"
-        )
+        raise ValueError(f"request of {len(payload)} bytes, expected {request_bytes(delay, channels, states)}")
     values = np.frombuffer(payload, np.float32, offset=_REQUEST.size)
     split = delay * channels
     prefix = values[:split].reshape(delay, channels)
-    return Request(
-        tick, asked_ns, stamp_ns, prefix, values[split : split + channels], values[split + channels :]
-    )
+    return Request(tick, asked_ns, stamp_ns, prefix, values[split : split + channels], values[split + channels :])
 
 
 def pack_reply(reply: Reply) -> bytes:

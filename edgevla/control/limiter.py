@@ -71,9 +71,7 @@ def limits_of(arm: ArmProfile) -> Limits:
     )
 
 
-def track(
-    limits: Limits, motion: Motion, wanted: NDArray[np.floating], elapsed_s: float
-) -> tuple[Motion, Limited]:
+def track(limits: Limits, motion: Motion, wanted: NDArray[np.floating], elapsed_s: float) -> tuple[Motion, Limited]:
     """Towards `wanted` (n,) as far as the limits allow in `elapsed_s` since the last command."""
     target = np.asarray(wanted, np.float64)
     if target.shape != motion.setpoint.shape or not np.isfinite(target).all():

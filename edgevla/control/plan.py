@@ -35,9 +35,7 @@ class RunPlan:
 def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
     """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers."""
     manifest = bundle.manifest
-    timing = evaluate(
-        manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog
-    )
+    timing = evaluate(manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog)
     require([*compatibility(manifest, target, arm), *timing])
     camera = next(spec for spec in arm.cameras if spec.name == manifest.camera.name)
     return RunPlan(

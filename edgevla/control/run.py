@@ -72,9 +72,7 @@ def check_options(options: RunOptions) -> None:
         )
     if not 0.0 < options.duration_s <= 86_400.0:
         raise Usage(
-            explain(
-                "the duration makes no run", "0 < --duration-s <= 86400", options.duration_s, "pass another"
-            )
+            explain("the duration makes no run", "0 < --duration-s <= 86400", options.duration_s, "pass another")
         )
 
 
@@ -249,7 +247,12 @@ class _Run:
                 return False
             if time.monotonic() > give_up:
                 raise DeviceFault(
-                    explain(f"{who} is not there", f"within {_START_S:g} s", "silence", "see its log above")
+                    explain(
+                        f"{who} is not there",
+                        f"within {_START_S:g} s",
+                        "silence",
+                        "run again; if it stays so, with --debug",
+                    )
                 )
             for event in self._crew.events(_WATCH_S):
                 self._note(event)
@@ -374,10 +377,17 @@ class _Run:
             ("arm", (None, signal.SIGTERM), _STOP_S),
         )
         for name, gently, patience_s in steps:
+            if name == "arm":
+                self._let_the_watchdog_act()
             child = self._crew.get(name)
             self._crew.end(name, gently, patience_s)
             for data in child.said if child is not None else []:
                 self._note(Event(name, data))
+
+    def _let_the_watchdog_act(self) -> None:
+        """After a servo that died armed: its arm, virtual as it is, is left the time to stop itself."""
+        if self._seen.armed and "stop_confirmed" not in self._seen.end and self._plan.arm.watchdog_s:
+            time.sleep(2 * self._plan.arm.watchdog_s)
 
     def _verdict(self) -> tuple[str, int]:
         end, seen = self._seen.end, self._seen

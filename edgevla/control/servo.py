@@ -55,9 +55,7 @@ class End:
 class Servo:
     """One armed run. `held` (n,): the set-point the device holds when it is armed."""
 
-    def __init__(
-        self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, held: Float32
-    ) -> None:
+    def __init__(self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, held: Float32) -> None:
         self._config, self._link, self._transport = config, link, transport
         self._requests, self._replies = Slots.attach(config.request_fd), Slots.attach(config.reply_fd)
         self._rows = Rows(config.rows_fd, tick_dtype(len(config.arm.channels), len(config.arm.state)))
@@ -98,10 +96,9 @@ class Servo:
         return end
 
     def _serve(self, step: int, wake_ns: int, skipped: int) -> End | None:
-        """One servo step: state, release, limit, send, and at a re-plan tick the request."""
+        """One servo step: release, limit, send; then the state, and at a re-plan tick the request."""
         deadline_ns = self._grid.deadline_ns(step)
         tick, part = divmod(step, self._config.servo_ratio)
-        self._take_state(wake_ns)
         previous = self.control
         if tick > self._tick:
             self._advance_tick(tick)
@@ -114,6 +111,7 @@ class Servo:
         elif tick > self._sent_tick:
             # Nothing of this tick was commanded: the next one counts from what the arm still holds.
             self.control = replace(self.control, motion=previous.motion)
+        self._take_state(wake_ns)
         if self._start:
             self._ask(tick, deadline_ns)
         self._note(step, tick, wake_ns, written_ns, skipped)
@@ -132,9 +130,7 @@ class Servo:
         wanted = wanted_row(self._config.schedule, self.plan, self._chunk, tick)
         elapsed_s = (tick - self._sent_tick) * period_s
         self._before = self.control.motion.setpoint.astype(np.float32)
-        self.control, self._limited = advance(
-            self._limits, self._ladder, self.control, wanted, tick, elapsed_s
-        )
+        self.control, self._limited = advance(self._limits, self._ladder, self.control, wanted, tick, elapsed_s)
         self._start = decision.start
         self._tick = tick
 

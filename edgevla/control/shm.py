@@ -54,9 +54,7 @@ class Slots:
     def create(cls, payload_bytes: int, slots: int = 4, name: str = "edgevla-slots") -> Slots:
         """New ring in a new memfd; raises ValueError on a size that makes no ring."""
         if payload_bytes < 1 or slots < 2:
-            raise ValueError(
-                f"a slot ring needs payload_bytes >= 1 and slots >= 2, got {payload_bytes} and {slots}"
-            )
+            raise ValueError(f"a slot ring needs payload_bytes >= 1 and slots >= 2, got {payload_bytes} and {slots}")
         stride = _aligned(_SLOT_HEADER.size + payload_bytes)
         fd = create_memfd(name, _ALIGN + slots * stride)
         ring = cls(fd, payload_bytes, slots)

@@ -159,9 +159,7 @@ def _schedule_claims(timing: BundleTiming, target: Target) -> list[Claim]:
     ]
 
 
-def _wire_claims(
-    timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements
-) -> list[Claim]:
+def _wire_claims(timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements) -> list[Claim]:
     fixed = wire_s(arm) + arm.return_delay_s + USB_TURNAROUND_S
     period = servo_period_s(timing, target)
     claims = [_seconds("wire time", "wire + return delay + USB <= Ts", fixed, period)]
@@ -184,9 +182,7 @@ def _bound(name: str, text: str, left: float, right: float, samples: int) -> Cla
     return Claim(name, "bounded", numbers, left, right, "s", samples, CONFIDENCE, left <= right)
 
 
-def _watchdog_claims(
-    timing: BundleTiming, target: Target, arm: ArmProfile, accept_no_watchdog: bool
-) -> list[Claim]:
+def _watchdog_claims(timing: BundleTiming, target: Target, arm: ArmProfile, accept_no_watchdog: bool) -> list[Claim]:
     gap = 2 * servo_period_s(timing, target)  # one period overslept and skipped
     if arm.watchdog_s is None:
         text = f"the arm has no watchdog, accepted explicitly: {'yes' if accept_no_watchdog else 'no'}"
@@ -197,9 +193,7 @@ def _watchdog_claims(
     ]
 
 
-def _camera_claims(
-    timing: BundleTiming, target: Target, arm: ArmProfile, camera: CameraTiming | None
-) -> list[Claim]:
+def _camera_claims(timing: BundleTiming, target: Target, arm: ArmProfile, camera: CameraTiming | None) -> list[Claim]:
     specs = [spec for spec in arm.cameras if camera is None or spec.name == camera.name]
     if camera is not None and not specs:
         known = ", ".join(spec.name for spec in arm.cameras) or "none"

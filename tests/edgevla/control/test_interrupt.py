@@ -53,6 +53,16 @@ class Loop:
                 continue
         return found
 
+    def kill_child(self, name):
+        """SIGKILL to the process of this loop with `name` in its command line."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                mine = self.mark.encode() in (entry / "environ").read_bytes()
+                if mine and name in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+
     def wait_for_nobody(self):
         until = time.monotonic() + PATIENCE_S
         while self.others() and time.monotonic() < until:
@@ -123,14 +133,20 @@ def test_even_a_killed_parent_leaves_no_process(loop, word):
 
 def test_a_killed_virtual_arm_ends_the_run_as_a_device_fault(loop):
     loop.read_until("armed")
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            mine = loop.mark.encode() in (entry / "environ").read_bytes()
-            if mine and b"virtual_arm" in (entry / "cmdline").read_bytes():
-                os.kill(int(entry.name), signal.SIGKILL)
-        except OSError:
-            continue
+    loop.kill_child(b"virtual_arm")
     out, errors = loop.finish()
     assert loop.others() == []
     assert "END bus: the serial port" in out, errors
+    assert loop.process.returncode == 5
+
+
+def test_a_killed_servo_ends_the_run_and_the_arms_own_watchdog_stops_the_arm(loop):
+    loop.read_until("armed")
+    time.sleep(0.3)
+    loop.kill_child(b"edgevla.control.servo")
+    out, errors = loop.finish()
+    assert loop.others() == []
+    assert "END bus: servo process: exit code -9" in out, errors
+    assert "'mode': 'STOPPED'" in out
+    assert "'watchdog_trips': 1" in out
     assert loop.process.returncode == 5

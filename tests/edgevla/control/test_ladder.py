@@ -18,9 +18,7 @@ LIMITS = Limits(
 
 
 def start(velocity=0.0):
-    return Control(
-        Motion(np.array([0.0, -1.0]), np.array([velocity, 0.0])), Phase.TRACK if velocity else Phase.START
-    )
+    return Control(Motion(np.array([0.0, -1.0]), np.array([velocity, 0.0])), Phase.TRACK if velocity else Phase.START)
 
 
 def run(control, ticks, wanted=None, first=0):

@@ -57,9 +57,7 @@ def test_only_sound_inferences_are_timed_and_all_are_counted():
 
 def result():
     rows, inferences = np.zeros(2, tick_dtype(4, 4)), np.zeros(1, inference_dtype())
-    return RunResult(
-        "duration reached", 0, False, {"seed": 3}, rows, inferences, np.zeros((1, 2, 2, 3), np.uint8)
-    )
+    return RunResult("duration reached", 0, False, {"seed": 3}, rows, inferences, np.zeros((1, 2, 2, 3), np.uint8))
 
 
 def test_a_record_holds_the_summary_and_the_arrays(tmp_path):

@@ -78,9 +78,7 @@ def test_whatever_the_inferences_take_a_chunk_runs_out_only_after_more_than_m_lo
     rng = random.Random(1)
     for schedule in SMALL:
         for _ in range(10):
-            took = [0] + [
-                rng.choice([1, schedule.delay, schedule.delay + 1, rng.randint(1, 20)]) for _ in range(30)
-            ]
+            took = [0] + [rng.choice([1, schedule.delay, schedule.delay + 1, rng.randint(1, 20)]) for _ in range(30)]
             lost = [False] + [rng.random() < 0.3 for _ in range(30)]
             rows, _ = simulate(schedule, lost, 80, took)
             for tick, _, index, lost_in_a_row in rows:
