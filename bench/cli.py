@@ -8,10 +8,10 @@ from pathlib import Path
 import typer
 
 from bench.budgets import DEMO, check_budgets, load_budgets
-from bench.host import describe_host
 from bench.report import build_report, print_figures, read_report, text
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Refused, Unsound
+from edgevla.telemetry.host import describe_host
 
 app = typer.Typer(help="Measure, report, and hold figures against budgets.", no_args_is_help=True)
 REPORT = typer.Argument(..., help="report.json as `make demo` writes it")

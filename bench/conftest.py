@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.host import describe_host
+from edgevla.telemetry.host import describe_host
 
 STUDENT = Path("out/student.bundle")
 

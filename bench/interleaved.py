@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.host import steal_s
+from edgevla.telemetry.host import steal_s
 from edgevla.telemetry.stats import nearest_rank
 
 Probe = Callable[[], Mapping[str, int]]
@@ -103,9 +103,7 @@ def measure(
                 break
     wall_s, stolen_after = time.monotonic() - start, steal_s()
     lost = None if stolen is None or stolen_after is None else stolen_after - stolen
-    return Interleaved(
-        {n: np.asarray(v, np.int64) for n, v in series.items()}, done, wall_s, lost, seed, warmup
-    )
+    return Interleaved({n: np.asarray(v, np.int64) for n, v in series.items()}, done, wall_s, lost, seed, warmup)
 
 
 def _round(

@@ -72,9 +72,7 @@ def mcnemar_exact(counts: PairCounts) -> float:
     return float(min(1.0, 2 * tail / 2**n))  # int / int: exact, no overflow
 
 
-def loss_z(
-    only_reference: ArrayLike, only_candidate: ArrayLike, pairs: ArrayLike, loss: float
-) -> NDArray[np.float64]:
+def loss_z(only_reference: ArrayLike, only_candidate: ArrayLike, pairs: ArrayLike, loss: float) -> NDArray[np.float64]:
     """Tango's score statistic of 'the true loss is ``loss``'; positive when the observed loss is smaller.
 
     Its variance is that of the maximum-likelihood estimate under that loss: it does not collapse to 0 when no
@@ -244,8 +242,7 @@ def sequential_verdict(design: Design, looks: Sequence[PairCounts]) -> Verdict:
     for expected, counts in zip(design.looks, looks, strict=False):
         if counts.pairs != expected:
             raise ValueError(
-                f"sequential look: expected {expected} pairs as declared, got {counts.pairs}; "
-                "looks cannot be moved"
+                f"sequential look: expected {expected} pairs as declared, got {counts.pairs}; looks cannot be moved"
             )
     if len(looks) > len(design.looks):
         raise ValueError(f"sequential look: {len(design.looks)} looks were declared, got {len(looks)}")

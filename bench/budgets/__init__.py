@@ -45,9 +45,7 @@ def load_budgets(path: Path = DEMO) -> tuple[Budget, ...]:
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("budget", [])
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(
-            explain(f"cannot read budgets {path}", "a TOML file", error, "see bench/budgets")
-        ) from None
+        raise BadInput(explain(f"cannot read budgets {path}", "a TOML file", error, "see bench/budgets")) from None
     for entry in entries:
         if not _KEYS <= set(entry) <= _KEYS | {"over"} or entry["sense"] not in ("at_most", "at_least"):
             wanted = f"{sorted(_KEYS)}, sense at_most or at_least"
@@ -55,9 +53,7 @@ def load_budgets(path: Path = DEMO) -> tuple[Budget, ...]:
     return tuple(Budget(**entry) for entry in entries)
 
 
-def check_budgets(
-    report: Mapping[str, Any], budgets: tuple[Budget, ...] | None = None
-) -> tuple[Verdict, ...]:
+def check_budgets(report: Mapping[str, Any], budgets: tuple[Budget, ...] | None = None) -> tuple[Verdict, ...]:
     """Judge every budget against the numbers of one report."""
     return tuple(_judge(report, budget) for budget in (load_budgets() if budgets is None else budgets))
 

@@ -67,9 +67,7 @@ def _ridge(canvas: Canvas, one: Series, scale: LogScale, base: float, height: fl
     filled = np.flatnonzero(counts)
     if filled.size:
         first, last = int(filled[0]), int(filled[-1])
-        tops = [
-            (scale(edges[i]), scale(edges[i + 1]), base - counts[i] * tall) for i in range(first, last + 1)
-        ]
+        tops = [(scale(edges[i]), scale(edges[i + 1]), base - counts[i] * tall) for i in range(first, last + 1)]
         steps = "".join(f"L{start:.1f} {top:.1f}L{end:.1f} {top:.1f}" for start, end, top in tops)
         canvas.path(f"M{tops[0][0]:.1f} {base}{steps}L{tops[-1][1]:.1f} {base}Z", f"ridge {one.cls}")
     for q, mark in ((50, "p50"), (99, "p99")):
@@ -145,15 +143,12 @@ def _raster_cells(canvas: Canvas, wake: Array, x: LinearScale, y: LogScale, cell
     np.add.at(counts, (column, line), 1)
     tone = np.zeros_like(counts)
     seen = counts > 0
-    tone[seen] = 1 + np.minimum(4, 5 * np.log(counts[seen]) / np.log(max(int(counts.max()), 2) + 1)).astype(
-        int
-    )
+    tone[seen] = 1 + np.minimum(4, 5 * np.log(counts[seen]) / np.log(max(int(counts.max()), 2) + 1)).astype(int)
     for level in range(1, 6):
         spots = np.argwhere(tone == level)
         if spots.size:
             data = "".join(
-                f"M{x.start + c * cell:.0f} {y.start - (r + 1) * cell:.0f}h{cell}v{cell}h-{cell}z"
-                for c, r in spots
+                f"M{x.start + c * cell:.0f} {y.start - (r + 1) * cell:.0f}h{cell}v{cell}h-{cell}z" for c, r in spots
             )
             canvas.path(data, f"cell d{level}")
 
@@ -174,9 +169,7 @@ def _raster_levels(
     if label_width:
         for (name, value), place in zip(lines, _spread([y(v) for _, v in lines], 16), strict=True):
             canvas.line(x.end, y(value), x.end + 16, place - 4, "leader")
-            canvas.text(
-                x.end + 20, place, f"{name} {'> ' * (name == 'servo miss')}{text.duration(value)}", "t strong"
-            )
+            canvas.text(x.end + 20, place, f"{name} {'> ' * (name == 'servo miss')}{text.duration(value)}", "t strong")
         return
     for row, group in enumerate((lines[:3], lines[3:])):
         words = " · ".join(f"{name} {text.duration(value)}" for name, value in group)
@@ -243,6 +236,4 @@ def colour_of(name: str) -> str:
         "student_int8": "c-int8",
         "teacher_eager": "c-teacher",
     }
-    return known.get(
-        name, "c-stage" if "/" in name else "c-teacher2" if name == "teacher_fp32" else "c-teacher"
-    )
+    return known.get(name, "c-stage" if "/" in name else "c-teacher2" if name == "teacher_fp32" else "c-teacher")

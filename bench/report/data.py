@@ -23,9 +23,7 @@ def read_report(path: Path) -> dict[str, Any]:
     todo = "run `make demo`, or give the path of its report.json"
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise BadInput(
-                explain(f"{path} is too large", f"<= {MAX_JSON_BYTES} bytes", path.stat().st_size, todo)
-            )
+            raise BadInput(explain(f"{path} is too large", f"<= {MAX_JSON_BYTES} bytes", path.stat().st_size, todo))
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(explain(f"cannot read {path}", "a report.json", error.strerror, todo)) from None
@@ -53,9 +51,7 @@ def number(report: Any, path: str) -> float | None:
 
 def as_number(value: Any) -> float | None:
     """The value as a finite float, or None."""
-    usable = (
-        isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    usable = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
 
 
@@ -65,9 +61,7 @@ def rows(report: Any, path: str) -> list[Mapping[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
-        raise BadInput(
-            explain(f"report: {path} has the wrong shape", "a list of objects", type(value).__name__, TODO)
-        )
+        raise BadInput(explain(f"report: {path} has the wrong shape", "a list of objects", type(value).__name__, TODO))
     return value
 
 
@@ -106,9 +100,7 @@ def _asset(name: str, assets: Assets) -> NDArray[Any] | None:
     if not path.is_file():
         return None
     if path.is_symlink() or path.stat().st_size > MAX_ARRAY_BYTES:
-        raise BadInput(
-            explain(f"{path} is not read", f"a plain file of <= {MAX_ARRAY_BYTES} bytes", "not so", TODO)
-        )
+        raise BadInput(explain(f"{path} is not read", f"a plain file of <= {MAX_ARRAY_BYTES} bytes", "not so", TODO))
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:

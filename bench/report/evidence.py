@@ -32,9 +32,7 @@ def success(report: Report, assets: Assets) -> str:
         "loss is teacher minus "
         "int8 with Tango's score interval for paired proportions, and its one-sided upper 95 % bound."
     )
-    return parts.section(
-        "success", "Success, paired over the same seeds", lead, *body, parts.foot(report, "success")
-    )
+    return parts.section("success", "Success, paired over the same seeds", lead, *body, parts.foot(report, "success"))
 
 
 def _shares(entry: Mapping[str, Any]) -> list[charts.Share]:
@@ -73,9 +71,7 @@ def _paired_row(entry: Mapping[str, Any]) -> list[str]:
         both = int(teacher - only_t)
         counts = PairCounts(both, int(only_t), int(only_q), int(pairs) - both - int(only_t) - int(only_q))
         if min(counts.both, counts.neither) < 0:
-            raise BadInput(
-                explain("report: figures.per_task counts contradict", "cells >= 0", dict(entry), "re-count")
-            )
+            raise BadInput(explain("report: figures.per_task counts contradict", "cells >= 0", dict(entry), "re-count"))
         c = compare_counts(counts)
         row += [text.points(c.loss), f"{text.points(c.low)} to {text.points(c.high)}", text.points(c.upper95)]
         row.append(f"{c.mcnemar_p:.3f}")
@@ -88,10 +84,7 @@ def _success_totals(report: Report) -> str:
     head = ["Model", "Success"]
     return parts.table(
         head,
-        [
-            [escape(label), parts.cell(text.percent(number(report, f"success.{m}")))]
-            for m, label in text.MODELS.items()
-        ],
+        [[escape(label), parts.cell(text.percent(number(report, f"success.{m}")))] for m, label in text.MODELS.items()],
     )
 
 
@@ -133,18 +126,14 @@ def words(report: Report, assets: Assets) -> str:
     body = []
     head = ["Scene", "Instruction", "Model", "Episodes", "Moved the named way", "95 % interval"]
     made = [_halfway_row(e) for e in entries]
-    body.append(
-        parts.table(head, made, left=(1, 2)) if made else parts.missing("half-way scenes one by one", IN_DEMO)
-    )
+    body.append(parts.table(head, made, left=(1, 2)) if made else parts.missing("half-way scenes one by one", IN_DEMO))
     totals = [
         ("Trained with the words", number(report, "success.halfway")),
         ("Same model, blank words in training", number(report, "success.blank_words")),
     ]
     body.append("<h3>All half-way scenes together</h3>")
     known = [
-        (name, v, text.percent(v), ("c-int8", "c-stage")[i])
-        for i, (name, v) in enumerate(totals)
-        if v is not None
+        (name, v, text.percent(v), ("c-int8", "c-stage")[i]) for i, (name, v) in enumerate(totals) if v is not None
     ]
     body.append(parts.bars(known) if known else "")
     body.extend(parts.missing(name.lower(), IN_DEMO) for name, v in totals if v is None)

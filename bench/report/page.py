@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench.host import host_line
 from bench.report import evidence, sections
 from bench.report.data import Assets
+from edgevla.telemetry.host import host_line
 
 STYLE = Path(__file__).with_name("style.css")
 ORDER = (

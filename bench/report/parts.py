@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bench.host import host_line
 from bench.report import text
+from edgevla.telemetry.host import host_line
 
 
 def section(anchor: str, title: str, lead: str, *body: str) -> str:
@@ -26,16 +26,12 @@ def missing(what: str, how: str) -> str:
     return f'<div class="missing"><b>Missing:</b> {escape(what)}. {escape(how)}</div>'
 
 
-def table(
-    head: Sequence[str], body: Iterable[Sequence[str]], left: Sequence[int] = (), total: bool = False
-) -> str:
+def table(head: Sequence[str], body: Iterable[Sequence[str]], left: Sequence[int] = (), total: bool = False) -> str:
     """A table of ready cells (HTML). ``left``: columns set flush left. ``total``: the last row is a sum."""
     lines = [list(row) for row in body]
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=l' if i in left else ''}>{cell}</{tag}>" for i, cell in enumerate(row)
-        )
+        return "".join(f"<{tag}{' class=l' if i in left else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
 
     out = [f"<tr>{cells('th', head)}</tr>"]
     for index, row in enumerate(lines):

@@ -11,8 +11,8 @@ import numpy as np
 from bench.budgets import Verdict, check_budgets
 from bench.report import charts, parts, text
 from bench.report.data import Assets, array, as_array, as_number, get, indices, number, rows
-from bench.report.png import data_uri
 from edgevla.errors import BadInput, explain
+from edgevla.telemetry.png import data_uri
 
 Report = Mapping[str, Any]
 MODEL_CLASS = {"teacher": "c-teacher", "student_fp32": "c-fp32", "student_int8": "c-int8"}
@@ -130,9 +130,7 @@ def latency(report: Report, assets: Assets) -> str:
         body.append(parts.missing("latency of " + "; ".join(absent), IN_DEMO))
     ratios = rows(report, "figures.ratios")
     head = ["Ratio, round by round", "Median", "95 % interval", "Rounds"]
-    body.append(
-        parts.table(head, [_ratio_row(r) for r in ratios]) if ratios else parts.missing("ratios", IN_DEMO)
-    )
+    body.append(parts.table(head, [_ratio_row(r) for r in ratios]) if ratios else parts.missing("ratios", IN_DEMO))
     facts = [
         f"{int(run[field])} {words}{'s' * (field == 'threads' and run[field] != 1)}"
         for field, words in (("threads", "thread"), ("rounds", "rounds"), ("warmup", "warm-up rounds"))
@@ -151,9 +149,7 @@ def latency(report: Report, assets: Assets) -> str:
 def _latency_series(report: Report, assets: Assets) -> list[tuple[str, Any]]:
     given = get(report, "figures.latencies_ns") or {}
     if not isinstance(given, Mapping):
-        raise BadInput(
-            explain("report: figures.latencies_ns", "an object", type(given).__name__, "see schema.md")
-        )
+        raise BadInput(explain("report: figures.latencies_ns", "an object", type(given).__name__, "see schema.md"))
     names = [n for n in text.LATENCIES if n in given] + sorted(set(given) - set(text.LATENCIES))
     found = [(n, as_array(given[n], assets, f"figures.latencies_ns.{n}")) for n in names]
     return [(n, a.astype(np.int64)) for n, a in found if a is not None]
@@ -208,9 +204,7 @@ def loop(report: Report, assets: Assets) -> str:
     ]
     body.append(parts.table(head, [[parts.cell(f) for f in figures]]))
     if get(report, "figures.ticks.best_effort"):
-        body.append(
-            '<div class="banner">Best effort: no real-time priority was to be had for this run.</div>'
-        )
+        body.append('<div class="banner">Best effort: no real-time priority was to be had for this run.</div>')
     lead = (
         "How late the servo process woke for each control tick (absolute deadlines). Red triangles: a "
         "chunk that was not "
@@ -270,9 +264,7 @@ def frames(report: Report, assets: Assets) -> str:
     known = [str(entry[k]) for k in ("model", "task") if entry.get(k)]
     known += [f"instruction “{entry['instruction']}”"] if entry.get("instruction") else []
     known += [f"seed {entry['seed']}"] if entry.get("seed") is not None else []
-    known += (
-        ["success" if entry["success"] else "no success"] if isinstance(entry.get("success"), bool) else []
-    )
+    known += ["success" if entry["success"] else "no success"] if isinstance(entry.get("success"), bool) else []
     lead = "What the camera gave the policy, in order. " + escape(" · ".join(known))
     return parts.section("frames", "One episode", lead, body, parts.foot(report, "frames"))
 
@@ -312,9 +304,7 @@ def claims(report: Report, assets: Assets) -> str:
         "Proved: arithmetic on declared numbers. Bounded: p99.9 at 99 % confidence from at least 4,603 "
         "samples. Observed: "
         "what was seen, no bound. The three are never mixed.",
-        parts.table(head, made, left=(1, 4))
-        if made
-        else parts.missing("the verdicts of edgevla check", IN_DEMO),
+        parts.table(head, made, left=(1, 4)) if made else parts.missing("the verdicts of edgevla check", IN_DEMO),
         parts.foot(report, "claims"),
     )
 
@@ -357,9 +347,7 @@ def steps(report: Report, assets: Assets) -> str:
     return parts.section(
         "steps",
         "Wall time of each step",
-        f"The whole demo took {escape(text.seconds(total))}."
-        if total is not None
-        else "The total was not recorded.",
+        f"The whole demo took {escape(text.seconds(total))}." if total is not None else "The total was not recorded.",
         parts.bars(known) if known else parts.missing("wall time per step", IN_DEMO),
         parts.foot(report, "steps"),
     )
@@ -384,7 +372,7 @@ def host(report: Report, assets: Assets) -> str:
     entry = get(report, "host")
     if not isinstance(entry, Mapping) or not entry:
         return parts.section(
-            "host", "Host", "", parts.missing("the host", "Call bench.host.describe_host().")
+            "host", "Host", "", parts.missing("the host", "Call edgevla.telemetry.host.describe_host().")
         )
     made = [[escape(str(name)), escape(_plain(value))] for name, value in entry.items()]
     return parts.section(

@@ -64,9 +64,7 @@ class Canvas:
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{cls}"/>')
 
     def rect(self, x: float, y: float, width: float, height: float, cls: str) -> None:
-        self.parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{cls}"/>'
-        )
+        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{cls}"/>')
 
     def circle(self, x: float, y: float, radius: float, cls: str) -> None:
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" class="{cls}"/>')
@@ -75,9 +73,7 @@ class Canvas:
         self.parts.append(f'<path d="{data}" class="{cls}"/>')
 
     def text(self, x: float, y: float, words: str, cls: str = "t", anchor: str = "start") -> None:
-        self.parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" class="{cls}" text-anchor="{anchor}">{escape(words)}</text>'
-        )
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{cls}" text-anchor="{anchor}">{escape(words)}</text>')
 
     def time_axis(self, scale: LogScale, top: float, bottom: float, steps: tuple[int, ...] = (1,)) -> None:
         """A logarithmic axis of durations in ns below a plot, with grid lines up to ``top``."""

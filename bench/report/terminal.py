@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.budgets import check_budgets
-from bench.host import host_line
 from bench.report import text
 from bench.report.data import get, number
+from edgevla.telemetry.host import host_line
 
 
 def print_figures(report: Mapping[str, Any], console: Console | None = None) -> None:
@@ -62,9 +62,7 @@ def budgets_table(report: Mapping[str, Any]) -> Table:
     for verdict in check_budgets(report):
         budget = verdict.budget
         sign = text.SENSE[budget.sense]
-        word = {True: "[green]kept[/]", False: "[bold red]broken[/]", None: "[yellow]missing[/]"}[
-            verdict.kept
-        ]
+        word = {True: "[green]kept[/]", False: "[bold red]broken[/]", None: "[yellow]missing[/]"}[verdict.kept]
         limit, value = (text.in_unit(v, budget.unit) for v in (budget.limit, verdict.value))
         table.add_row(budget.name, f"{sign} {limit}", value, word)
     return table

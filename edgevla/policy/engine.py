@@ -1,7 +1,7 @@
 """The policy at run time: three ONNX graphs, NumPy around them, nothing else.
 
-Stages: `text` once per instruction, `vision` and `head` once per chunk. The graphs, the fixed noise z, the statistics and
-the words all come from the bundle.
+Stages: `text` once per instruction, `vision` and `head` once per chunk. The graphs, the fixed noise z, the statistics
+and the words all come from the bundle.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgevla.bundle.reader import Bundle
 from edgevla.errors import BadInput, DeviceFault, explain
 from edgevla.policy.preprocess import Float32, image_tensor, prefix_tensors, state_tensor
+from edgevla.policy.setpoints import integrate
 from edgevla.policy.tokens import Vocabulary
 
 _PROVIDER = "CPUExecutionProvider"
@@ -37,7 +38,7 @@ class PolicyEngine:
         manifest = bundle.manifest
         self._timing, self._camera = manifest.timing, manifest.camera
         self._sessions = {
-            name: _open_session(bundle.model(name, float_model), name, threads) for name in ("text", "vision", "head")
+            name: open_session(bundle.model(name, float_model), name, threads) for name in ("text", "vision", "head")
         }
         self._vocabulary = Vocabulary(bundle.vocabulary.tokens, bundle.vocabulary.max_tokens)
         self._noise = bundle.noise[None]
@@ -80,28 +81,26 @@ class PolicyEngine:
         self.stage_ns["preprocess"] = time.monotonic_ns() - started
         vision = self._run("vision", image=pixels)
         chunk = self._run(
-            "head", vision=vision, text=self._text, state=body, noise=self._noise, prefix=rows, prefix_mask=mask
+            "head",
+            vision=vision,
+            text=self._text,
+            state=body,
+            noise=self._noise,
+            prefix=rows,
+            prefix_mask=mask,
         )[0]
         if not np.isfinite(chunk).all():
-            raise DeviceFault(explain("policy output", "finite actions", "NaN or infinity", "stop and check the bundle"))
+            raise DeviceFault(
+                explain("policy output", "finite actions", "NaN or infinity", "stop and check the bundle")
+            )
         return chunk
 
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32:
         """Absolute set-points (H, A) of a chunk (H, A).
 
-        Deltas are summed from `anchor`, the set-point commanded at tick k + d - 1, within the channels' limits at every
-        tick (the sum never winds up past a limit); absolute channels pass through. Rows before d repeat the anchor: they
-        are already committed.
+        `anchor` (A,) is the set-point commanded at tick k + d - 1; see `edgevla.policy.setpoints.integrate`.
         """
-        steps = chunk * self._scale
-        setpoints = np.where(self._delta, anchor, np.clip(steps, self._low, self._high))
-        current = anchor
-        for row in range(len(chunk)):
-            if row >= d:
-                current = np.clip(current + steps[row], self._low, self._high)
-            setpoints[row, self._delta] = current[self._delta]
-        setpoints[:d, ~self._delta] = anchor[~self._delta]
-        return setpoints.astype(np.float32)
+        return integrate(chunk * self._scale, anchor, d, self._delta, self._low, self._high)
 
     def stages(self) -> dict[str, _Session]:
         """The sessions by stage, for parity and profiling."""
@@ -114,7 +113,12 @@ class PolicyEngine:
         return output
 
 
-def _open_session(graph: bytes, name: str, threads: int) -> _Session:
+def open_session(graph: bytes, name: str, threads: int = 1) -> _Session:
+    """An ONNX Runtime session of one graph on the CPU.
+
+    Raises:
+        BadInput: ONNX Runtime cannot load it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -124,7 +128,12 @@ def _open_session(graph: bytes, name: str, threads: int) -> _Session:
         session: _Session = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDER])
     except Exception as error:
         raise BadInput(
-            explain(f"stage {name}", "a graph that ONNX Runtime loads", str(error)[:300], "export the bundle again")
+            explain(
+                f"stage {name}",
+                "a graph that ONNX Runtime loads",
+                str(error)[:300],
+                "export the bundle again",
+            )
         ) from error
     return session
 
@@ -133,5 +142,10 @@ def _refuse_velocity(bundle: Bundle) -> None:
     bad = [channel.name for channel in bundle.manifest.channels if channel.kind == "velocity"]
     if bad:
         raise BadInput(
-            explain("action channels", "delta or absolute", f"velocity: {', '.join(bad)}", "export as delta per tick")
+            explain(
+                "action channels",
+                "delta or absolute",
+                f"velocity: {', '.join(bad)}",
+                "export as delta per tick",
+            )
         )

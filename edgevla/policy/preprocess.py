@@ -40,7 +40,12 @@ def state_tensor(state: npt.NDArray[np.floating[Any]], mean: Float32, std: Float
     values = np.asarray(state, np.float32)
     if values.shape != mean.shape or not np.isfinite(values).all():
         raise BadInput(
-            explain("robot state", f"{len(mean)} finite numbers", f"{state!r}", "check the arm's profile and its wiring")
+            explain(
+                "robot state",
+                f"{len(mean)} finite numbers",
+                f"{state!r}",
+                "check the arm's profile and its wiring",
+            )
         )
     return ((values - mean) / std)[None]
 
@@ -54,7 +59,12 @@ def prefix_tensors(prefix: Float32, horizon: int, d_max: int) -> tuple[Float32, 
     depth = len(prefix)
     if depth > d_max or not np.isfinite(prefix).all():
         raise BadInput(
-            explain("action prefix", f"at most {d_max} finite rows", f"{prefix!r}", "lower L or train with a longer prefix")
+            explain(
+                "action prefix",
+                f"at most {d_max} finite rows",
+                f"{prefix!r}",
+                "lower L or train with a longer prefix",
+            )
         )
     rows = np.zeros((1, horizon, prefix.shape[1]), np.float32)
     mask = np.zeros((1, horizon, 1), np.float32)

@@ -67,7 +67,9 @@ def require_task(name: str) -> Task:
         BadInput: the name is not one of the reference tasks.
     """
     if name not in TASKS:
-        raise BadInput(explain("unknown simulator task", " | ".join(TASKS), repr(name), "choose one of these with --sim"))
+        raise BadInput(
+            explain("unknown simulator task", " | ".join(TASKS), repr(name), "choose one of these with --sim")
+        )
     return TASKS[name]
 
 
@@ -76,11 +78,16 @@ def _make_environment(name: str, seed: int) -> Any:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ImportError as error:
         raise BadInput(
-            explain("the simulator is not installed", "package metaworld", str(error), "pip install 'edgevla[sim]'")
+            explain(
+                "the simulator is not installed",
+                "package metaworld",
+                str(error),
+                "pip install 'edgevla[sim]'",
+            )
         ) from error
     environment = ALL_V3_ENVIRONMENTS[name]()
-    environment._freeze_rand_vec = False  # noqa: SLF001  Meta-World's own switch for a fresh scene at every reset
-    environment._set_task_called = True  # noqa: SLF001
+    environment._freeze_rand_vec = False
+    environment._set_task_called = True
     environment.seeded_rand_vec = True
     environment.seed(seed)
     environment.model.camera(CAMERA).pos[:] = CAMERA_POSITION_M  # before reset: MuJoCo derives the pose there
@@ -101,6 +108,8 @@ class MetaworldPlant:
         self.task = require_task(task)
         if half_way and self.task.mechanism is None:
             raise BadInput(explain("no half-way scene", "a drawer or window task", task, "leave out --half-way"))
+        self._env: Any
+        self._renderer: _FastRenderer | None
         if reuse is not None:
             self._env, self._renderer = reuse._env, reuse._renderer
             self._env.seed(seed)
@@ -110,7 +119,7 @@ class MetaworldPlant:
         self._half_way = half_way
         if half_way:
             self._open_half_way(np.random.default_rng(seed))
-        self._observation = self._env._get_obs()  # noqa: SLF001
+        self._observation = self._env._get_obs()
         self.success = False
         self.ticks = 0
         self.setpoint0 = np.concatenate([self._env.data.mocap_pos[0], [-1.0]]).astype(np.float32)
@@ -118,7 +127,7 @@ class MetaworldPlant:
     def _open_half_way(self, rng: np.random.Generator) -> None:
         import mujoco
 
-        assert self.task.mechanism is not None  # noqa: S101  checked in __init__
+        assert self.task.mechanism is not None
         joint = self._env.data.joint(self.task.mechanism.joint)
         joint.qpos = self.task.mechanism.half_way + rng.uniform(-0.02, 0.02)
         joint.qvel = 0.0
@@ -128,12 +137,12 @@ class MetaworldPlant:
     @property
     def joint_position(self) -> float:
         """Position of the task's mechanism in joint units, for reports only."""
-        assert self.task.mechanism is not None  # noqa: S101
+        assert self.task.mechanism is not None
         return float(self._env.data.joint(self.task.mechanism.joint).qpos[0])
 
     def opened_by(self) -> float:
         """How far (m) the mechanism has opened since the half-way start; negative when it closed."""
-        assert self.task.mechanism is not None  # noqa: S101
+        assert self.task.mechanism is not None
         return (self.joint_position - self.joint_start) * self.task.mechanism.opening_sign
 
     def position(self) -> npt.NDArray[np.float32]:
@@ -154,7 +163,7 @@ class MetaworldPlant:
         env.data.mocap_quat[0] = (1.0, 0.0, 1.0, 0.0)
         env.do_simulation([target[3], -target[3]], n_frames=env.frame_skip)
         mujoco.mj_forward(env.model, env.data)
-        self._observation = env._get_obs()  # noqa: SLF001
+        self._observation = env._get_obs()
         self.ticks += 1
         _, info = env.evaluate_state(self._observation, np.zeros(4, np.float32))
         self.success = self.success or bool(info["success"])

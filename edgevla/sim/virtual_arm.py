@@ -150,9 +150,7 @@ class VirtualArm:
         self._periods = self._steps = self._frames = self._lost_replies = 0
         self._success_step: int | None = None
         self._stopping = ""
-        self._wake_read, self._wake_write = (
-            os.pipe()
-        )  # the main thread's select() ends: signal, or clock moved
+        self._wake_read, self._wake_write = os.pipe()  # the main thread's select() ends: signal, or clock moved
         os.set_blocking(self._wake_write, False)
 
     def run(self, parent_fd: int) -> None:

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from bench.report import build_report, print_figures, read_report
 from bench.report.page import ORDER, render
-from bench.report.png import encode_png
 from edgevla.errors import BadInput
+from edgevla.telemetry.png import encode_png
 from tests.bench.synthetic import TASKS, synthetic_report
 
 VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br"}

@@ -2,7 +2,7 @@
 
 import json
 
-from bench.host import describe_host, host_line, steal_s
+from edgevla.telemetry.host import describe_host, host_line, steal_s
 
 
 def test_this_host_is_described_and_fits_json():

@@ -1,0 +1,138 @@
+"""An episode in lockstep: the schedule, ladder and limiter of the real loop, with simulated time.
+
+Used to compare policies on the same seeds: every policy answers within its budget here, so that only what it says
+differs, and a released chunk acts exactly d ticks after its observation, as on the robot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgevla.control.commands import Units, committed, normalise, wanted_row
+from edgevla.control.ladder import Control, Ladder, advance
+from edgevla.control.limiter import Motion, limits_of
+from edgevla.control.schedule import Answer, Plan, Schedule, decide
+from edgevla.sim.metaworld import MetaworldPlant
+from profiles.model import ArmProfile
+
+Float32 = npt.NDArray[np.float32]
+MAX_TICKS = 400  # 5 s: the scripted experts need 55-110 ticks, with disturbances up to 220
+HALF_WAY_TICKS = 200
+HALF_WAY_MOVED_M = 0.05  # of travel, more than twice what the start positions spread
+
+
+class Policy(Protocol):
+    """What an episode needs of a policy; see `edgevla.policy.engine.PolicyEngine`."""
+
+    def set_instruction(self, text: str) -> None: ...
+    def infer(self, image: npt.NDArray[np.uint8], state: Float32, prefix: Float32) -> Float32: ...
+    def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32: ...
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The loop a policy is evaluated in: the schedule in ticks, the arm, and the meaning of its actions."""
+
+    schedule: Schedule
+    arm: ArmProfile
+    period_s: float
+    kinds: tuple[str, ...]
+    scale: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What to play: a scene, the words, and for half-way scenes which way the mechanism shall go."""
+
+    task: str
+    seed: int
+    instruction: str
+    half_way: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened. `success`: the simulator's own criterion, or (half-way) the joint moved its own way."""
+
+    success: bool
+    ticks: int
+    inferences: int
+    opened_m: float
+
+
+def play(
+    policy: Policy, episode: Episode, loop: Loop, reuse: MetaworldPlant | None = None
+) -> tuple[Outcome, MetaworldPlant]:
+    """Plays one episode to success or to the last tick; also returns the plant, to be reused."""
+    scene = episode.task.replace("-close-", "-open-") if episode.half_way else episode.task
+    plant = MetaworldPlant(scene, episode.seed, episode.half_way, reuse)
+    policy.set_instruction(episode.instruction)
+    runner = _Runner(policy, plant, loop)
+    limit = HALF_WAY_TICKS if episode.half_way else MAX_TICKS
+    tick = 0
+    while tick < limit and not _reached(plant, episode):
+        runner.tick(tick)
+        tick += 1
+    opened = plant.opened_by() if episode.half_way else 0.0
+    return Outcome(_reached(plant, episode), tick, runner.inferences, opened), plant
+
+
+def _reached(plant: MetaworldPlant, episode: Episode) -> bool:
+    if not episode.half_way:
+        return plant.success
+    moved = plant.opened_by() if "open" in episode.task else -plant.opened_by()
+    return moved >= HALF_WAY_MOVED_M
+
+
+class _Runner:
+    """Servo and policy of the real loop, called one tick at a time."""
+
+    def __init__(self, policy: Policy, plant: MetaworldPlant, loop: Loop) -> None:
+        self._policy, self._plant, self._loop = policy, plant, loop
+        self._limits = limits_of(loop.arm)
+        self._ladder = Ladder(round(loop.arm.hold_s / loop.period_s), round(loop.arm.torque_s / loop.period_s))
+        self._units = Units(loop.kinds, np.array(loop.scale), loop.period_s)
+        self._plan, self._control = Plan(), Control(Motion.at_rest(plant.setpoint0))
+        self._chunk: Float32 | None = None
+        self._coming: Float32 | None = None
+        self._answer: Answer | None = None
+        self.inferences = 0
+
+    def tick(self, tick: int) -> None:
+        schedule, loop = self._loop.schedule, self._loop
+        self._plan, decision = decide(schedule, self._plan, tick, self._answer)
+        if decision.release is not None:
+            self._chunk = self._coming
+        before = self._control.motion.setpoint.astype(np.float32)
+        wanted = wanted_row(schedule, self._plan, self._chunk, tick)
+        self._control, _ = advance(self._limits, self._ladder, self._control, wanted, tick, loop.period_s)
+        if decision.start:
+            self._ask(tick, before)
+        self._plant.step(self._control.motion.setpoint)
+
+    def _ask(self, tick: int, before: Float32) -> None:
+        loop = self._loop
+        rows = committed(
+            loop.schedule,
+            self._limits,
+            self._ladder,
+            self._control,
+            self._plan,
+            self._chunk,
+            tick,
+            loop.period_s,
+        )
+        prefix = normalise(self._units, before, rows)
+        chunk = self._policy.infer(self._plant.render(), self._plant.position(), prefix)
+        self._coming = self._policy.to_setpoints(chunk, rows[-1], loop.schedule.delay)
+        self._answer = Answer(tick, tick, valid=bool(np.isfinite(self._coming).all()))
+        self.inferences += 1
+
+
+def outcome_dict(outcome: Outcome) -> dict[str, Any]:
+    """For JSON."""
+    return {"success": outcome.success, "ticks": outcome.ticks, "inferences": outcome.inferences}

@@ -1,0 +1,101 @@
+r"""Trains the reference teacher on recorded demonstrations; stop it at any time and start it again.
+
+    torchrun --nproc_per_node 2 -m examples.metaworld.train_teacher \
+        --data out/data -o examples/metaworld/teacher --budget 40m
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from export.budget import parse_duration_s
+from export.distill.dataset import Batches, Demonstrations, Sampling
+from export.distill.loop import Progress, Recipe, Run, train
+from export.distill.parallel import join, leave
+from export.teachers.folder import save_teacher
+from export.teachers.reference import FlowObjective, FlowTeacher, TeacherConfig
+
+MAX_TOKENS = 16
+SNAPSHOT_S = 300.0
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/teacher"), help="checkpoint and log (default %(default)s)"
+    )
+    parser.add_argument("--budget", type=parse_duration_s, default=parse_duration_s("40m"))
+    parser.add_argument("--batch", type=int, default=40, help="observations per process and step")
+    parser.add_argument("--repeats", type=int, default=2, help="(noise, time) draws per observation")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--blank-words", action="store_true", help="the control: the same model, no words")
+    arguments = parser.parse_args()
+    place = join()
+    torch.manual_seed(arguments.seed)
+
+    data = Demonstrations(arguments.data)
+    batches = Batches(
+        data,
+        Sampling(32, 8, MAX_TOKENS, arguments.blank_words),
+        arguments.batch,
+        arguments.seed + 1000 * place.rank,
+    )
+    config = TeacherConfig(vocabulary=len(data.meta["vocabulary"]) + 1, max_tokens=MAX_TOKENS)
+    model = FlowTeacher(config)
+    run = Run(model, Recipe(arguments.budget, arguments.learning_rate), arguments.work / "checkpoint.safetensors")
+    meta = {
+        "words": data.meta["vocabulary"],
+        "state_mean": [float(v) for v in batches.mean],
+        "state_std": [float(v) for v in batches.std],
+        "seed": arguments.seed,
+        "blank_words": arguments.blank_words,
+    }
+    resumed = run.resume()
+    if place.chief:
+        print(
+            f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(data):,} ticks, resumed: {resumed}",
+            flush=True,
+        )
+    shown = [time.monotonic(), time.monotonic()]
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        if now - shown[0] > 20:
+            left = arguments.budget - progress.elapsed_s
+            rate = progress.samples / progress.elapsed_s
+            print(
+                f"step {progress.step:6d}  loss {progress.loss:.4f}  {rate:.0f} samples/s  {left / 60:.0f} min left",
+                flush=True,
+            )
+            shown[0] = now
+        if now - shown[1] > SNAPSHOT_S:
+            snapshot = FlowTeacher(config)
+            snapshot.load_state_dict(run.average, strict=False)
+            save_teacher(arguments.out, snapshot, {**meta, "progress": dict(vars(progress))})
+            shown[1] = now
+
+    generator = torch.Generator().manual_seed(arguments.seed + 1000 * place.rank)
+    os.makedirs(arguments.work, exist_ok=True)
+    progress = train(
+        run,
+        FlowObjective(model, arguments.repeats, generator),
+        batches.next,
+        report,
+        arguments.work / "log.jsonl",
+    )
+    if place.chief:
+        save_teacher(arguments.out, model, {**meta, "progress": dict(vars(progress))})
+    leave()
+
+
+if __name__ == "__main__":
+    main()

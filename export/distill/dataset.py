@@ -1,0 +1,166 @@
+"""Demonstration shards (see `examples/metaworld/demos.py` for the format) as training batches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgevla.errors import BadInput, explain
+from edgevla.policy.tokens import Vocabulary
+
+Array = npt.NDArray[Any]
+MAX_IMAGE_LAG = 3  # ticks by which the newest camera frame may be older than the state
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a tick becomes a training example."""
+
+    horizon: int
+    d_max: int
+    max_tokens: int
+    blank_words: bool = False
+    word_dropout: float = 0.1
+    hold_start: float = 0.5  # share of first ticks shown after a held prefix, as the loop starts
+
+
+class Demonstrations:
+    """All shards of a dataset folder in memory, indexed by tick."""
+
+    def __init__(self, folder: Path) -> None:
+        self.meta = _read_meta(folder)
+        shards = [_read_shard(folder / shard["file"]) for shard in self.meta["shards"]]
+        self.image = [shard["image"] for shard in shards]
+        self.state = np.concatenate([shard["state"] for shard in shards])
+        self.executed = np.concatenate([shard["executed"] for shard in shards])
+        self.expert = np.concatenate([shard["expert"] for shard in shards])
+        self.shard = np.concatenate([np.full(len(s["state"]), i, np.int32) for i, s in enumerate(shards)])
+        self.frame = np.concatenate([shard["frame"] for shard in shards])
+        self.start, self.end = _episode_bounds(shards)
+        self.tasks = [shard["task"] for shard in self.meta["shards"]]
+        self.instructions: dict[str, dict[str, list[str]]] = self.meta["instructions"]
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def images(self, ticks: Array) -> npt.NDArray[np.uint8]:
+        """Newest frame at each tick, uint8 (B, 96, 96, 3)."""
+        return np.stack([self.image[self.shard[tick]][self.frame[tick]] for tick in ticks])
+
+    def vocabulary(self, max_tokens: int) -> Vocabulary:
+        return Vocabulary(tuple(self.meta["vocabulary"]), max_tokens)
+
+    def state_statistics(self) -> tuple[Array, Array]:
+        """Mean and standard deviation of the state, float32 (S,) each."""
+        return self.state.mean(0), self.state.std(0) + 1e-3
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "dataset.json"
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            explain("dataset", f"{path.name} in {folder}", str(error), "record demonstrations first")
+        ) from error
+    if meta.get("schema") != "edgevla.demos/1":
+        raise BadInput(explain("dataset schema", "edgevla.demos/1", repr(meta.get("schema")), "record it again"))
+    return dict(meta)
+
+
+def _read_shard(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            shard = {key: archive[key] for key in ("image", "frame", "state", "executed", "expert", "episode")}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise BadInput(
+            explain("dataset shard", f"a whole {path.name}", str(error), "delete it and record again")
+        ) from error
+    numbers = ("state", "executed", "expert")
+    if not all(np.isfinite(shard[key]).all() for key in numbers):
+        raise BadInput(explain("dataset shard", "finite numbers", f"NaN or infinity in {path.name}", "record it again"))
+    return shard
+
+
+def _episode_bounds(shards: list[dict[str, Array]]) -> tuple[Array, Array]:
+    starts, ends, offset = [], [], 0
+    for shard in shards:
+        first = np.flatnonzero(np.diff(shard["episode"], prepend=-1))
+        last = np.append(first[1:], len(shard["episode"]))
+        lengths = last - first
+        starts.append(np.repeat(first, lengths) + offset)
+        ends.append(np.repeat(last, lengths) + offset)
+        offset += len(shard["episode"])
+    return np.concatenate(starts), np.concatenate(ends)
+
+
+class Batches:
+    """Draws random training batches; same seed, same batches."""
+
+    def __init__(self, data: Demonstrations, sampling: Sampling, batch: int, seed: int) -> None:
+        self.data, self.sampling, self.batch = data, sampling, batch
+        self.rng = np.random.default_rng(seed)
+        vocabulary = data.vocabulary(sampling.max_tokens)
+        self.sentences = {
+            task: np.stack([vocabulary.encode(text) for text in texts["train"]])
+            for task, texts in data.instructions.items()
+        }
+        self.mean, self.std = data.state_statistics()
+
+    def next(self) -> dict[str, Tensor]:
+        """image (B, 96, 96, 3) in [-1, 1] and where it is (shard, frame), tokens, state, actions (B, H, A),
+        mask and valid (B, H, 1)."""
+        return self.at(self.rng.integers(len(self.data), size=self.batch))
+
+    def at(self, ticks: Array) -> dict[str, Tensor]:
+        """The batch of the given ticks, with random frame age, paraphrase and prefix length."""
+        data, sampling, rng = self.data, self.sampling, self.rng
+        lag = rng.integers(MAX_IMAGE_LAG + 1, size=len(ticks))
+        depth = rng.integers(sampling.d_max + 1, size=len(ticks))
+        actions, valid = self._chunks(ticks, depth)
+        rows = np.arange(sampling.horizon)[None, :, None]
+        seen = np.maximum(ticks - lag, data.start[ticks])
+        return {
+            "image": normalise_image(torch.from_numpy(data.images(seen))),
+            "shard": torch.from_numpy(data.shard[seen]),
+            "frame": torch.from_numpy(data.frame[seen]),
+            "tokens": torch.from_numpy(self._words(ticks)),
+            "state": torch.from_numpy((data.state[ticks] - self.mean) / self.std),
+            "actions": torch.from_numpy(actions),
+            "mask": torch.from_numpy((rows < depth[:, None, None]).astype(np.float32)),
+            "valid": torch.from_numpy(valid[..., None].astype(np.float32)),
+        }
+
+    def _chunks(self, ticks: Array, depth: Array) -> tuple[Array, Array]:
+        """Prefix = what was executed, rest = what the expert wanted; at a start also: held, then the expert."""
+        data, sampling = self.data, self.sampling
+        rows = np.arange(sampling.horizon)
+        held = (ticks == data.start[ticks]) & (self.rng.random(len(ticks)) < sampling.hold_start)
+        shift = np.where(held, depth, 0)[:, None]
+        source = ticks[:, None] + rows - shift
+        valid = source < data.end[ticks][:, None]
+        source = np.clip(source, data.start[ticks][:, None], data.end[ticks][:, None] - 1)
+        prefix = (rows < depth[:, None])[..., None]
+        executed = np.where(held[:, None, None], np.array([0, 0, 0, -1], np.float32), data.executed[source])
+        return np.where(prefix, executed, data.expert[source]).astype(np.float32), valid
+
+    def _words(self, ticks: Array) -> Array:
+        """Random paraphrases with dropped words; blank if the sampling says so."""
+        tasks = [self.data.tasks[self.data.shard[tick]] for tick in ticks]
+        choices = [self.sentences[task] for task in tasks]
+        tokens = np.stack([c[self.rng.integers(len(c))] for c in choices])
+        dropped = self.rng.random(tokens.shape) < self.sampling.word_dropout
+        dropped[self.rng.random(len(ticks)) < 0.5] = False
+        return np.zeros_like(tokens) if self.sampling.blank_words else np.where(dropped, 0, tokens)
+
+
+def normalise_image(image: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]."""
+    return image.float() / 127.5 - 1.0

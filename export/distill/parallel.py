@@ -1,0 +1,48 @@
+"""Joining the processes that `torchrun` or `accelerate launch` started: gloo, one core and one thread each."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among its peers."""
+
+    rank: int
+    world: int
+
+    @property
+    def chief(self) -> bool:
+        return self.rank == 0
+
+
+def join() -> Place:
+    """Joins the group if the environment names one, else stands alone; one thread, pinned to a core of its own."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    place = Place(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    if place.world > 1:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[place.rank % len(cores)]})
+        dist.init_process_group("gloo")
+    return place
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc reuse freed activations instead of mapping fresh pages at every step: half the run time otherwise."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, bytes: the largest value glibc takes
+        mallopt(-1, (2 << 30) - 1)  # M_TRIM_THRESHOLD, bytes
+
+
+def leave() -> None:
+    """Leaves the group, if any."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

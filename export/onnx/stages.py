@@ -1,0 +1,146 @@
+"""A trained student as three ONNX graphs with static shapes: text, vision, head.
+
+Opset 20, IR 10 (the robot's ONNX Runtime refuses IR above 11), no If, no Loop; checked by `onnx.checker` and by shape
+inference before anything is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgevla.errors import Refused, explain
+from export.students.onepass import OnePassStudent
+
+OPSET = 20
+IR_VERSION = 10
+FORBIDDEN = {"If", "Loop", "Scan"}
+_DTYPES = {torch.float32: "float32", torch.int64: "int64"}
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: the module to trace, example inputs by name, and the name of its output."""
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    output: str
+
+
+class _Call(nn.Module):
+    """A method of the student as a module of its own."""
+
+    def __init__(self, student: OnePassStudent, method: str) -> None:
+        super().__init__()
+        self.student, self.method = student, method
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = getattr(self.student, self.method)(*inputs)
+        return result
+
+
+def stage_specs(student: OnePassStudent) -> list[StageSpec]:
+    """The stages with example inputs of the shapes that the robot will feed."""
+    config = student.config
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    chunk = (1, config.horizon, config.actions)
+    head = {
+        "vision": normal(1, (config.image_size // config.patch) ** 2, config.width),
+        "text": normal(1, 1, config.width),
+        "state": normal(1, config.state),
+        "noise": normal(*chunk),
+        "prefix": normal(*chunk),
+        "prefix_mask": (torch.arange(config.horizon) < 2).float()[None, :, None],
+    }
+    tokens = torch.randint(1, config.vocabulary, (1, config.max_tokens), generator=generator)
+    image = normal(1, config.image_size, config.image_size, 3)
+    return [
+        StageSpec("text", _Call(student, "encode_text"), {"tokens": tokens}, "text"),
+        StageSpec("vision", _Call(student, "encode_image"), {"image": image}, "vision"),
+        StageSpec("head", _Call(student, "act"), head, "chunk"),
+    ]
+
+
+def export_stage(spec: StageSpec) -> bytes:
+    """The stage as a checked ONNX model.
+
+    Raises:
+        Refused: the graph holds control flow or dynamic shapes.
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            spec.module.eval(),
+            tuple(spec.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=[spec.output],
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    del model.graph.value_info[:]  # stale shapes break the quantizer; inference restores them
+    _strip_metadata(model)
+    onnx.checker.check_model(model, full_check=True)
+    _refuse_control_flow(model, spec.name)
+    return bytes(model.SerializeToString())
+
+
+def interface(spec: StageSpec, file: str) -> dict[str, Any]:
+    """The stage as the manifest of a bundle describes it."""
+    with torch.inference_mode():
+        output = spec.module(*spec.inputs.values())
+    return {
+        "name": spec.name,
+        "file": file,
+        "inputs": [_tensor(name, value) for name, value in spec.inputs.items()],
+        "outputs": [_tensor(spec.output, output)],
+    }
+
+
+def _tensor(name: str, value: Tensor) -> dict[str, Any]:
+    return {"name": name, "dtype": _DTYPES[value.dtype], "shape": list(value.shape)}
+
+
+def _strip_metadata(model: onnx.ModelProto) -> None:
+    """Traces hold source paths of this machine: they do not belong into a bundle."""
+    for holder in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del holder.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+
+
+def _refuse_control_flow(model: onnx.ModelProto, name: str) -> None:
+    found = sorted({node.op_type for node in model.graph.node} & FORBIDDEN)
+    shapes = [d for tensor in (*model.graph.input, *model.graph.output) for d in tensor.type.tensor_type.shape.dim]
+    if found or any(d.HasField("dim_param") for d in shapes):
+        raise Refused(
+            explain(
+                f"stage {name}", "static shapes, no control flow", f"{found or 'dynamic shapes'}", "rewrite the model"
+            )
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter prints its progress; errors still raise."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
