@@ -107,9 +107,7 @@ def install(python: Path, folder: Path, wheel: Path, lock: str) -> Path:
 def bare(request: pytest.FixtureRequest, environments: dict[str, Path]) -> Path:
     """`bin` of one empty environment."""
     if request.param not in environments:
-        pytest.skip(
-            "no Python 3.10 here: `apt-get install python3.10-venv` or `pyenv install 3.10` brings one"
-        )
+        pytest.skip("no Python 3.10 here: `apt-get install python3.10-venv` or `pyenv install 3.10` brings one")
     return environments[request.param]
 
 
@@ -146,9 +144,7 @@ def test_check_measures_and_judges(bare: Path, tiny_bundle_path: Path, tmp_path:
         "--json",
     ]
     result = run(bare / "edgevla", "check", tiny_bundle_path, *options, cwd=tmp_path)
-    assert result.returncode in (0, 1), (
-        result.stderr
-    )  # 1: a busy host broke a bounded claim; never asserted here
+    assert result.returncode in (0, 1), result.stderr  # 1: a busy host broke a bounded claim; never asserted here
     claims = json.loads(result.stdout)["claims"]
     assert all(claim["kept"] for claim in claims if claim["kind"] == "proved")
     assert {claim["name"] for claim in claims if claim["kind"] == "bounded"} >= {"inference", "servo period"}

@@ -73,6 +73,4 @@ def _start(manifest: Manifest, arm: ArmProfile) -> Claim:
         for c, low, high, arm_low, arm_high in rows
         if max(low, arm_low) > min(high, arm_high)
     ]
-    return _claim(
-        "start range", "; ".join(apart) or "bundle and arm have start positions in common", len(apart)
-    )
+    return _claim("start range", "; ".join(apart) or "bundle and arm have start positions in common", len(apart))

@@ -43,9 +43,13 @@ def main(argv: list[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     gc.disable()
-    samples = measure(infer, arguments.samples, arguments.paced, arguments.pause_s)
-    Path(arguments.out).write_bytes(npy_bytes(samples))
-    emit("measured", missing=missing)
+    measure(infer, _WARM_UP)
+    cpu_ns, wall_ns = time.process_time_ns(), time.monotonic_ns()
+    samples = measure(infer, arguments.samples)
+    cpu_share = (time.process_time_ns() - cpu_ns) / (time.monotonic_ns() - wall_ns)
+    paced = measure(infer, arguments.paced, arguments.pause_s)
+    Path(arguments.out).write_bytes(npy_bytes(np.concatenate([samples, paced])))
+    emit("measured", missing=missing, cpu_share=cpu_share)
     return 0
 
 
@@ -70,16 +74,15 @@ def one_inference(bundle: Bundle, threads: int, delay: int) -> Callable[[int], N
     return infer
 
 
-def measure(infer: Callable[[int], None], count: int, paced: int, pause_s: float) -> NDArray[np.float64]:
-    """Seconds per inference, float64 (count + paced,)."""
-    samples = np.zeros(count + paced)
-    for index in range(-_WARM_UP, count + paced):
-        if index >= count:
+def measure(infer: Callable[[int], None], count: int, pause_s: float = 0.0) -> NDArray[np.float64]:
+    """Seconds per inference, float64 (count,), with a pause before each."""
+    samples = np.zeros(count)
+    for index in range(count):
+        if pause_s:
             time.sleep(pause_s)
         start_ns = time.monotonic_ns()
         infer(index)
-        if index >= 0:
-            samples[index] = (time.monotonic_ns() - start_ns) * 1e-9
+        samples[index] = (time.monotonic_ns() - start_ns) * 1e-9
     return samples
 
 

@@ -40,6 +40,7 @@ class Measured:
     inference_s: NDArray[np.float64]  # back to back
     paced_s: NDArray[np.float64]  # with a pause before each
     host_s: NDArray[np.float64]  # deadline -> write returned
+    cpu_share: float  # of its time back to back in which the inference probe had the processor
     servo_period_s: float  # at which host_s was measured
     missing: tuple[str, ...]  # asked of the kernel and not granted
 
@@ -73,6 +74,7 @@ def measure(
             inference_s=inference_s[:samples],
             paced_s=inference_s[samples:],
             host_s=_samples(host, samples),
+            cpu_share=policy["cpu_share"],
             servo_period_s=period_s,
             missing=(*servo["granted"]["missing"], *filter(None, [policy["missing"]])),
         )

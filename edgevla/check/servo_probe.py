@@ -54,9 +54,7 @@ def measure(link: EdgelinkArm, profile: ArmProfile, period_ns: int, count: int) 
         link.close()
 
 
-def _loop(
-    link: EdgelinkArm, held: NDArray[np.float32], ttl_ns: int, period_ns: int, count: int
-) -> NDArray[np.float64]:
+def _loop(link: EdgelinkArm, held: NDArray[np.float32], ttl_ns: int, period_ns: int, count: int) -> NDArray[np.float64]:
     late_ns = np.zeros(count + _WARM_UP, np.int64)
     grid = Grid(time.monotonic_ns() + _LEAD_NS, period_ns)
     step = 0

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -21,6 +21,12 @@ from edgevla.control.timing import CONFIDENCE, QUANTILE, Claim, Measurements, br
 from edgevla.errors import Unsound, explain
 from edgevla.telemetry.stats import samples_needed
 from profiles import ArmProfile, Target
+
+if TYPE_CHECKING:
+    from edgevla.check.measure import Measured
+
+
+_IDLE_SHARE = 0.95  # of its core that a probe must have had for a broken bound to count
 
 
 def check(
@@ -41,14 +47,18 @@ def check(
     arm_name = arm or bundle.manifest.arm
     computer, device = profiles.load_target(target or bundle.manifest.target), profiles.load_arm(arm_name)
     claims = _claims(bundle, computer, device, None, accept_no_watchdog)
-    notes = ["arithmetic only: nothing was measured"] if arithmetic_only else []
+    notes, cpu_share = ["arithmetic only: nothing was measured"] if arithmetic_only else [], 1.0
     if not arithmetic_only and not broken(claims):
         _require_measurable(computer, samples)
         if not as_json:
             say(f"measuring {samples:,} inferences and {samples:,} servo periods side by side ...", "dim")
-        extra, measured, notes = _measure(bundle, computer, device, arm_name, samples, best_effort)
-        claims = [*_claims(bundle, computer, device, measured, accept_no_watchdog), *extra]
+        result = _measure(bundle, computer, device, arm_name, samples, best_effort)
+        measured = Measurements(result.inference_s, result.host_s)
+        claims = _claims(bundle, computer, device, measured, accept_no_watchdog)
+        claims.append(_paced(result.paced_s, computer.replan_ticks * bundle.manifest.timing.period_s, computer))
+        notes, cpu_share = _notes(result), result.cpu_share
     _print(claims, notes, bundle, computer, device, as_json)
+    _require_idle(claims, cpu_share)
     require(claims)
 
 
@@ -79,7 +89,7 @@ def _require_measurable(target: Target, samples: int) -> None:
 
 def _measure(
     bundle: Bundle, target: Target, arm: ArmProfile, arm_name: str, samples: int, best_effort: bool
-) -> tuple[list[Claim], Measurements, list[str]]:
+) -> Measured:
     from edgevla.check.measure import measure
 
     result = measure(bundle, target, arm, arm_name, samples)
@@ -92,20 +102,33 @@ def _measure(
                 "give the user CAP_SYS_NICE and a memlock limit, or measure with --best-effort",
             )
         )
-    paced = _paced(result.paced_s, target.replan_ticks * bundle.manifest.timing.period_s, target)
-    notes = [
-        f"servo measured at {1e3 * result.servo_period_s:g} ms, beside an inference process at full load"
-    ]
-    notes += [f"BEST EFFORT, not granted: {missing}" for missing in result.missing]
-    return [paced], Measurements(result.inference_s, result.host_s), notes
+    return result
+
+
+def _notes(result: Measured) -> list[str]:
+    servo = f"servo measured at {1e3 * result.servo_period_s:g} ms, beside an inference process at full load"
+    share = f"inference had the processor {100 * result.cpu_share:.0f} % of its time"
+    return [servo, share, *(f"BEST EFFORT, not granted: {missing}" for missing in result.missing)]
+
+
+def _require_idle(claims: Sequence[Claim], cpu_share: float) -> None:
+    """A latency above its bound says nothing of the bundle when another program had the processor."""
+    only_inference = [claim.name for claim in broken(claims)] == ["inference"]
+    if only_inference and cpu_share < _IDLE_SHARE:
+        raise Unsound(
+            explain(
+                "inference latency could not be measured soundly: other programs took the processor",
+                f"the processor {100 * _IDLE_SHARE:.0f} % of the time, and inference within its budget",
+                f"{100 * cpu_share:.0f} %, and " + next(c.text for c in claims if c.name == "inference"),
+                "end what else runs on this machine and measure again",
+            )
+        )
 
 
 def _paced(paced_s: NDArray[np.float64], pause_s: float, target: Target) -> Claim:
     largest, count = float(np.max(paced_s)), len(paced_s)
     text = f"largest of {count} with {1e3 * pause_s:g} ms between, as in operation: {1e3 * largest:.4g} ms"
-    return Claim(
-        "inference at leisure", "observed", text, largest, target.latency_budget_s, "s", count, None, None
-    )
+    return Claim("inference at leisure", "observed", text, largest, target.latency_budget_s, "s", count, None, None)
 
 
 def _print(

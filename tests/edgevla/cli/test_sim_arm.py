@@ -1,0 +1,30 @@
+"""`edgevla sim-arm`: announces a port, ends with its standard input, leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgevla.cli.main import run_command
+
+COMMAND = [sys.executable, "-m", "edgevla.cli.main", "sim-arm", "--plant", "integrator"]
+
+
+def test_it_announces_its_port_and_ends_with_its_standard_input() -> None:
+    arm = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert arm.stdout is not None
+    port = json.loads(arm.stdout.readline())["port"]
+    assert Path(port).exists()
+    out, _ = arm.communicate("", timeout=60)
+    assert json.loads(out.splitlines()[-1])["event"] == "exit"
+    assert arm.returncode == 0
+    assert not Path(port).exists()
+
+
+def test_an_unknown_plant_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["sim-arm", "--plant", "potted"]) == 2
+    assert "metaworld or integrator" in capsys.readouterr().err
