@@ -8,6 +8,7 @@ from edgevla.bundle.reader import Bundle
 from edgevla.check.compatible import compatibility
 from edgevla.control.schedule import Schedule
 from edgevla.control.timing import evaluate, require, schedule_of
+from edgevla.errors import Refused, explain
 from edgevla.policy.process import BUNDLE_ENGINE
 from profiles.model import ArmProfile, Target
 
@@ -37,6 +38,7 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
     manifest = bundle.manifest
     timing = evaluate(manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog)
     require([*compatibility(manifest, target, arm), *timing])
+    _require_known_torque_policy(arm)
     camera = next(spec for spec in arm.cameras if spec.name == manifest.camera.name)
     return RunPlan(
         policy=manifest.name,
@@ -54,3 +56,16 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         height=manifest.camera.height,
         max_frame_age_s=camera.max_age_s,
     )
+
+
+def _require_known_torque_policy(arm: ArmProfile) -> None:
+    """The ramp to a rest pose needs a rest pose, which profiles do not declare yet: refused, never ignored."""
+    if arm.torque_policy == "ramp":
+        raise Refused(
+            explain(
+                f"the torque policy of {arm.name} is not supported by `run`",
+                "hold or off",
+                arm.torque_policy,
+                "set torque_policy in the arm profile to hold or off",
+            )
+        )

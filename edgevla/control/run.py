@@ -9,6 +9,7 @@ it ends its children on every way out. Ctrl-C and SIGTERM stop the arm first: de
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -35,6 +36,7 @@ _CAMERA_S = 5.0  # s: a real camera delivers at once
 _STOP_S = 5.0  # s beyond the ramp for the servo to end
 _WATCH_S = 0.05  # s between two looks at the children
 _MAX_RESTARTS = 3
+_ARM_NICE = -15  # of the virtual arm, where that is permitted
 _ROWS_KEPT_S = 3600.0  # of the flight record; the newest are kept
 _FRAME_EVERY_S = 0.1  # 8 ticks of the reference policy
 _MAX_FRAMES = 600
@@ -183,7 +185,9 @@ class _Run:
         arguments += ["--camera-fd", str(camera), "--period-s", repr(plan.period_s)]
         if options.half_way:
             arguments.append("--half-way")
-        self._crew.start("arm", "edgevla.sim.virtual_arm", arguments, [camera])
+        child = self._crew.start("arm", "edgevla.sim.virtual_arm", arguments, [camera])
+        with contextlib.suppress(OSError):  # it stands in for hardware, which does not wait for a busy host
+            os.setpriority(os.PRIO_PROCESS, child.process.pid, _ARM_NICE)
 
     def _start_policy(self) -> None:
         plan, memory, target = self._plan, self._memory, self._plan.target

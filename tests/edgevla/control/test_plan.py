@@ -1,0 +1,42 @@
+"""What a run is told comes from bundle, target and arm, and what does not fit is refused before it starts."""
+
+from dataclasses import replace
+
+import pytest
+
+import profiles
+from edgevla.bundle import open_bundle
+from edgevla.control.plan import plan_of
+from edgevla.control.schedule import Schedule
+from edgevla.errors import Refused
+
+TARGET = profiles.load_target("host")
+ARM = profiles.load_arm("metaworld-sawyer")
+
+
+def test_the_plan_of_a_bundle_takes_each_number_from_its_owner(tiny_bundle_path):
+    plan = plan_of(open_bundle(tiny_bundle_path), TARGET, ARM)
+    assert plan.schedule == Schedule(32, 2, 8, 2)  # H of the bundle; d, r, m of the target
+    assert plan.period_s == 0.0125
+    assert plan.kinds == ("delta", "delta", "delta", "absolute")
+    assert plan.scale == (0.01, 0.01, 0.01, 1.0)
+    assert plan.max_frame_age_s == ARM.cameras[0].max_age_s
+
+
+@pytest.mark.parametrize(
+    ("arm", "text"),
+    [
+        ({"torque_policy": "ramp"}, "hold or off"),
+        ({"channels": ARM.channels[:3]}, "action channels"),
+        ({"cameras": ()}, "camera"),
+        ({"watchdog_s": None}, "no watchdog"),
+    ],
+)
+def test_an_arm_that_does_not_fit_is_refused(tiny_bundle_path, arm, text):
+    with pytest.raises(Refused, match=text):
+        plan_of(open_bundle(tiny_bundle_path), TARGET, replace(ARM, **arm))
+
+
+def test_an_arm_without_a_watchdog_runs_only_when_that_is_accepted(tiny_bundle_path):
+    arm = replace(ARM, watchdog_s=None)
+    assert plan_of(open_bundle(tiny_bundle_path), TARGET, arm, accept_no_watchdog=True).arm is arm
