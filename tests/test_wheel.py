@@ -99,7 +99,7 @@ def install(python: Path, folder: Path, wheel: Path, lock: str) -> Path:
         ROOT / f"requirements/{lock}.txt",
     ]
     pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python"]
-    good(run(*pip, "install", *flags, wheel, cwd=folder))
+    good(run(*pip, "install", *flags, wheel, cwd=folder, timeout_s=900))
     return venv / "bin"
 
 
