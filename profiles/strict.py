@@ -45,11 +45,7 @@ class Table:
     def text(self, key: str, choices: tuple[str, ...] = ()) -> str:
         expected = f"one of {', '.join(choices)}" if choices else f"text of 1 to {_TEXT_MAX} characters"
         value = self.raw(key, expected)
-        if (
-            not isinstance(value, str)
-            or not 0 < len(value) <= _TEXT_MAX
-            or (choices and value not in choices)
-        ):
+        if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX or (choices and value not in choices):
             self.fail(key, expected, value)
         return value
 

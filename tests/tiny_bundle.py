@@ -84,8 +84,7 @@ def tiny_manifest() -> dict[str, Any]:
             _channel("gripper", "absolute", "gripper", "1", 1.0, 3),
         ],
         "state": [
-            {"name": n, "unit": "1" if n == "gripper" else "m"}
-            for n in ("hand_x", "hand_y", "hand_z", "gripper")
+            {"name": n, "unit": "1" if n == "gripper" else "m"} for n in ("hand_x", "hand_y", "hand_z", "gripper")
         ],
         "camera": {
             "name": "corner",

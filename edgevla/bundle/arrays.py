@@ -27,9 +27,7 @@ def load_npy(raw: bytes, where: str) -> Array:
     if dtype.hasobject:
         _refuse(where, "an array of numbers or text, never a pickle", f"dtype {dtype}")
     if math.prod(shape) * dtype.itemsize != data_bytes or data_bytes > MAX_ARRAY_BYTES:
-        _refuse(
-            where, f"{dtype}{list(shape)}, {MAX_ARRAY_BYTES} bytes at most", f"{data_bytes} bytes of data"
-        )
+        _refuse(where, f"{dtype}{list(shape)}, {MAX_ARRAY_BYTES} bytes at most", f"{data_bytes} bytes of data")
     array: Array = np.load(io.BytesIO(raw), allow_pickle=False)
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
         _refuse(where, "finite numbers", f"{int((~np.isfinite(array)).sum())} that are NaN or infinite")

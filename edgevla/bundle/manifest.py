@@ -148,9 +148,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     table = JsonTable(MANIFEST, data)
     schema = table.text("schema")
     if schema != SCHEMA:
-        table.fail(
-            "schema", SCHEMA, schema, "use the edgevla version that wrote this bundle, or export again"
-        )
+        table.fail("schema", SCHEMA, schema, "use the edgevla version that wrote this bundle, or export again")
     manifest = _manifest(table)
     table.nothing_left()
     _check(table, manifest)

@@ -101,9 +101,7 @@ def stats_bytes(state_mean: Array, state_std: Array, action_scale: Array, units:
 def read_vocabulary(raw: bytes, manifest: Manifest, where: str = "text/vocab.json") -> KnownWords:
     table = JsonTable(where, parse_json(raw, where))
     expected = manifest.stage("text").inputs[0].shape[-1]
-    words = KnownWords(
-        table.texts("tokens"), table.whole("max_tokens", 1, 4096), table.mapping("known_instructions")
-    )
+    words = KnownWords(table.texts("tokens"), table.whole("max_tokens", 1, 4096), table.mapping("known_instructions"))
     table.nothing_left()
     if words.max_tokens != expected:
         table.fail("max_tokens", f"{expected}, the length of the text stage's input", words.max_tokens)
@@ -114,9 +112,7 @@ def read_vocabulary(raw: bytes, manifest: Manifest, where: str = "text/vocab.jso
 
 def vocabulary_bytes(tokens: list[str], max_tokens: int, known_instructions: Mapping[str, Any]) -> bytes:
     """Values of `KnownWords` -> bytes of text/vocab.json."""
-    return json_bytes(
-        {"tokens": tokens, "max_tokens": max_tokens, "known_instructions": dict(known_instructions)}
-    )
+    return json_bytes({"tokens": tokens, "max_tokens": max_tokens, "known_instructions": dict(known_instructions)})
 
 
 def read_camera(raw: bytes, manifest: Manifest, where: str = "cameras.toml") -> CameraFile:

@@ -136,9 +136,7 @@ def _check_listing(bundle: Bundle) -> None:
     for name in sorted(listed - found):
         _refuse(bundle.path, name, "a file listed in the manifest", "it is missing")
     for name in sorted(found - listed):
-        _refuse(
-            bundle.path, name, "only files listed in the manifest", "an extra file", "remove it, or " + _AGAIN
-        )
+        _refuse(bundle.path, name, "only files listed in the manifest", "an extra file", "remove it, or " + _AGAIN)
 
 
 def _walk(root: Path) -> set[str]:

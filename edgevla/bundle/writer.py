@@ -46,9 +46,7 @@ def _check_replaceable(dest: Path) -> None:
         raise BadInput(explain("a bundle's folder needs its ending", "NAME.bundle", dest.name, "rename -o"))
     if dest.is_symlink() or (dest.exists() and not (dest / MANIFEST).is_file()):
         todo = "choose another path, or remove it yourself"
-        raise BadInput(
-            explain(f"{dest} is in the way", "nothing, or an older bundle", "something else", todo)
-        )
+        raise BadInput(explain(f"{dest} is in the way", "nothing, or an older bundle", "something else", todo))
 
 
 def _put(staging: Path, name: str, content: bytes | Path) -> dict[str, Any]:

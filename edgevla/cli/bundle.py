@@ -28,9 +28,7 @@ def show(path: Path = typer.Argument(..., help="Folder NAME.bundle"), as_json: b
         return
     manifest = bundle.manifest
     print_table(f"{manifest.name} · {path}", ["what", "value"], _facts(bundle))
-    rows = [
-        (c.name, c.kind, c.space, c.frame, c.unit, c.scale, c.minimum, c.maximum) for c in manifest.channels
-    ]
+    rows = [(c.name, c.kind, c.space, c.frame, c.unit, c.scale, c.minimum, c.maximum) for c in manifest.channels]
     print_table("action", ["channel", "kind", "space", "frame", "unit", "scale", "minimum", "maximum"], rows)
     print_table("files", ["file", "size", "sha256"], _file_rows(bundle))
 
@@ -58,9 +56,7 @@ def verify(path: Path = typer.Argument(..., help="Folder NAME.bundle"), as_json:
 
 def _hashes(bundle: Bundle) -> Verdict:
     count = len(bundle.manifest.files)
-    return Verdict(
-        "sha256 of every file", f"{count} files", f"{count} files, {megabytes(bundle.total_bytes())}", True
-    )
+    return Verdict("sha256 of every file", f"{count} files", f"{count} files, {megabytes(bundle.total_bytes())}", True)
 
 
 def _summary(bundle: Bundle) -> dict[str, Any]:
@@ -104,6 +100,4 @@ def _facts(bundle: Bundle) -> list[tuple[str, object]]:
 
 
 def _file_rows(bundle: Bundle) -> list[tuple[str, str, str]]:
-    return [
-        (name, megabytes(entry.bytes), entry.sha256[:16]) for name, entry in bundle.manifest.files.items()
-    ]
+    return [(name, megabytes(entry.bytes), entry.sha256[:16]) for name, entry in bundle.manifest.files.items()]

@@ -28,9 +28,7 @@ def print_error(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    plain = json.loads(
-        json.dumps(value, default=_plain), parse_constant=lambda _: None
-    )  # JSON has no infinity
+    plain = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)  # JSON has no infinity
     sys.stdout.write(json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 

@@ -44,18 +44,14 @@ def show(
         print_json({"kind": _kind(profile), **asdict(profile)})
         return
     flat = {key: value for key, value in asdict(profile).items() if not _rows(value)}
-    print_table(
-        f"{_kind(profile)} {profile.name}", ["key", "value"], [(k, _shown(v)) for k, v in flat.items()]
-    )
+    print_table(f"{_kind(profile)} {profile.name}", ["key", "value"], [(k, _shown(v)) for k, v in flat.items()])
     for key, value in asdict(profile).items():
         if _rows(value):
             print_table(key, list(value[0]), [tuple(row.values()) for row in value])
 
 
 @app.command()
-def validate(
-    path: Path = typer.Argument(..., help="A .toml file of your own"), as_json: bool = JSON_OPTION
-) -> None:
+def validate(path: Path = typer.Argument(..., help="A .toml file of your own"), as_json: bool = JSON_OPTION) -> None:
     """Check a profile of your own; exit code 4 and the wrong key if it is not sound.
 
     Example: edgevla profiles validate my-arm.toml

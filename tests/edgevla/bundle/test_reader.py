@@ -96,9 +96,7 @@ def test_an_extra_file_is_refused_by_name(bundle_copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model/head.onnx", "manifest.json", "stats.json"])
-def test_a_symbolic_link_is_refused_even_to_the_right_bytes(
-    bundle_copy: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_symbolic_link_is_refused_even_to_the_right_bytes(bundle_copy: Path, tmp_path: Path, name: str) -> None:
     (bundle_copy / name).rename(tmp_path / "elsewhere")
     (bundle_copy / name).symlink_to(tmp_path / "elsewhere")
     assert name in refused(bundle_copy)

@@ -30,9 +30,7 @@ def target_with(tmp_path: Path, **changes: object) -> str:
     return str(path)
 
 
-def test_the_reference_configuration_is_proved(
-    tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_reference_configuration_is_proved(tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["check", str(tiny_bundle_path), "--arithmetic-only", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["kept"]

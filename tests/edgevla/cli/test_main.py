@@ -34,9 +34,7 @@ def test_help_imports_neither_the_exporter_nor_a_simulator_nor_a_model_runtime()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "command", [["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]]
-)
+@pytest.mark.parametrize("command", [["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]])
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([*command, "--help"]) == 0
     assert "Example: edgevla" in " ".join(capsys.readouterr().out.split())
@@ -47,9 +45,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("edgevla 0.")
 
 
-@pytest.mark.parametrize(
-    "wrong", [["dance"], ["bundle", "show"], ["check", "x", "--nonsense"], ["bundle", "eat"]]
-)
+@pytest.mark.parametrize("wrong", [["dance"], ["bundle", "show"], ["check", "x", "--nonsense"], ["bundle", "eat"]])
 def test_a_wrong_call_is_exit_code_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(wrong) == 2
     assert "Usage" in capsys.readouterr().err
@@ -128,16 +124,12 @@ def test_a_profile_of_ones_own_is_validated(tmp_path: Path, capsys: pytest.Captu
     from profiles.loader import _HERE
 
     mine = tmp_path / "mine.toml"
-    mine.write_text(
-        (_HERE / "arms" / "metaworld-sawyer.toml").read_text().replace("metaworld-sawyer", "mine")
-    )
+    mine.write_text((_HERE / "arms" / "metaworld-sawyer.toml").read_text().replace("metaworld-sawyer", "mine"))
     assert run_command(["profiles", "validate", str(mine)]) == 0
     assert "a sound arm profile, mine" in capsys.readouterr().out
 
 
-def test_a_bundle_is_shown_as_tables_and_as_json(
-    tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bundle_is_shown_as_tables_and_as_json(tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["bundle", "show", str(tiny_bundle_path)]) == 0
     assert "d_max = 8" in capsys.readouterr().out
     assert run_command(["bundle", "show", str(tiny_bundle_path), "--json"]) == 0
