@@ -39,9 +39,10 @@ from export.channels import (
 )
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
 from export.distill.student import fixed_noise
+from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface, stage_specs
 from export.parity.stages import StageParity, require_float_parity, stage_parity
-from export.quantize.dynamic import multiply_adds, quantize
+from export.quantize.dynamic import quantize
 from export.students.onepass import OnePassStudent, StudentConfig
 from export.teachers.folder import Teacher, load_teacher
 

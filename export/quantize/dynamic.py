@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 MIN_SIDE = 128  # a weight with a shorter side saves less than quantizing its activation costs
@@ -58,26 +57,3 @@ def _chosen(model: onnx.ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in ("MatMul", "Gemm") and min(shapes.get(node.input[1], (0,))) >= MIN_SIDE
     ]
-
-
-def weight_bytes(graph: bytes) -> int:
-    """Bytes of all stored weights."""
-    model = onnx.load_model_from_string(graph)
-    return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
-
-
-def multiply_adds(graph: bytes) -> int:
-    """Multiply-adds of one pass: products with a constant weight and between activations, from inferred shapes."""
-    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(graph))
-    known = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
-             for v in (*model.graph.value_info, *model.graph.input, *model.graph.output)}  # fmt: skip
-    known |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    total = 0
-    for node in model.graph.node:
-        if node.op_type in ("MatMul", "Gemm"):
-            inner = known[node.input[0]][-1]
-            outputs = 1
-            for size in known[node.output[0]]:
-                outputs *= size
-            total += inner * outputs
-    return total

@@ -199,8 +199,7 @@ class Limits:
         verdict = self.judge(values)
         if verdict is not Verdict.ACCEPTED:
             ranges = ", ".join(
-                f"{name} {low:g}..{high:g}"
-                for name, low, high in zip(self.names, self.low, self.high, strict=True)
+                f"{name} {low:g}..{high:g}" for name, low, high in zip(self.names, self.low, self.high, strict=True)
             )
             raise BadSetpoint(
                 explain(

@@ -133,9 +133,7 @@ class EdgelinkArm:
             raise self._silent()
         rtt_us, self._offset_us, ack = best
         held = np.array(ack.held, np.float32)
-        return ArmInfo(
-            self._transport.name, ack.schema, len(held), ack.watchdog_ms, self._offset_us, rtt_us, held
-        )
+        return ArmInfo(self._transport.name, ack.schema, len(held), ack.watchdog_ms, self._offset_us, rtt_us, held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""

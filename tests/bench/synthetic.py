@@ -94,9 +94,7 @@ def synthetic_report(rounds: int = 300, ticks: int = 14_000) -> dict[str, Any]:
                 }
                 for i, t in enumerate(TASKS)
             ],
-            "sequential": sequential_verdict(
-                Design(), [PairCounts(237, 6, 5, 2), PairCounts(476, 11, 9, 4)]
-            ).as_dict(),
+            "sequential": sequential_verdict(Design(), [PairCounts(237, 6, 5, 2), PairCounts(476, 11, 9, 4)]).as_dict(),
             "halfway": [
                 {
                     "scene": f"{thing} half open",
@@ -160,10 +158,7 @@ def _latencies(rng: np.random.Generator, rounds: int) -> dict[str, np.ndarray]:
     }
     drift = rng.lognormal(0, 0.03, rounds)
     spikes = np.where(rng.random(rounds) < 0.03, rng.uniform(1.2, 1.9, rounds), 1.0)
-    return {
-        n: (1e6 * m * drift * spikes * rng.lognormal(0, 0.02, rounds)).astype(int)
-        for n, m in middles_ms.items()
-    }
+    return {n: (1e6 * m * drift * spikes * rng.lognormal(0, 0.02, rounds)).astype(int) for n, m in middles_ms.items()}
 
 
 def _ticks(rng: np.random.Generator, ticks: int) -> dict[str, Any]:
@@ -188,19 +183,12 @@ def _parity() -> list[dict[str, Any]]:
         ("head", 3.3e-6, 0.015),
         ("chunk", 3.9e-6, 0.016),
     )
-    fp32 = [
-        _parity_row(s, "torch FP32", "ONNX FP32", rms / 4, rms, 1.0, "<= 1e-4 max") for s, rms, _ in stages
-    ]
-    int8 = [
-        _parity_row(s, "ONNX FP32", "ONNX int8", 4 * rms, rms, 1 - rms**2, "rms <= 0.03")
-        for s, _, rms in stages
-    ]
+    fp32 = [_parity_row(s, "torch FP32", "ONNX FP32", rms / 4, rms, 1.0, "<= 1e-4 max") for s, rms, _ in stages]
+    int8 = [_parity_row(s, "ONNX FP32", "ONNX int8", 4 * rms, rms, 1 - rms**2, "rms <= 0.03") for s, _, rms in stages]
     return fp32 + int8
 
 
-def _parity_row(
-    stage: str, ref: str, cand: str, most: float, rms: float, cosine: float, limit: str
-) -> dict[str, Any]:
+def _parity_row(stage: str, ref: str, cand: str, most: float, rms: float, cosine: float, limit: str) -> dict[str, Any]:
     return {
         "stage": stage,
         "reference": ref,

@@ -25,9 +25,7 @@ def test_a_ratio_divides_two_numbers_of_the_report():
     assert (verdict.value, verdict.kept) == (3.0, True)
 
 
-@pytest.mark.parametrize(
-    "report", [{}, {"a": {}}, {"a": {"b": None}}, {"a": {"b": float("nan")}}, {"a": {"b": "1"}}]
-)
+@pytest.mark.parametrize("report", [{}, {"a": {}}, {"a": {"b": None}}, {"a": {"b": float("nan")}}, {"a": {"b": "1"}}])
 def test_a_missing_number_is_neither_kept_nor_broken(report):
     verdict = _verdict(report)
     assert (verdict.value, verdict.kept) == (None, None)

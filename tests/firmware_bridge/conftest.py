@@ -15,9 +15,7 @@ from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
 from firmware_bridge.transport.pty import PtyPair
 
 # No deadline: a test must not fail because the machine is busy. No database: nothing is written to the tree.
-settings.register_profile(
-    "edgevla", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("edgevla", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgevla")
 
 CHANNELS = (ChannelLimits("x", "m", -0.5, 0.5), ChannelLimits("gripper", "1", -1.0, 1.0))

@@ -44,9 +44,7 @@ def test_silence_reads_as_nothing_and_does_not_wait(line, transport):
 
 
 def test_a_missing_port_says_what_to_plug_in():
-    with pytest.raises(
-        PortError, match=r"cannot open the serial port /dev/ttyNOTHERE[\s\S]*plug the arm in"
-    ) as caught:
+    with pytest.raises(PortError, match=r"cannot open the serial port /dev/ttyNOTHERE[\s\S]*plug the arm in") as caught:
         SerialTransport("/dev/ttyNOTHERE", 921_600).open()
     assert caught.value.exit_code == 5
     assert isinstance(caught.value, BridgeError)
