@@ -72,13 +72,6 @@ def halfway_rows(halves: Rows) -> list[dict[str, Any]]:
             mine = [row for row in part if row.episode.task == task]
             scene, direction = task.split("-")[:2]
             right = sum(row.success for row in mine)
-            rows.append(
-                {
-                    "scene": f"{scene} half open",
-                    "instruction": direction,
-                    "model": model,
-                    "episodes": len(mine),
-                    "right": right,
-                }
-            )
+            row = {"scene": f"{scene} half open", "instruction": direction, "model": model}
+            rows.append({**row, "episodes": len(mine), "right": right})
     return rows
