@@ -39,7 +39,7 @@ RUNS_PER_TASK = 2  # in real time, over the serial line
 MOST_LOSS = 0.08  # upper 95 % bound of teacher minus int8 above which the demo fails
 CORES = len(os.sched_getaffinity(0))
 LIMITS = [
-    "Virtual hardware: Meta-World (MuJoCo) is arm and camera, a pty is the serial line. Nothing here is a Jetson figure.",
+    "Virtual hardware: Meta-World (MuJoCo) is arm and camera, a pty the serial line. Nothing here is a Jetson figure.",
     "Success is counted in lockstep ticks, where every policy answers in time; punctuality is measured in real time.",
     "Six tasks, one camera, one lighting: a policy to show the line with, not one to ship.",
 ]

@@ -68,8 +68,8 @@ class Disturbance:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._sigma = rng.choice(NOISE_SIGMAS)
-        self._value = np.zeros(3)
-        self._push = np.zeros(3)
+        self._value: npt.NDArray[np.float64] = np.zeros(3)
+        self._push: npt.NDArray[np.float64] = np.zeros(3)
         self._push_left = 0
         self._pushes = rng.random() < 0.5
 

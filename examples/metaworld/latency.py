@@ -33,7 +33,7 @@ def measure_models(bundle: Bundle, teacher: Teacher, rounds: int = ROUNDS, limit
     torch.set_num_threads(1)
     golden = next(iter(bundle.golden.values()))
     prefix = np.zeros((DELAY, len(bundle.manifest.channels)), np.float32)
-    engines = {
+    engines: dict[str, PolicyEngine | TeacherEngine] = {
         "teacher_eager": TeacherEngine(teacher, bundle.noise),
         "student_fp32": PolicyEngine(bundle, float_model=True),
         "student_int8": PolicyEngine(bundle),
