@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint bench teacher controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -15,6 +15,25 @@ $(READY): requirements/torch.txt requirements/workstation.txt pyproject.toml scr
 
 demo: $(READY)  ## the whole line: distil, quantize, check, run, report in out/demo/report.html
 	@$(VENV)/python -m examples.metaworld.demo
+
+bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out/bench.json
+	$(VENV)/pytest bench --benchmark-only --benchmark-json out/bench.json
+
+# The reference policy and its evidence: long, resumable, results are committed.
+TORCHRUN := $(VENV)/torchrun --standalone --nproc_per_node 2
+COMPRESS := $(VENV)/edgevla compress examples/metaworld/teacher --data out/demo/data --budget 7m --work out/demo/work
+
+teacher: $(READY)  ## record demonstrations and train the reference teacher (hours; goes on where it was stopped)
+	$(VENV)/python -m examples.metaworld.demos -o out/data
+	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data -o examples/metaworld/teacher
+
+controls: $(READY)  ## the students of the two controls, after make demo: demonstrations alone, without noise input
+	$(COMPRESS) --mode demos-only -o out/demos-only.bundle
+	$(COMPRESS) --mode without-z -o out/without-z.bundle
+
+evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after make demo and make controls
+	$(VENV)/python -m examples.metaworld.evidence --bundle out/demo/student.bundle --teacher examples/metaworld/teacher \
+	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
 
 lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/ruff check .

@@ -20,6 +20,7 @@ def compress(
     seed: int = typer.Option(0, help="Of everything random: targets, student, fixed noise"),
     processes: int = typer.Option(0, help="Training processes, one core each; default: all cores"),
     examples: int = typer.Option(24_576, help="Teacher answers to cache"),
+    mode: str = typer.Option("distil", help="distil, or a control: demos-only, without-z"),
     work: Path = typer.Option(Path("out/work"), help="Where a stopped run goes on from"),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -29,7 +30,7 @@ def compress(
 
     Example: edgevla compress examples/metaworld/teacher --data out/data -o out/student.bundle
     """
-    from export.compress import Request
+    from export.compress import MODES, Request
     from export.compress import compress as run_compress
 
     try:
@@ -38,10 +39,12 @@ def compress(
         raise Usage(explain("--budget", "a duration such as 90s, 7m or 1h", budget, "give it with its unit")) from error
     if out.suffix != ".bundle":
         raise Usage(explain("--out", "NAME.bundle", str(out), "end the name with .bundle"))
+    if mode not in MODES:
+        raise Usage(explain("--mode", " | ".join(MODES), mode, "leave it out to distil"))
     cores = processes or len(os.sched_getaffinity(0))
     if not as_json:
         say(f"distillation {seconds / 60:.1f} min on {cores} cores, then about 1 min for ONNX, int8 and parity")
-    result = run_compress(Request(teacher, data, out, work, budget, seed, cores, examples=examples))
+    result = run_compress(Request(teacher, data, out, work, budget, seed, cores, mode, examples))
     bundle = result.bundle
     if as_json:
         rows = [row.as_dict() for row in result.parity]

@@ -38,6 +38,7 @@ from export.channels import (
     action_channels,
 )
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
+from export.distill.student import MODES as MODES
 from export.distill.student import fixed_noise
 from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface, stage_specs
