@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from edgevla.errors import BadInput, explain
 from edgevla.policy.tokens import Vocabulary
 
 Array = npt.NDArray[Any]
+SCHEMA = "edgevla.demos/1"
+IMAGE_SHAPE = (96, 96, 3)
+_SHAPES: dict[str, tuple[int, ...]] = {"frame": (), "state": (4,), "executed": (4,), "expert": (4,), "episode": ()}
 MAX_IMAGE_LAG = 3  # ticks by which the newest camera frame may be older than the state
 
 
@@ -70,23 +74,46 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise BadInput(
             explain("dataset", f"{path.name} in {folder}", str(error), "record demonstrations first")
         ) from error
-    if meta.get("schema") != "edgevla.demos/1":
-        raise BadInput(explain("dataset schema", "edgevla.demos/1", repr(meta.get("schema")), "record it again"))
+    schema = meta.get("schema") if isinstance(meta, dict) else None
+    if schema != SCHEMA:
+        raise BadInput(explain("dataset schema", SCHEMA, repr(schema), "record it again"))
+    missing = {"shards", "instructions", "known_instructions", "vocabulary"} - set(meta)
+    files = [shard.get("file", "") for shard in meta.get("shards", [])]
+    if missing or not files or any(Path(file).name != file or not file for file in files):
+        got = f"no {', '.join(sorted(missing))}" if missing else f"shards {files}"
+        raise BadInput(explain("dataset.json", "shards in this folder, and their words", got, "record it again"))
     return dict(meta)
 
 
 def _read_shard(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            shard = {key: archive[key] for key in ("image", "frame", "state", "executed", "expert", "episode")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            shard = {key: archive[key] for key in (*_SHAPES, "image")}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise BadInput(
             explain("dataset shard", f"a whole {path.name}", str(error), "delete it and record again")
         ) from error
-    numbers = ("state", "executed", "expert")
-    if not all(np.isfinite(shard[key]).all() for key in numbers):
-        raise BadInput(explain("dataset shard", "finite numbers", f"NaN or infinity in {path.name}", "record it again"))
+    wrong = _wrong_arrays(shard)
+    if wrong:
+        raise BadInput(explain("dataset shard", wrong[1], f"{wrong[0]} in {path.name}", "record it again"))
     return shard
+
+
+def _wrong_arrays(shard: dict[str, Array]) -> tuple[str, str] | None:
+    """What is wrong with the arrays and what was expected, or None."""
+    ticks, image = len(shard["state"]), shard["image"]
+    for key, columns in _SHAPES.items():
+        if shard[key].shape != (ticks, *columns) or not ticks:
+            return f"{key} {shard[key].shape}", f"{key} with one row per tick, {(ticks, *columns)}"
+    if image.dtype != np.uint8 or image.shape[1:] != IMAGE_SHAPE:
+        return f"image {image.dtype} {image.shape}", f"image uint8 (F, {', '.join(map(str, IMAGE_SHAPE))})"
+    if not all(np.isfinite(shard[key]).all() for key in ("state", "executed", "expert")):
+        return "NaN or infinity", "finite numbers"
+    if shard["frame"].min() < 0 or shard["frame"].max() >= len(image):
+        return "a frame number outside its images", f"frame numbers 0 to {len(image) - 1}"
+    if (np.diff(shard["episode"]) < 0).any():
+        return "episode numbers that fall", "episode numbers in rising order"
+    return None
 
 
 def _episode_bounds(shards: list[dict[str, Array]]) -> tuple[Array, Array]:
