@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -18,10 +19,16 @@ HEADS = {"", "figure", "control loop", "evidence", "---"}
 DIGITS = re.compile(r"\d")
 
 
+@cache
+def sequential():
+    """Two looks of a group-sequential run; its boundaries take a second to compute."""
+    looks = [PairCounts(230, 4, 5, 7), PairCounts(470, 7, 9, 12)]
+    return sequential_verdict(Design(looks=(246, 498)), looks).as_dict()
+
+
 def measured():
     """A demo and an evidence of invented numbers, for this test only."""
     demo = {key: value for key, value in synthetic_report().items() if key != "synthetic"}
-    verdict = sequential_verdict(Design(looks=(246, 498)), [PairCounts(230, 4, 5, 7), PairCounts(470, 7, 9, 12)])
     evidence = {
         "success": {
             "teacher_fresh": {
@@ -37,7 +44,7 @@ def measured():
             "without_z": float("nan"),
         },
         "control_episodes": 240,
-        "sequential": verdict.as_dict(),
+        "sequential": sequential(),
         "halfway": [
             {"scene": "drawer half open", "instruction": "open", "model": "student_int8", "episodes": 50, "right": 47}
         ],
