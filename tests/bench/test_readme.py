@@ -9,7 +9,6 @@ from functools import cache
 import pytest
 
 from bench import readme
-from bench.paired import Design, PairCounts, sequential_verdict
 from bench.readme import BEGIN, BLOCKS, END, NOT_MEASURED, Results, figures_block, policy_block, with_block
 from edgevla.errors import BadInput
 from tests.bench.synthetic import synthetic_report
@@ -20,15 +19,14 @@ DIGITS = re.compile(r"\d")
 
 
 @cache
-def sequential():
-    """Two looks of a group-sequential run; its boundaries take a second to compute."""
-    looks = [PairCounts(230, 4, 5, 7), PairCounts(470, 7, 9, 12)]
-    return sequential_verdict(Design(looks=(246, 498)), looks).as_dict()
+def synthetic():
+    """Built once: its sequential run takes a second to compute."""
+    return json.dumps(synthetic_report(rounds=60, ticks=200))
 
 
 def measured():
     """A demo and an evidence of invented numbers, for this test only."""
-    demo = {key: value for key, value in synthetic_report().items() if key != "synthetic"}
+    demo = {key: value for key, value in json.loads(synthetic()).items() if key != "synthetic"}
     evidence = {
         "success": {
             "teacher_fresh": {
@@ -44,7 +42,7 @@ def measured():
             "without_z": float("nan"),
         },
         "control_episodes": 240,
-        "sequential": sequential(),
+        "sequential": demo["figures"]["sequential"],
         "halfway": [
             {"scene": "drawer half open", "instruction": "open", "model": "student_int8", "episodes": 50, "right": 47}
         ],
@@ -147,7 +145,7 @@ def test_check_refuses_a_stale_block_and_writes_nothing(documents, capsys):
 
 def test_an_invented_report_is_refused(documents, capsys):
     (documents / "bench/results").mkdir(parents=True)
-    (documents / readme.DEMO).write_text(json.dumps(synthetic_report()))
+    (documents / readme.DEMO).write_text(synthetic())
     assert readme.main([], documents) == 4
     assert "synthetic" in capsys.readouterr().err
 
