@@ -32,6 +32,7 @@ def compress(
     """
     from export.compress import MODES, Request
     from export.compress import compress as run_compress
+    from export.distill.targets import SHARD
 
     try:
         seconds = parse_duration_s(budget)
@@ -41,6 +42,8 @@ def compress(
         raise Usage(explain("--out", "NAME.bundle", str(out), "end the name with .bundle"))
     if mode not in MODES:
         raise Usage(explain("--mode", " | ".join(MODES), mode, "leave it out to distil"))
+    if examples < SHARD:
+        raise Usage(explain("--examples", f"at least {SHARD}, one shard", str(examples), "leave it out"))
     cores = processes or len(os.sched_getaffinity(0))
     if not as_json:
         say(f"distillation {seconds / 60:.1f} min on {cores} cores, then about 1 min for ONNX, int8 and parity")

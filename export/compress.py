@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgevla.bundle.arrays import npy_bytes
 from edgevla.bundle.parts import Golden, camera_bytes, json_bytes, stats_bytes, vocabulary_bytes
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.writer import write_bundle
+from edgevla.control.realtime import die_with_parent
 from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.policy.engine import open_session
 from edgevla.telemetry.host import describe_host
@@ -122,7 +124,8 @@ def run_distillation(request: Request, work: Path) -> None:
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     work.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+    end_with_us = partial(die_with_parent, os.getpid(), signal.SIGTERM)  # however this process ends, even by SIGKILL
+    with subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_us) as process:
         try:
             code = process.wait()
         except BaseException:

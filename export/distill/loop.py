@@ -151,7 +151,10 @@ def train(
     world = dist.get_world_size() if parallel else 1
     progress, saved, last = run.progress, time.monotonic(), time.monotonic()
     run.model.train()
-    while not _spent(progress.elapsed_s >= run.recipe.budget_s, parallel):
+    while True:
+        progress.elapsed_s = _chiefs(progress.elapsed_s, parallel)
+        if progress.elapsed_s >= run.recipe.budget_s:
+            break
         batch = draw()
         value = _step(run, module, batch)
         now = time.monotonic()
@@ -195,10 +198,10 @@ def _step(run: Run, module: nn.Module, batch: Batch) -> float:
     return float(value.detach())
 
 
-def _spent(spent: bool, parallel: bool) -> bool:
-    """The chief's clock decides for all processes."""
+def _chiefs(elapsed_s: float, parallel: bool) -> float:
+    """The chief's clock counts for all: they end together, and one learning rate keeps their weights equal."""
     if not parallel:
-        return spent
-    flag = torch.tensor([int(spent)])
-    dist.broadcast(flag, src=0)
-    return bool(flag.item())
+        return elapsed_s
+    value = torch.tensor([elapsed_s], dtype=torch.float64)
+    dist.broadcast(value, src=0)
+    return float(value.item())

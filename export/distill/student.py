@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgevla.control.realtime import die_with_parent
 from export.budget import parse_duration_s
 from export.distill.dataset import Demonstrations
 from export.distill.loop import Progress, Recipe, Run, train
@@ -30,6 +32,7 @@ from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missi
 from export.students.onepass import OnePassStudent, StudentConfig
 from export.teachers.folder import Teacher, load_teacher
 
+LEAST_TRAINING = 0.1  # of the budget, however long the targets took
 MODES = ("distil", "demos-only", "without-z")
 
 
@@ -118,7 +121,7 @@ def distil(settings: Settings) -> None:
     if dist.is_initialized():
         dist.barrier()
     student = student_for(teacher, settings.mode)
-    rest_s = max(20.0, settings.budget_s - clock.read())
+    rest_s = max(LEAST_TRAINING * settings.budget_s, settings.budget_s - clock.read())
     recipe = Recipe(rest_s, settings.learning_rate, ema=0.998)
     run = Run(student, recipe, settings.work / settings.mode / "checkpoint.safetensors")
     run.resume()
@@ -182,7 +185,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mode", choices=MODES, default="distil")
-    distil(Settings(**vars(parser.parse_args())))
+    settings = Settings(**vars(parser.parse_args()))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(os.getppid(), signal.SIGKILL)  # a killed torchrun must not leave its workers behind
+    distil(settings)
 
 
 if __name__ == "__main__":
