@@ -84,7 +84,7 @@ def require_float_parity(rows: list[StageParity], specs: list[StageSpec]) -> Non
         Refused: naming the first stage that diverges.
     """
     for row in rows:
-        if row.format == "fp32" and row.relative_rms > FP32_TOLERANCE:
+        if row.format == "fp32" and not row.relative_rms <= FP32_TOLERANCE:  # NaN does not pass
             raise Refused(
                 explain(
                     f"parity of stage {row.stage}",

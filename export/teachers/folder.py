@@ -63,17 +63,36 @@ def load_teacher(folder: Path) -> Teacher:
         raise BadInput(
             explain("teacher folder", "config.json and model.safetensors", f"{folder}: {error}", "check the path")
         ) from error
-    if meta.get("schema") != SCHEMA:
-        raise BadInput(explain("teacher config", f"schema {SCHEMA}", repr(meta.get("schema")), "export it again"))
+    schema = meta.get("schema") if isinstance(meta, dict) else None
+    if schema != SCHEMA:
+        raise BadInput(explain("teacher config", f"schema {SCHEMA}", repr(schema), "export it again"))
     model = _load_model(meta, weights_path)
+    mean, std = _statistics(meta, model.config)
     return Teacher(
         model=model,
         vocabulary=Vocabulary(tuple(meta["words"]), model.config.max_tokens),
-        state_mean=np.array(meta["state_mean"], np.float32),
-        state_std=np.array(meta["state_std"], np.float32),
+        state_mean=mean,
+        state_std=std,
         meta=meta,
         sha256=hashlib.sha256(weights_bytes).hexdigest(),
     )
+
+
+def _statistics(meta: dict[str, Any], config: TeacherConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and deviation of the state (S,), the words counted against the embedding. Raises BadInput."""
+    try:
+        mean, std = (np.array(meta[key], np.float32) for key in ("state_mean", "state_std"))
+        words = len(meta["words"]) + 1  # and the padding
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            explain("teacher config", "words, state_mean, state_std", f"{error!r}", "export it again")
+        ) from error
+    sound = np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
+    if not sound or mean.shape != (config.state,) or std.shape != (config.state,) or words != config.vocabulary:
+        expected = f"{config.state} finite means and positive deviations, {config.vocabulary - 1} words"
+        got = f"{mean.tolist()}, {std.tolist()}, {words - 1} words"
+        raise BadInput(explain("teacher config", expected, got, "export it again"))
+    return mean, std
 
 
 def _load_model(meta: dict[str, Any], weights_path: Path) -> FlowTeacher:

@@ -101,8 +101,8 @@ def test_a_recording_that_was_stopped_makes_only_what_is_missing(shard_path, tmp
     half_written = tmp_path / ".button-press-v3.part.npz"
     half_written.write_bytes(b"half of it")
     done = subprocess.run(
-        [sys.executable, "-m", "examples.metaworld.demos", "-o", str(tmp_path), "--episodes", "1"]
-        + ["--half-way", "1", "--workers", "1"],
+        [sys.executable, "-m", "examples.metaworld.demos", "-o", tmp_path]
+        + "--episodes 1 --half-way 1 --workers 1".split(),
         cwd=ROOT,
         capture_output=True,
         text=True,

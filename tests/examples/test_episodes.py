@@ -1,5 +1,7 @@
 """Episodes to judge by: scenes that no demonstration used, sentences that training never saw, the same for all."""
 
+from itertools import pairwise
+
 from edgevla.sim.metaworld import TASKS
 from examples.metaworld.demos import plan
 from examples.metaworld.episodes import half_way, paired
@@ -18,7 +20,7 @@ def test_no_judged_scene_was_ever_recorded():
 
 def test_the_seeds_of_two_recorded_groups_never_overlap():
     starts = sorted(g.seed for g in plan(130, 70, 0))
-    assert all(b - a >= 100_000 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a >= 100_000 for a, b in pairwise(starts))
 
 
 def test_every_task_is_played_as_often_and_grouped():

@@ -103,7 +103,7 @@ def test_the_prefix_told_to_the_policy_is_what_the_arm_was_then_given(loaded):
 
 
 def test_a_chunk_that_is_not_finite_is_dropped_and_the_one_before_goes_on(loaded):
-    plant, policy, _ = tick_through(loaded, 26, spoilt=(1,))
+    plant, _, _ = tick_through(loaded, 26, spoilt=(1,))
     for tick in range(R + D, 2 * R + D):
         assert plant.commanded[tick][3] == pytest.approx(code(0, tick), abs=1e-6), tick
     assert plant.commanded[2 * R + D][3] == pytest.approx(code(2, D), abs=1e-6)

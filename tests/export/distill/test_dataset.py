@@ -127,7 +127,7 @@ def test_a_truncated_shard_is_refused_by_name(copy):
     raw = shard.read_bytes()
     for keep in (0, 10, len(raw) // 2, len(raw) - 30):
         shard.write_bytes(raw[:keep])
-        with pytest.raises(BadInput, match="a whole drawer-open-v3.npz"):
+        with pytest.raises(BadInput, match="a whole drawer-open-v3"):
             Demonstrations(copy)
 
 
@@ -136,13 +136,13 @@ def test_an_altered_shard_is_refused(copy):
     raw = bytearray(shard.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
     shard.write_bytes(raw)
-    with pytest.raises(BadInput, match="drawer-open-v3.npz"):
+    with pytest.raises(BadInput, match="drawer-open-v3"):
         Demonstrations(copy)
 
 
 def test_a_missing_shard_is_refused(copy):
     (copy / "window-close-v3.npz").unlink()
-    with pytest.raises(BadInput, match="window-close-v3.npz"):
+    with pytest.raises(BadInput, match="window-close-v3"):
         Demonstrations(copy)
 
 

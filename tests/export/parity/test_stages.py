@@ -1,0 +1,107 @@
+"""Parity: the comparison itself in hand-worked numbers, then torch, ONNX FP32 and int8 of a small student."""
+
+import numpy as np
+import pytest
+import torch
+
+from edgevla.errors import Refused
+from edgevla.policy.engine import open_session
+from export.onnx.stages import export_stage, stage_specs
+from export.parity.stages import StageParity, compare, require_float_parity, stage_parity
+from export.quantize.dynamic import quantize
+from export.students.onepass import OnePassStudent, StudentConfig
+
+FRAMES = 4
+
+
+def test_the_comparison_in_numbers_worked_out_by_hand():
+    """Row 0: equal. Row 1: (3, 4) against (4, 3): cosine 24 / 25, off by 1 twice. Mean square 2 / 4 over 50 / 4."""
+    expected = np.array([[3.0, 4.0], [3.0, 4.0]])
+    got = np.array([[3.0, 4.0], [4.0, 3.0]])
+    row = compare("head", "int8", expected, got)
+    assert (row.stage, row.format, row.frames) == ("head", "int8", 2)
+    assert row.cosine_min == pytest.approx(0.96)
+    assert row.cosine_p1 == pytest.approx(0.96 + 0.01 * 0.04)
+    assert row.max_abs == pytest.approx(1.0)
+    assert row.relative_rms == pytest.approx((2 / 50) ** 0.5)
+
+
+def test_equal_answers_differ_by_nothing_whatever_their_shape():
+    values = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
+    row = compare("text", "fp32", values, values)
+    assert row.cosine_min == pytest.approx(1.0)
+    assert (row.max_abs, row.relative_rms) == (0.0, 0.0)
+
+
+def test_an_answer_of_zeros_divides_by_nothing():
+    row = compare("text", "fp32", np.zeros((2, 3)), np.ones((2, 3)))
+    assert np.isfinite([row.cosine_min, row.cosine_p1, row.max_abs, row.relative_rms]).all()
+    assert row.relative_rms > 1
+
+
+def rows(**errors):
+    return [StageParity(name, "fp32", 1, 1.0, 1.0, 0.0, error) for name, error in errors.items()]
+
+
+def test_the_gate_names_the_first_stage_that_diverges():
+    with pytest.raises(Refused, match="parity of stage vision") as caught:
+        require_float_parity(rows(text=1e-7, vision=2e-4, head=0.5, whole=0.5), [])
+    assert "0.0002" in str(caught.value)
+
+
+def test_the_gate_lets_rounding_pass_and_does_not_judge_int8():
+    int8 = StageParity("head", "int8", 1, 0.9, 0.9, 0.1, 0.1)
+    require_float_parity([*rows(text=1e-7, vision=9e-5, head=1e-6), int8], [])
+
+
+def test_a_result_that_is_not_a_number_does_not_pass():
+    with pytest.raises(Refused, match="parity of stage head"):
+        require_float_parity(rows(text=1e-7, head=float("nan")), [])
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    specs = stage_specs(OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval())
+    floats = {spec.name: export_stage(spec) for spec in specs}
+    sessions = {
+        "fp32": {name: open_session(graph, name) for name, graph in floats.items()},
+        "int8": {name: open_session(quantize(graph), name) for name, graph in floats.items()},
+    }
+    return specs, sessions
+
+
+@pytest.fixture(scope="module")
+def frames():
+    generator = torch.Generator().manual_seed(1)
+    mask = (torch.arange(32)[None] < torch.tensor([0, 2, 5, 8])[:, None]).float()[..., None]
+    return {
+        "image": torch.rand((FRAMES, 96, 96, 3), generator=generator) * 2 - 1,
+        "tokens": torch.randint(1, 30, (FRAMES, 16), generator=generator),
+        "state": torch.randn((FRAMES, 4), generator=generator),
+        "noise": torch.randn((FRAMES, 32, 4), generator=generator),
+        "prefix": torch.randn((FRAMES, 32, 4), generator=generator) * mask,
+        "prefix_mask": mask,
+    }
+
+
+def test_float_graphs_equal_torch_and_int8_ones_are_near(student, frames):
+    told = stage_parity(*student, frames)
+    assert [(r.format, r.stage) for r in told] == [
+        (form, stage) for form in ("fp32", "int8") for stage in ("text", "vision", "head", "whole")
+    ]
+    require_float_parity(told, student[0])
+    assert all(r.max_abs <= 1e-4 for r in told if r.format == "fp32")
+    assert all(1e-4 < r.relative_rms < 0.1 for r in told if r.format == "int8" and r.stage != "text")
+
+
+def test_a_graph_swapped_for_another_is_found_in_its_own_stage_and_in_the_whole(student, frames):
+    specs, sessions = student
+    torch.manual_seed(9)
+    others = stage_specs(OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval())
+    wrong = open_session(export_stage(others[1]), "vision")
+    told = stage_parity(specs, {"fp32": {**sessions["fp32"], "vision": wrong}}, frames)
+    broken = {r.stage for r in told if r.relative_rms > 1e-4}
+    assert broken == {"vision", "whole"}  # head is fed by torch: the error stays where it is made
+    with pytest.raises(Refused, match="stage vision"):
+        require_float_parity(told, specs)

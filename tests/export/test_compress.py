@@ -1,0 +1,224 @@
+"""`edgevla compress` as it is typed, on recorded demonstrations: killed, interrupted, and then to the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgevla.bundle import open_bundle
+from edgevla.bundle.verify import verify_golden, verify_graphs
+from edgevla.errors import BadInput
+from edgevla.policy.engine import PolicyEngine
+from export.compress import Request, fingerprint, load_student, run_distillation
+from export.distill.student import fixed_noise
+from export.students.onepass import StudentConfig
+from export.teachers.folder import load_teacher
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 600.0  # a safety net for a busy machine, not a measurement
+BUDGET, EXAMPLES, SEED = "10s", 512, 3
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """One episode of every task and of every half-way instruction."""
+    folder = tmp_path_factory.mktemp("recorded")
+    arguments = "--episodes 1 --half-way 1 --seed 5 --workers 2".split()
+    command = [sys.executable, "-m", "examples.metaworld.demos", "-o", str(folder), *arguments]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
+    return folder
+
+
+class Compress:
+    """One call of `edgevla compress`, its processes found again by a mark in their environment."""
+
+    def __init__(self, teacher, data, folder, processes=1):
+        self.mark = f"EDGEVLA_TEST_MARK={uuid.uuid4().hex}"
+        key, value = self.mark.split("=")
+        options = ["--budget", BUDGET, "--examples", str(EXAMPLES), "--seed", str(SEED), "--json"]
+        places = ["--data", str(data), "-o", str(folder / "out.bundle"), "--work", str(folder / "work")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edgevla.cli.main", "compress", str(teacher), *places, *options]
+            + ["--processes", str(processes)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, key: value, "OMP_NUM_THREADS": "1"},
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def others(self):
+        """Command lines of the processes of this call that are still there."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append((entry / "cmdline").read_bytes())
+            except OSError:
+                continue
+        return found
+
+    def wait_until(self, condition):
+        until = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < until
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.1)
+
+    def end(self, number=None):
+        """Sends the signal, if any, and waits; returns exit code, stdout and stderr."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, errors = self.process.communicate(timeout=PATIENCE_S)
+        until = time.monotonic() + PATIENCE_S
+        while self.others() and time.monotonic() < until:
+            time.sleep(0.1)
+        return self.process.returncode, out, errors
+
+
+@pytest.fixture(scope="module")
+def story(recorded, wide_teacher_path, tmp_path_factory):
+    """Killed when the targets are there, interrupted in training, and then run to its end."""
+    folder = tmp_path_factory.mktemp("compress")
+
+    def shards():
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("work/*/targets/targets-*")}
+
+    told = {"folder": folder}
+    first = Compress(wide_teacher_path, recorded, folder)
+    first.wait_until(shards)
+    told["killed"] = (*first.end(signal.SIGKILL), first.others(), shards(), (folder / "out.bundle").exists())
+    second = Compress(wide_teacher_path, recorded, folder)
+    second.wait_until(lambda: any(b"export.distill.student" in line for line in second.others()))
+    told["interrupted"] = (*second.end(signal.SIGINT), second.others(), shards(), (folder / "out.bundle").exists())
+    third = Compress(wide_teacher_path, recorded, folder, processes=2)
+    told["finished"] = (*third.end(), third.others(), shards(), (folder / "out.bundle").exists())
+    return told
+
+
+@pytest.fixture(scope="module")
+def bundle(story):
+    assert story["finished"][0] == 0, story["finished"][2]
+    return open_bundle(story["folder"] / "out.bundle")
+
+
+def test_a_killed_compress_leaves_no_process_and_no_bundle(story):
+    code, _, _, others, shards, written = story["killed"]
+    assert code == -signal.SIGKILL
+    assert others == []
+    assert list(shards) == ["targets-00000.safetensors"]
+    assert not written
+
+
+def test_ctrl_c_ends_every_training_process_and_says_so(story):
+    code, out, errors, others, _, written = story["interrupted"]
+    assert code == 130
+    assert others == []
+    assert "stopped by Ctrl-C" in errors
+    assert "compress" not in out
+    assert not written
+
+
+def test_the_next_call_takes_up_the_targets_that_were_made(story):
+    code, _, errors, others, shards, written = story["finished"]
+    assert code == 0, errors
+    assert others == []
+    assert shards == story["killed"][4]  # the same files, not written again
+    assert written
+    assert sorted(path.name for path in story["folder"].iterdir()) == ["out.bundle", "work"]
+
+
+def test_it_tells_the_bundle_its_parity_and_the_time_of_each_step(story, bundle):
+    told = json.loads(story["finished"][1])
+    assert told["bundle"] == str(bundle.path)
+    assert set(told["steps_s"]) == {"distil", "export"}
+    assert {(row["format"], row["stage"]) for row in told["parity"]} == {
+        (form, stage) for form in ("fp32", "int8") for stage in ("text", "vision", "head", "whole")
+    }
+    assert all(row["relative_rms"] <= 1e-4 for row in told["parity"] if row["format"] == "fp32")
+    assert json.loads(bundle.read("evidence/parity.json"))["rows"] == told["parity"]
+
+
+def test_the_bundle_says_what_was_made_of_what(bundle, wide_teacher_path):
+    manifest, teacher = bundle.manifest, load_teacher(wide_teacher_path)
+    assert (manifest.artifact, manifest.arm, manifest.target) == ("cpu-dynamic-s8", "metaworld-sawyer", "host")
+    assert (manifest.timing.horizon, manifest.timing.d_max, manifest.timing.period_s) == (32, 8, 0.0125)
+    assert manifest.teacher.sha256 == teacher.sha256
+    assert manifest.teacher.parameters == teacher.parameters
+    assert 3e6 < manifest.student.parameters < 4e6
+    assert bundle.total_bytes("model/") < 0.5 * bundle.total_bytes("float/")
+    assert (bundle.noise == fixed_noise(StudentConfig(vocabulary=1), SEED).numpy()).all()
+    assert bundle.stats.state_mean.tolist() == teacher.state_mean.tolist()
+    assert bundle.vocabulary.tokens == teacher.vocabulary.words
+
+
+def test_its_graphs_and_golden_vectors_hold(bundle):
+    verdicts = [*verify_graphs(bundle), *verify_golden(bundle)]
+    assert len(verdicts) == 6 + 6
+    assert [v for v in verdicts if not v.kept] == []
+
+
+def test_golden_vectors_are_recorded_frames_with_their_raw_state(bundle, recorded):
+    frames = np.concatenate([np.load(path)["image"] for path in sorted(recorded.glob("*.npz"))])
+    states = np.concatenate([np.load(path)["state"] for path in sorted(recorded.glob("*.npz"))])
+    for golden in bundle.golden.values():
+        assert (frames == golden.image).all((1, 2, 3)).any()
+        assert (states == golden.state).all(1).any()
+    assert len({len(golden.prefix) for golden in bundle.golden.values()}) > 1
+
+
+def test_int8_and_float_graphs_answer_alike_but_not_the_same(bundle):
+    golden = next(iter(bundle.golden.values()))
+    chunks = []
+    for float_model in (False, True):
+        engine = PolicyEngine(bundle, float_model=float_model)
+        engine.set_instruction(golden.instruction)
+        chunks.append(engine.infer(golden.image, golden.state, golden.prefix))
+    assert 0 < np.abs(chunks[0] - chunks[1]).max() < 0.2
+
+
+def test_a_finished_distillation_is_not_done_again(story, recorded, wide_teacher_path):
+    (student,) = story["folder"].glob("work/*/distil/student.safetensors")
+    before = student.stat().st_mtime_ns
+    work = student.parents[1]
+    request = Request(wide_teacher_path, recorded, Path("x.bundle"), work.parent, BUDGET, SEED, 1, examples=EXAMPLES)
+    assert work.name == fingerprint(request, load_teacher(wide_teacher_path))
+    run_distillation(request, work)
+    assert student.stat().st_mtime_ns == before
+
+
+def test_another_seed_budget_or_size_is_another_work_folder(recorded, wide_teacher_path):
+    teacher, base = load_teacher(wide_teacher_path), {"budget": "7m", "seed": 0, "examples": 512}
+    names = set()
+    for change in ({}, {"budget": "8m"}, {"seed": 1}, {"examples": 1024}):
+        values = {**base, **change}
+        request = Request(
+            wide_teacher_path, recorded, Path("x"), Path("w"), values["budget"], values["seed"], 1,
+            examples=values["examples"],
+        )  # fmt: skip
+        names.add(fingerprint(request, teacher))
+    assert len(names) == 4
+
+
+def test_the_trained_student_is_loaded_ready_to_infer(story):
+    (student,) = story["folder"].glob("work/*/distil/student.safetensors")
+    model, sha256 = load_student(student)
+    assert not model.training
+    assert len(sha256) == 64
+
+
+def test_a_truncated_student_is_refused(story, tmp_path):
+    (student,) = story["folder"].glob("work/*/distil/student.safetensors")
+    path = tmp_path / "student.safetensors"
+    for keep in (0, 100, 100_000):
+        path.write_bytes(student.read_bytes()[:keep])
+        with pytest.raises(BadInput, match="a whole student"):
+            load_student(path)
