@@ -35,6 +35,9 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 	$(VENV)/python -m examples.metaworld.evidence --bundle out/demo/student.bundle --teacher examples/metaworld/teacher \
 	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
 
+figures: $(READY)  ## the tables in README and docs from bench/results
+	$(VENV)/python -m bench.readme
+
 lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .

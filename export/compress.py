@@ -41,7 +41,6 @@ from export.channels import (
 )
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
 from export.distill.student import MODES as MODES
-from export.distill.student import fixed_noise
 from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface, stage_specs
 from export.parity.stages import StageParity, require_float_parity, stage_parity
@@ -175,8 +174,8 @@ def pack(
         form: {name: open_session(graph, f"{form} {name}") for name, graph in graphs.items()}
         for form, graphs in (("fp32", floats), ("int8", int8))
     }
-    noise = fixed_noise(student.config, request.seed)
-    frames, raw = parity_frames(data, student.config, noise, request.seed)
+    noise = student.fixed_noise
+    frames, raw = parity_frames(data, student.config, torch.as_tensor(noise), request.seed)
     rows = stage_parity(specs, sessions, frames)
     require_float_parity(rows, specs)
     golden = golden_vectors(sessions["int8"], frames, raw, data)
@@ -184,7 +183,7 @@ def pack(
         **{f"model/{name}.onnx": graph for name, graph in int8.items()},
         **{f"float/{name}.onnx": graph for name, graph in floats.items()},
         **{f"golden/{i:02d}.npz": vector.to_bytes() for i, vector in enumerate(golden)},
-        "noise.npy": npy_bytes(noise.numpy()),
+        "noise.npy": npy_bytes(torch.as_tensor(noise).numpy()),
         "stats.json": stats_bytes(
             teacher.state_mean,
             teacher.state_std,

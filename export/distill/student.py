@@ -28,10 +28,13 @@ from export.distill.dataset import Demonstrations
 from export.distill.loop import Progress, Recipe, Run, train
 from export.distill.parallel import Place, join, leave
 from export.distill.progress import Reporter
+from export.distill.rows import row_weights
+from export.distill.start import student_for, whiten
 from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missing_shards
-from export.students.onepass import OnePassStudent, StudentConfig
+from export.students.onepass import OnePassStudent
 from export.teachers.folder import Teacher, load_teacher
 
+FEATURE_WEIGHT = 0.3
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
 MODES = ("distil", "demos-only", "without-z")
 
@@ -52,50 +55,40 @@ class Settings:
 
 
 class DistilObjective(nn.Module):
-    """Distance between the student's chunk and its target on the rows after the prefix."""
+    """Distance of the chunk to its target after the prefix, and of the observation tokens to the teacher's."""
 
     def __init__(self, student: OnePassStudent, mode: str) -> None:
         super().__init__()
         self.student, self.mode = student, mode
+        self.register_buffer("row_weight", row_weights(student.config.horizon))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        chunk = self.student(
-            batch["image"], batch["tokens"], batch["state"], batch["noise"], batch["prefix"], batch["mask"]
-        ).float()
+        student = self.student
+        text, body = student.encode_text(batch["tokens"]), student.state(batch["state"])[:, None]
+        observation = student.observe(student.encode_image(batch["image"]), text, body)
+        chunk = student.decode(observation, text + body, batch["noise"], batch["prefix"], batch["mask"]).float()
         if self.mode == "demos-only":
-            target, weight = batch["actions"], batch["valid"] * (1 - batch["mask"])
-        else:
-            target, weight = batch["endpoint"], 1 - batch["mask"]
+            return self._action_loss(chunk, batch["actions"], batch["valid"] * (1 - batch["mask"]))
+        features = (observation.float() - batch["features"].float()).square().mean()
+        return self._action_loss(chunk, batch["endpoint"], 1 - batch["mask"]) + FEATURE_WEIGHT * features
+
+    def _action_loss(self, chunk: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        weight = weight * torch.as_tensor(self.row_weight)
         error = nn.functional.smooth_l1_loss(chunk, target, beta=0.1, reduction="none")
         return (weight * error).sum() / (weight.sum() * chunk.shape[-1])
 
 
-def fixed_noise(config: StudentConfig, seed: int) -> Tensor:
-    """The z that the bundle carries, float32 (H, A)."""
-    values = np.random.default_rng(seed).standard_normal((config.horizon, config.actions))
-    return torch.from_numpy(values.astype(np.float32))
-
-
-def student_for(teacher: Teacher, mode: str) -> OnePassStudent:
-    """A fresh student of the teacher's interface, its text encoder copied from the teacher."""
+def fixed_noise(teacher: Teacher, seed: int) -> Tensor:
+    """The z that the bundle carries, float32 (H, A): the teacher's own choice if its config names one, else drawn."""
     config = teacher.model.config
-    student = OnePassStudent(
-        StudentConfig(
-            vocabulary=config.vocabulary,
-            max_tokens=config.max_tokens,
-            horizon=config.horizon,
-            d_max=config.d_max,
-            noise_input=mode == "distil",
-        )
-    )
-    student.text.load_state_dict(teacher.model.text.state_dict())
-    return student
+    choice = teacher.meta.get("noise", {"seed": seed, "scale": 1.0})
+    values = np.random.default_rng(choice["seed"]).standard_normal((config.horizon, config.actions))
+    return torch.from_numpy((choice["scale"] * values).astype(np.float32))
 
 
 def make_targets(settings: Settings, place: Place, teacher: Teacher, data: Demonstrations) -> TargetPlan:
     """Makes this process's part of the missing shards; returns when all are there."""
-    noise = fixed_noise(StudentConfig(vocabulary=1), settings.seed)
-    plan = TargetPlan(settings.examples // SHARD, settings.seed, noise)
+    plan = TargetPlan(settings.examples // SHARD, settings.seed, fixed_noise(teacher, settings.seed))
     folder = settings.work / "targets"
     mine = missing_shards(folder, plan)[place.rank :: place.world]
     reporter = Reporter("teacher targets", len(mine), place.chief)
@@ -120,7 +113,8 @@ def distil(settings: Settings) -> None:
         clock.add(time.monotonic() - started)
     if dist.is_initialized():
         dist.barrier()
-    student = student_for(teacher, settings.mode)
+    student = student_for(teacher, settings.mode, plan.fixed_noise)
+    whiten(student, data, settings.seed)
     rest_s = max(LEAST_TRAINING * settings.budget_s, settings.budget_s - clock.read())
     recipe = Recipe(rest_s, settings.learning_rate, ema=0.998)
     run = Run(student, recipe, settings.work / settings.mode / "checkpoint.safetensors")

@@ -23,7 +23,7 @@ from export.teachers.folder import Teacher
 
 SHARD = 512  # examples
 BATCH = 128  # teacher inferences at once
-KEYS = ("shard", "frame", "tokens", "state", "noise", "prefix", "mask", "endpoint", "actions", "valid")
+KEYS = ("shard", "frame", "tokens", "state", "noise", "prefix", "mask", "endpoint", "actions", "valid", "features")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,10 @@ def _answer(teacher: Teacher, batches: Batches, plan: TargetPlan, generator: tor
     noise[fixed] = plan.fixed_noise
     prefix = batch["actions"] * batch["mask"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        endpoint = teacher.model(batch["image"], batch["tokens"], batch["state"], noise, prefix, batch["mask"])
-    return {**batch, "noise": noise, "prefix": prefix, "endpoint": endpoint.float()}
+        observation, condition = teacher.model.encode(batch["image"], batch["tokens"], batch["state"])
+        endpoint = teacher.model.integrate(observation, condition, noise, prefix, batch["mask"])
+    features = observation.to(torch.float16)
+    return {**batch, "noise": noise, "prefix": prefix, "endpoint": endpoint.float(), "features": features}
 
 
 class Targets:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from export.students.layers import DecoderBlock, EncoderBlock, TextEncoder, blocks
+from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, TextEncoder, blocks
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class StudentConfig:
     heads: int = 5
     encoder_layers: int = 1
     head_layers: int = 1
+    head_mlp_ratio: int = 3
     noise_input: bool = True
 
     def to_dict(self) -> dict[str, int | bool]:
@@ -43,24 +44,51 @@ class StudentConfig:
 
 
 class PatchStem(nn.Module):
-    """Image (B, S, S, 3) to (B, N, W): cut into patches, two linear layers. No convolution: int8 makes those slower."""
+    """Image (B, S, S, 3) to (B, N, W): cut into patches, two linear layers. No convolution: int8 makes those slower.
+
+    The mean image is taken off first, and the first layer starts as a whitening of what is left (`whiten`): a fixed
+    camera shows the same background in every frame, and what matters is a small deviation from it.
+    """
 
     def __init__(self, image_size: int, patch: int, width: int) -> None:
         super().__init__()
         self.rows, self.patch = image_size // patch, patch
+        self.register_buffer("mean", torch.zeros(image_size, image_size, 3))
         self.embed = nn.Linear(patch * patch * 3, width)
         self.mix = nn.Linear(width, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.rows**2, width))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def patches(self, image: Tensor) -> Tensor:
+        """(B, S, S, 3) less the mean image, cut to (B, N, patch * patch * 3)."""
         rows, patch = self.rows, self.patch
-        cut = image.reshape(-1, rows, patch, rows, patch * 3).transpose(2, 3)  # (B, rows, rows, patch, patch * 3)
-        x = self.embed(cut.reshape(-1, rows * rows, patch * patch * 3)) + self.position
+        cut = (image - torch.as_tensor(self.mean)).reshape(-1, rows, patch, rows, patch * 3).transpose(2, 3)
+        return cut.reshape(-1, rows * rows, patch * patch * 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.embed(self.patches(image)) + self.position
         return x + self.mix(torch.relu(x))
+
+    @torch.no_grad()
+    def whiten(self, images: Tensor, floor: float = 0.05) -> None:
+        """Starts from data: `mean` is that of the images (B, S, S, 3), `embed` projects on their main components.
+
+        floor: share of the largest deviation below which a component is not scaled up further.
+        """
+        self.mean = images.mean(0)
+        flat = self.patches(images).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+        width = min(self.embed.out_features, len(values))
+        deviation = values[-width:].flip(0).clamp_min(0).sqrt()
+        self.embed.weight[:width] = (vectors[:, -width:].flip(1) / deviation.clamp_min(floor * float(deviation[0]))).T
+        self.embed.bias.zero_()
 
 
 class OnePassStudent(nn.Module):
-    """Observation, noise and prefix in, action chunk out, one pass."""
+    """Observation, noise and prefix in, action chunk out, one pass.
+
+    Shaped like the teacher's first flow step, with a patch stem and fewer layers: the chunk is the noise plus a
+    displacement, so the teacher's own weights are a start (`export.distill.start`).
+    """
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
@@ -68,47 +96,54 @@ class OnePassStudent(nn.Module):
         width = config.width
         self.stem = PatchStem(config.image_size, config.patch, width)
         self.text = TextEncoder(config.vocabulary, config.max_tokens, width)
-        self.state = nn.Sequential(nn.Linear(config.state, width), nn.ReLU(), nn.Linear(width, width))
+        self.state = nn.Sequential(nn.Linear(config.state, width), nn.GELU(), nn.Linear(width, width))
         self.encoder = nn.ModuleList(
-            EncoderBlock(width, config.heads, 4, nn.ReLU) for _ in range(config.encoder_layers)
+            EncoderBlock(width, config.heads, 4, nn.GELU) for _ in range(config.encoder_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.embed = nn.Linear(config.ticks_per_token * (2 * config.actions + 1), width)
-        self.position = nn.Parameter(0.02 * torch.randn(config.horizon // config.ticks_per_token, width))
-        self.head = nn.ModuleList(DecoderBlock(width, config.heads, 4, nn.ReLU) for _ in range(config.head_layers))
-        self.head_norm = nn.LayerNorm(width)
-        self.unembed = nn.Linear(width, config.ticks_per_token * config.actions)
+        self.tokens = ActionTokens(config.horizon, config.actions, config.ticks_per_token, width)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.head = nn.ModuleList(
+            DecoderBlock(width, config.heads, config.head_mlp_ratio, nn.GELU) for _ in range(config.head_layers)
+        )
+        # z of the bundle, float32 (H, A): travels with the weights, is an input of the graph
+        self.register_buffer("fixed_noise", torch.zeros(config.horizon, config.actions))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Stage `text`."""
-        return self.text(tokens)
+        text: Tensor = self.text(tokens)
+        return text
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Stage `vision`."""
-        return self.stem(image)
+        vision: Tensor = self.stem(image)
+        return vision
 
     def observe(self, vision: Tensor, text: Tensor, body: Tensor) -> Tensor:
         """Observation tokens (B, N + 2, W), normalised."""
         x = torch.cat([vision, text, body], dim=1)
         for block in self.encoder:
             x = block(x)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def decode(
+        self, observation: Tensor, condition: Tensor, noise: Tensor, prefix: Tensor, prefix_mask: Tensor
+    ) -> Tensor:
+        """Chunk (B, H, A) from observation tokens; `condition` (B, 1, W) is words plus state."""
+        keep = 1.0 - prefix_mask
+        start = noise * keep if self.config.noise_input else noise * 0.0
+        x = self.tokens(start + prefix * prefix_mask, prefix_mask) + condition + self.bias
+        for block in blocks(self.head):
+            x = block(x, block.cross_attention.keys_values(observation))
+        return (start + self.tokens.back(x)) * keep + prefix * prefix_mask
 
     def act(
         self, vision: Tensor, text: Tensor, state: Tensor, noise: Tensor, prefix: Tensor, prefix_mask: Tensor
     ) -> Tensor:
         """Stage `head`."""
         body = self.state(state)[:, None]
-        observation = self.observe(vision, text, body)
-        keep = 1.0 - prefix_mask
-        noise = noise if self.config.noise_input else noise * 0.0
-        stacked = torch.cat([noise * keep, prefix * prefix_mask, prefix_mask], dim=-1)
-        ticks = self.config.ticks_per_token
-        x = self.embed(stacked.unflatten(1, (-1, ticks)).flatten(2)) + self.position + text + body
-        for block in blocks(self.head):
-            x = block(x, block.cross_attention.keys_values(observation))
-        chunk = self.unembed(self.head_norm(x)).unflatten(2, (ticks, self.config.actions)).flatten(1, 2)
-        return chunk * keep + prefix * prefix_mask
+        return self.decode(self.observe(vision, text, body), text + body, noise, prefix, prefix_mask)
 
     def forward(
         self, image: Tensor, tokens: Tensor, state: Tensor, noise: Tensor, prefix: Tensor, prefix_mask: Tensor

@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from export.distill.rows import row_weights
 from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, TextEncoder, blocks
 
 
@@ -96,7 +97,7 @@ class FlowTeacher(nn.Module):
         self, x: Tensor, t: Tensor, mask: Tensor, condition: Tensor, cache: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
         """Flow velocity (B, H, A) at x (B, H, A), time t (B,); mask (B, H, 1) marks prefix rows, clean in x."""
-        tokens = self.tokens(x, mask) + condition + self.time(_waves(t))[:, None]
+        tokens = self.tokens(x, mask) + condition + self.time(waves(t))[:, None]
         for block, keys_values in zip(self.head, cache, strict=True):
             tokens = block(tokens, keys_values)
         return self.tokens.back(tokens)
@@ -117,7 +118,7 @@ class FlowTeacher(nn.Module):
         return self.integrate(*self.encode(image, tokens, state), noise, prefix, mask)
 
 
-def _waves(t: Tensor) -> Tensor:
+def waves(t: Tensor) -> Tensor:
     """Sinusoidal features (B, 64) of flow time in [0, 1]."""
     frequencies = torch.exp(torch.linspace(0.0, math.log(100.0), 32, device=t.device))
     angles = t[:, None] * frequencies * math.pi
@@ -127,12 +128,16 @@ def _waves(t: Tensor) -> Tensor:
 class FlowObjective(nn.Module):
     """Flow-matching loss; `repeats` (noise, time) draws share one encoding of each observation.
 
+    Early flow times are drawn more often (density 1 / (2 sqrt(t))): near t = 1 the answer can be read off x and says
+    little about the observation. Rows that a re-plan normally replaces before they act weigh less.
+
     Batch: image, tokens, state, actions (B, H, A), mask (B, H, 1) prefix rows, valid (B, H, 1).
     """
 
     def __init__(self, model: FlowTeacher, repeats: int, generator: torch.Generator) -> None:
         super().__init__()
         self.model, self.repeats, self.generator = model, repeats, generator
+        self.register_buffer("row_weight", row_weights(model.config.horizon))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         model, repeats = self.model, self.repeats
@@ -143,8 +148,8 @@ class FlowObjective(nn.Module):
         ]
         actions, mask, valid = (batch[key].repeat_interleave(repeats, 0) for key in ("actions", "mask", "valid"))
         noise = torch.randn(actions.shape, generator=self.generator)
-        t = torch.rand(len(actions), generator=self.generator)
+        t = torch.rand(len(actions), generator=self.generator).square()
         x = torch.where(mask > 0, actions, torch.lerp(noise, actions, t[:, None, None]))
         velocity = model.velocity(x, t, mask, condition.repeat_interleave(repeats, 0), cache).float()
-        weight = valid * (1 - mask)
+        weight = valid * (1 - mask) * torch.as_tensor(self.row_weight)
         return (weight * (velocity - (actions - noise)).square()).sum() / (weight.sum() * actions.shape[-1])
