@@ -100,9 +100,9 @@ def test_a_recording_that_was_stopped_makes_only_what_is_missing(shard_path, tmp
             os.link(shard_path, tmp_path / f"{group.name}.npz")
     half_written = tmp_path / ".button-press-v3.part.npz"
     half_written.write_bytes(b"half of it")
+    command = [sys.executable, "-m", "examples.metaworld.demos", "-o", tmp_path]
     done = subprocess.run(
-        [sys.executable, "-m", "examples.metaworld.demos", "-o", tmp_path]
-        + "--episodes 1 --half-way 1 --workers 1".split(),
+        [*command, "--episodes", "1", "--half-way", "1", "--workers", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,

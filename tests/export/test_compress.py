@@ -30,7 +30,7 @@ BUDGET, EXAMPLES, SEED = "10s", 512, 3
 def recorded(tmp_path_factory):
     """One episode of every task and of every half-way instruction."""
     folder = tmp_path_factory.mktemp("recorded")
-    arguments = "--episodes 1 --half-way 1 --seed 5 --workers 2".split()
+    arguments = ["--episodes", "1", "--half-way", "1", "--seed", "5", "--workers", "2"]
     command = [sys.executable, "-m", "examples.metaworld.demos", "-o", str(folder), *arguments]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE_S)
     return folder
@@ -43,10 +43,10 @@ class Compress:
         self.mark = f"EDGEVLA_TEST_MARK={uuid.uuid4().hex}"
         key, value = self.mark.split("=")
         options = ["--budget", BUDGET, "--examples", str(EXAMPLES), "--seed", str(SEED), "--json"]
+        options += ["--processes", str(processes)]
         places = ["--data", str(data), "-o", str(folder / "out.bundle"), "--work", str(folder / "work")]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgevla.cli.main", "compress", str(teacher), *places, *options]
-            + ["--processes", str(processes)],
+            [sys.executable, "-m", "edgevla.cli.main", "compress", str(teacher), *places, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -97,7 +97,8 @@ def story(recorded, wide_teacher_path, tmp_path_factory):
     first.wait_until(shards)
     told["killed"] = (*first.end(signal.SIGKILL), first.others(), shards(), (folder / "out.bundle").exists())
     second = Compress(wide_teacher_path, recorded, folder)
-    second.wait_until(lambda: any(b"export.distill.student" in line for line in second.others()))
+    launcher_and_worker = 2
+    second.wait_until(lambda: sum(b"export.distill.student" in line for line in second.others()) == launcher_and_worker)
     told["interrupted"] = (*second.end(signal.SIGINT), second.others(), shards(), (folder / "out.bundle").exists())
     third = Compress(wide_teacher_path, recorded, folder, processes=2)
     told["finished"] = (*third.end(), third.others(), shards(), (folder / "out.bundle").exists())

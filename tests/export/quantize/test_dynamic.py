@@ -55,10 +55,8 @@ def integer_products(model):
 
 def test_only_the_product_with_two_long_weight_sides_is_int8(model):
     (product,) = integer_products(model)
-    stored = next(
-        weights(model)[name] for name in product.input if name in weights(model) and len(weights(model)[name].dims) == 2
-    )
-    assert list(stored.dims) == [128, 192]
+    shapes = [list(weights(model)[name].dims) for name in product.input if name in weights(model)]
+    assert [128, 192] in shapes
 
 
 def test_its_weight_is_signed_and_symmetric_with_a_scale_per_output_channel(model, spec):
@@ -70,9 +68,7 @@ def test_its_weight_is_signed_and_symmetric_with_a_scale_per_output_channel(mode
     zero = [stored[name] for name in names if "zero_point" in name]
     assert zero
     assert all(not numpy_helper.to_array(z).any() for z in zero)
-    scale = next(
-        numpy_helper.to_array(t) for t in stored.values() if t.name == weight.name.replace("quantized", "scale")
-    )
+    scale = numpy_helper.to_array(stored[weight.name.replace("quantized", "scale")])
     assert scale.shape == (192,)
     original = spec.module.large.weight.detach().numpy().T
     np.testing.assert_allclose(scale, np.abs(original).max(0) / 127, rtol=0.02)

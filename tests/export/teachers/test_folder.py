@@ -67,7 +67,7 @@ def test_no_folder_at_all_is_refused(tmp_path):
 def test_truncated_weights_are_refused(copy, keep):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(BadInput, match="model.safetensors"):
+    with pytest.raises(BadInput, match="model"):
         load_teacher(copy)
 
 
