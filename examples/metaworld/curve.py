@@ -1,6 +1,6 @@
 """Draws the loss curve of a training log.
 
-    python -m examples.metaworld.curve out/teacher/log.jsonl -o examples/metaworld/teacher/curve.svg
+python -m examples.metaworld.curve out/teacher/log.jsonl -o examples/metaworld/teacher/curve.svg
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
@@ -33,6 +32,7 @@ from export.distill.start import student_for, whiten
 from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missing_shards
 from export.students.onepass import OnePassStudent
 from export.teachers.folder import Teacher, load_teacher
+from export.teachers.noise import bundle_noise
 
 FEATURE_WEIGHT = 0.3
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
@@ -78,17 +78,9 @@ class DistilObjective(nn.Module):
         return (weight * error).sum() / (weight.sum() * chunk.shape[-1])
 
 
-def fixed_noise(teacher: Teacher, seed: int) -> Tensor:
-    """The z that the bundle carries, float32 (H, A): the teacher's own choice if its config names one, else drawn."""
-    config = teacher.model.config
-    choice = teacher.meta.get("noise", {"seed": seed, "scale": 1.0})
-    values = np.random.default_rng(choice["seed"]).standard_normal((config.horizon, config.actions))
-    return torch.from_numpy((choice["scale"] * values).astype(np.float32))
-
-
 def make_targets(settings: Settings, place: Place, teacher: Teacher, data: Demonstrations) -> TargetPlan:
     """Makes this process's part of the missing shards; returns when all are there."""
-    plan = TargetPlan(settings.examples // SHARD, settings.seed, fixed_noise(teacher, settings.seed))
+    plan = TargetPlan(settings.examples // SHARD, settings.seed, torch.from_numpy(bundle_noise(teacher, settings.seed)))
     folder = settings.work / "targets"
     mine = missing_shards(folder, plan)[place.rank :: place.world]
     reporter = Reporter("teacher targets", len(mine), place.chief)
