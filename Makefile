@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench teacher controls evidence figures clean
+.PHONY: help setup demo test lint bench teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -26,6 +26,11 @@ COMPRESS := $(VENV)/edgevla compress examples/metaworld/teacher --data out/demo/
 teacher: $(READY)  ## record demonstrations and train the reference teacher (hours; goes on where it was stopped)
 	$(VENV)/python -m examples.metaworld.demos -o out/data
 	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data -o examples/metaworld/teacher
+	$(VENV)/python -m examples.metaworld.choose_noise examples/metaworld/teacher
+
+blank: $(READY)  ## the control without words: the teacher trained on with blank instructions, after make teacher
+	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data --start examples/metaworld/teacher --blank-words \
+	  --budget 8m --learning-rate 3e-4 --work out/blank -o out/blank/teacher
 
 controls: $(READY)  ## the students of the two controls, after make demo: demonstrations alone, without noise input
 	$(COMPRESS) --mode demos-only -o out/demos-only.bundle

@@ -1,7 +1,7 @@
 r"""Trains the reference teacher on recorded demonstrations; stop it at any time and start it again.
 
     torchrun --nproc_per_node 2 -m examples.metaworld.train_teacher \
-        --data out/data -o examples/metaworld/teacher --budget 40m
+        --data out/data -o examples/metaworld/teacher --budget 73m
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from export.budget import parse_duration_s
 from export.distill.dataset import Batches, Demonstrations, Sampling
 from export.distill.loop import Progress, Recipe, Run, train
 from export.distill.parallel import join, leave
-from export.teachers.folder import save_teacher
+from export.teachers.folder import load_teacher, save_teacher
 from export.teachers.reference import FlowObjective, FlowTeacher, TeacherConfig
 
 MAX_TOKENS = 16
@@ -32,11 +32,12 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("out/teacher"), help="checkpoint and log (default %(default)s)"
     )
-    parser.add_argument("--budget", type=parse_duration_s, default=parse_duration_s("40m"))
-    parser.add_argument("--batch", type=int, default=40, help="observations per process and step")
-    parser.add_argument("--repeats", type=int, default=2, help="(noise, time) draws per observation")
+    parser.add_argument("--budget", type=parse_duration_s, default=parse_duration_s("73m"))
+    parser.add_argument("--batch", type=int, default=64, help="observations per process and step")
+    parser.add_argument("--repeats", type=int, default=3, help="(noise, time) draws per observation")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--start", type=Path, help="teacher folder whose weights to start from")
     parser.add_argument("--blank-words", action="store_true", help="the control: the same model, no words")
     arguments = parser.parse_args()
     place = join()
@@ -50,7 +51,7 @@ def main() -> None:
         arguments.seed + 1000 * place.rank,
     )
     config = TeacherConfig(vocabulary=len(data.meta["vocabulary"]) + 1, max_tokens=MAX_TOKENS)
-    model = FlowTeacher(config)
+    model = load_teacher(arguments.start).model if arguments.start else FlowTeacher(config)
     run = Run(model, Recipe(arguments.budget, arguments.learning_rate), arguments.work / "checkpoint.safetensors")
     meta = {
         "words": data.meta["vocabulary"],
