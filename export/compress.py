@@ -102,7 +102,7 @@ def compress(request: Request) -> Result:
 def fingerprint(request: Request, teacher: Teacher) -> str:
     """Names the work folder: the same teacher, data and recipe resume, anything else starts anew."""
     listing = sorted((p.name, p.stat().st_size) for p in request.data.glob("*.npz"))
-    recipe = [teacher.sha256, listing, request.seed, request.examples, request.budget]
+    recipe = [teacher.sha256, teacher.meta.get("noise"), listing, request.seed, request.examples, request.budget]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
 

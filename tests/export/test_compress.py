@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ from edgevla.bundle.verify import verify_golden, verify_graphs
 from edgevla.errors import BadInput
 from edgevla.policy.engine import PolicyEngine
 from export.compress import Request, fingerprint, load_student, run_distillation
-from export.distill.student import fixed_noise
-from export.students.onepass import StudentConfig
 from export.teachers.folder import load_teacher
+from export.teachers.noise import bundle_noise
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600.0  # a safety net for a busy machine, not a measurement
@@ -156,7 +156,7 @@ def test_the_bundle_says_what_was_made_of_what(bundle, wide_teacher_path):
     assert manifest.teacher.parameters == teacher.parameters
     assert 3e6 < manifest.student.parameters < 4e6
     assert bundle.total_bytes("model/") < 0.5 * bundle.total_bytes("float/")
-    assert (bundle.noise == fixed_noise(StudentConfig(vocabulary=1), SEED).numpy()).all()
+    assert (bundle.noise == bundle_noise(teacher, SEED)).all()
     assert bundle.stats.state_mean.tolist() == teacher.state_mean.tolist()
     assert bundle.vocabulary.tokens == teacher.vocabulary.words
 
@@ -196,7 +196,7 @@ def test_a_finished_distillation_is_not_done_again(story, recorded, wide_teacher
     assert student.stat().st_mtime_ns == before
 
 
-def test_another_seed_budget_or_size_is_another_work_folder(recorded, wide_teacher_path):
+def test_another_seed_budget_size_or_noise_is_another_work_folder(recorded, wide_teacher_path):
     teacher, base = load_teacher(wide_teacher_path), {"budget": "7m", "seed": 0, "examples": 512}
     names = set()
     for change in ({}, {"budget": "8m"}, {"seed": 1}, {"examples": 1024}):
@@ -206,7 +206,9 @@ def test_another_seed_budget_or_size_is_another_work_folder(recorded, wide_teach
             examples=values["examples"],
         )  # fmt: skip
         names.add(fingerprint(request, teacher))
-    assert len(names) == 4
+    other_noise = replace(teacher, meta={**teacher.meta, "noise": {"seed": 9, "scale": 0.5}})
+    names.add(fingerprint(request, other_noise))
+    assert len(names) == 5
 
 
 def test_the_trained_student_is_loaded_ready_to_infer(story):

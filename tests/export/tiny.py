@@ -68,7 +68,6 @@ def tiny_model(width: int = 32, heads: int = 2, seed: int = 0) -> FlowTeacher:
         heads=heads,
         encoder_layers=1,
         head_layers=1,
-        head_mlp_ratio=1,
         flow_steps=2,
     )
     return FlowTeacher(config).eval()

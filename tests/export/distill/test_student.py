@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from export.distill.student import DistilObjective, student_for
+from export.distill.start import student_for, whiten
+from export.distill.student import FEATURE_WEIGHT, DistilObjective
 from export.students.onepass import OnePassStudent, StudentConfig
 from tests.export.tiny import tiny_teacher
 
@@ -29,6 +30,7 @@ def batch():
         "endpoint": torch.randn((3, 32, 4), generator=generator),
         "actions": torch.randn((3, 32, 4), generator=generator),
         "valid": torch.ones((3, 32, 1)),
+        "features": torch.randn((3, 38, 32), generator=generator),
     }
 
 
@@ -96,12 +98,28 @@ def test_the_loss_counts_only_rows_after_the_prefix(batch):
         assert objective({**batch, "endpoint": -batch["endpoint"]}) != first
 
 
-def test_the_loss_is_the_mean_huber_distance_worked_out_by_hand(batch):
-    """Smooth L1 with beta 0.1 at distance 1: 1 - 0.05 for every number of every counted row."""
+@torch.inference_mode()
+def test_the_loss_is_worked_out_by_hand(batch):
+    """Smooth L1 with beta 0.1 at distance 1 is 1 - 0.05; observation tokens 2 off add their share of 4."""
     model = student()
-    endpoint = answer(model, batch) + 1.0
-    with torch.inference_mode():
-        assert DistilObjective(model, "distil")({**batch, "endpoint": endpoint}).item() == pytest.approx(0.95, abs=1e-5)
+    text, body = model.encode_text(batch["tokens"]), model.state(batch["state"])[:, None]
+    features = model.observe(model.encode_image(batch["image"]), text, body)
+    taught = {**batch, "endpoint": answer(model, batch) + 1.0, "features": features}
+    assert DistilObjective(model, "distil")(taught).item() == pytest.approx(0.95, abs=1e-5)
+    taught["features"] = features + 2.0
+    assert DistilObjective(model, "distil")(taught).item() == pytest.approx(0.95 + 4 * FEATURE_WEIGHT, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_rows_that_a_replan_normally_replaces_weigh_less(batch):
+    """One wrong row of 32, no prefix: its weight over the sum of all, 16 of 1 and 16 of 0.3."""
+    model, alone = student(), {**batch, "mask": torch.zeros(3, 32, 1)}
+    right = answer(model, alone)
+    for row, weight in ((0, 1.0), (15, 1.0), (16, 0.3), (31, 0.3)):
+        wrong = right.clone()
+        wrong[:, row] += 1.0
+        loss = DistilObjective(model, "distil")._action_loss(right, wrong, torch.ones(3, 32, 1))
+        assert loss.item() == pytest.approx(0.95 * weight / 20.8, rel=1e-4)
 
 
 def test_demonstrations_alone_mean_their_labels_where_the_episode_still_runs(batch):
@@ -116,12 +134,51 @@ def test_demonstrations_alone_mean_their_labels_where_the_episode_still_runs(bat
         assert objective({**batch, "valid": half, "actions": batch["actions"] + 9}) > first
 
 
-def test_the_student_of_a_teacher_is_one_pass_and_has_its_words(tmp_path):
-    teacher = tiny_teacher(tmp_path, width=320, heads=5)
-    made = student_for(teacher, "distil")
+NOISE = torch.randn((32, 4), generator=torch.Generator().manual_seed(7))
+
+
+def test_a_distilled_student_starts_with_the_teacher_s_layers_and_a_control_without(teacher):
     tokens = torch.randint(1, 20, (2, 16))
     with torch.inference_mode():
-        assert torch.equal(made.text(tokens), teacher.model.text(tokens))
-    assert made.config.noise_input
-    assert not student_for(teacher, "without-z").config.noise_input
+        meant = teacher.model.text(tokens)
+        for mode, equal in (("distil", True), ("without-z", True), ("demos-only", False)):
+            assert torch.equal(student_for(teacher, mode, NOISE).text(tokens), meant) is equal
+
+
+def test_only_the_distilled_student_takes_the_noise_in(teacher):
+    made = {mode: student_for(teacher, mode, NOISE) for mode in ("distil", "without-z", "demos-only")}
+    assert {mode: one.config.noise_input for mode, one in made.items()} == {
+        "distil": True,
+        "without-z": False,
+        "demos-only": False,
+    }
+    assert all((one.fixed_noise == NOISE).all() for one in made.values())
+
+
+def test_the_student_of_a_teacher_of_full_width_has_3_to_4_million_parameters(tmp_path):
+    made = student_for(tiny_teacher(tmp_path, width=320, heads=5), "distil", NOISE)
     assert 3e6 < sum(p.numel() for p in made.parameters()) < 4e6
+
+
+@torch.inference_mode()
+def test_the_patch_stem_starts_as_a_whitening_of_the_frames():
+    """Frames of 3 independent patterns: the first 3 components are uncorrelated, of like size; the rest is nothing."""
+    generator = torch.Generator().manual_seed(3)
+    patterns = torch.randn((3, 16, 16, 3), generator=generator)
+    amounts = torch.randn((40, 6, 6, 3), generator=generator)
+    tiles = torch.einsum("bijk,kxyc->bixjyc", amounts, patterns).reshape(40, 96, 96, 3)
+    stem = student().stem
+    stem.whiten(tiles + 0.5)
+    out = stem.embed(stem.patches(tiles + 0.5)).flatten(0, 1)
+    covariance = out.T @ out / len(out)
+    assert torch.allclose(covariance[:3, :3], torch.eye(3), atol=0.02)
+    assert covariance[3:, 3:].abs().max() < 0.02
+    assert stem.patches(stem.mean[None]).abs().max() == 0
+
+
+def test_whitening_is_the_same_for_the_same_seed(counting, teacher):
+    students = [student_for(teacher, "distil", NOISE) for _ in range(2)]
+    for one in students:
+        whiten(one, counting, 4)
+    assert torch.equal(students[0].stem.mean, students[1].stem.mean)
+    assert torch.equal(students[0].stem.embed.weight, students[1].stem.embed.weight)
