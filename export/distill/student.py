@@ -32,7 +32,7 @@ from export.distill.start import student_for, whiten
 from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missing_shards
 from export.students.onepass import OnePassStudent
 from export.teachers.folder import Teacher, load_teacher
-from export.teachers.noise import bundle_noise
+from export.teachers.noise import bundle_noise, noise_scale
 
 FEATURE_WEIGHT = 0.3
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
@@ -80,7 +80,10 @@ class DistilObjective(nn.Module):
 
 def make_targets(settings: Settings, place: Place, teacher: Teacher, data: Demonstrations) -> TargetPlan:
     """Makes this process's part of the missing shards; returns when all are there."""
-    plan = TargetPlan(settings.examples // SHARD, settings.seed, torch.from_numpy(bundle_noise(teacher, settings.seed)))
+    noise = bundle_noise(teacher, settings.seed)
+    plan = TargetPlan(
+        settings.examples // SHARD, settings.seed, torch.from_numpy(noise), noise_scale=noise_scale(teacher)
+    )
     folder = settings.work / "targets"
     mine = missing_shards(folder, plan)[place.rank :: place.world]
     reporter = Reporter("teacher targets", len(mine), place.chief)

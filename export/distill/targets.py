@@ -34,6 +34,7 @@ class TargetPlan:
     seed: int
     fixed_noise: Tensor  # (H, A)
     fixed_share: float = 0.5
+    noise_scale: float = 1.0  # deviation of the other noises
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -62,7 +63,7 @@ def make_shard(teacher: Teacher, data: Demonstrations, plan: TargetPlan, number:
 
 def _answer(teacher: Teacher, batches: Batches, plan: TargetPlan, generator: torch.Generator) -> dict[str, Tensor]:
     batch = batches.next()
-    noise = torch.randn(batch["actions"].shape, generator=generator)
+    noise = plan.noise_scale * torch.randn(batch["actions"].shape, generator=generator)
     fixed = torch.rand(len(noise), generator=generator) < plan.fixed_share
     noise[fixed] = plan.fixed_noise
     prefix = batch["actions"] * batch["mask"]

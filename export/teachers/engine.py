@@ -13,6 +13,7 @@ from edgevla.policy.preprocess import Float32, image_tensor, prefix_tensors, sta
 from edgevla.policy.setpoints import integrate
 from export.channels import ACTION_HIGH, ACTION_LOW, ACTION_SCALE, IS_DELTA
 from export.teachers.folder import Teacher
+from export.teachers.noise import noise_scale
 
 
 class TeacherEngine:
@@ -20,13 +21,14 @@ class TeacherEngine:
 
     Args:
         teacher: a loaded teacher.
-        noise: float32 (H, A), the z to start from; None draws a fresh one (seeded) at every call.
+        noise: float32 (H, A), the z to start from; None draws a fresh one at every call, of the deviation in the config.
         blank_words: feed no words, whatever the instruction (the control of the words-matter proof).
     """
 
     def __init__(self, teacher: Teacher, noise: Float32 | None, seed: int = 0, blank_words: bool = False) -> None:
         self._teacher, self._model = teacher, teacher.model
         self._noise = None if noise is None else torch.from_numpy(noise)[None]
+        self._scale = noise_scale(teacher)
         self._generator = torch.Generator().manual_seed(seed)
         self._blank = blank_words
         self._tokens = torch.zeros(1, teacher.model.config.max_tokens, dtype=torch.int64)
@@ -52,7 +54,7 @@ class TeacherEngine:
         if self._noise is not None:
             return self._noise
         config = self._model.config
-        return torch.randn((1, config.horizon, config.actions), generator=self._generator)
+        return self._scale * torch.randn((1, config.horizon, config.actions), generator=self._generator)
 
 
 def engine_arguments(teacher: Teacher) -> dict[str, Any]:

@@ -20,6 +20,11 @@ def draw_noise(teacher: Teacher, seed: int, scale: float) -> npt.NDArray[np.floa
     return (scale * values).astype(np.float32)
 
 
+def noise_scale(teacher: Teacher) -> float:
+    """The deviation of the noise this teacher is run with: below 1 it keeps to what it is sure of."""
+    return float(teacher.meta.get("noise", {"scale": 1.0})["scale"])
+
+
 def bundle_noise(teacher: Teacher, seed: int) -> npt.NDArray[np.float32]:
     """The teacher's own choice if its config names one, else drawn from the seed."""
     choice = teacher.meta.get("noise", {"seed": seed, "scale": 1.0})
