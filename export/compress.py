@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -87,6 +88,7 @@ def compress(request: Request) -> Result:
         Refused: a parity gate failed.
     """
     teacher, data = load_teacher(request.teacher), Demonstrations(request.data)
+    _require_same_words(teacher, data)
     work = request.work / fingerprint(request, teacher)
     steps: dict[str, float] = {}
     started = time.monotonic()
@@ -97,6 +99,16 @@ def compress(request: Request) -> Result:
     bundle, parity = pack(request, teacher, data, student, student_sha, work)
     steps["export"] = time.monotonic() - started
     return Result(bundle, parity, steps)
+
+
+def _require_same_words(teacher: Teacher, data: Demonstrations) -> None:
+    """Word ids of the dataset go into the teacher: they must mean the same words."""
+    theirs, ours = teacher.vocabulary.words, tuple(data.meta["vocabulary"])
+    if theirs != ours:
+        got = f"{len(ours)} words, without {sorted(set(theirs) - set(ours))}, and {sorted(set(ours) - set(theirs))}"
+        raise BadInput(
+            explain("words of the dataset", f"the teacher's {len(theirs)} words in its order", got, "record it again")
+        )
 
 
 def fingerprint(request: Request, teacher: Teacher) -> str:
@@ -128,7 +140,7 @@ def run_distillation(request: Request, work: Path) -> None:
         try:
             code = process.wait()
         except BaseException:
-            _end_group(process)
+            _end_at_once(process)
             raise
     if code:
         raise EdgevlaError(
@@ -136,15 +148,21 @@ def run_distillation(request: Request, work: Path) -> None:
         )
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends the training processes with their launcher."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-        return
+def _end_at_once(launcher: subprocess.Popen[bytes]) -> None:
+    """Ends launcher and workers. Asked to end itself, torchrun would print a traceback: so it is not asked."""
+    launcher.send_signal(signal.SIGSTOP)  # from here on it starts no worker
+    workers = [int(pid) for task in Path(f"/proc/{launcher.pid}/task").glob("*/children") for pid in _words(task)]
+    for pid in (launcher.pid, *workers):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    launcher.wait()
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:  # the thread has ended
+        return []
 
 
 def load_student(path: Path) -> tuple[OnePassStudent, str]:
@@ -175,7 +193,7 @@ def pack(
         for form, graphs in (("fp32", floats), ("int8", int8))
     }
     noise = student.fixed_noise
-    frames, raw = parity_frames(data, student.config, torch.as_tensor(noise), request.seed)
+    frames, raw = parity_frames(teacher, data, student.config, torch.as_tensor(noise), request.seed)
     rows = stage_parity(specs, sessions, frames)
     require_float_parity(rows, specs)
     golden = golden_vectors(sessions["int8"], frames, raw, data)
@@ -246,12 +264,13 @@ def manifest_of(
 
 
 def parity_frames(
-    data: Demonstrations, config: StudentConfig, noise: Tensor, seed: int
+    teacher: Teacher, data: Demonstrations, config: StudentConfig, noise: Tensor, seed: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Real frames as stage inputs, and the raw camera bytes, states and prefixes behind them."""
     rng = np.random.default_rng(seed + 1)
     ticks = rng.integers(len(data), size=PARITY_FRAMES)
-    batches = Batches(data, Sampling(config.horizon, config.d_max, config.max_tokens, word_dropout=0.0), 1, seed + 2)
+    sampling = Sampling(config.horizon, config.d_max, config.max_tokens, word_dropout=0.0)
+    batches = Batches(data, sampling, 1, seed + 2, (teacher.state_mean, teacher.state_std))
     batch = batches.at(ticks)
     image = np.stack([data.image[s][f] for s, f in zip(batch["shard"].tolist(), batch["frame"].tolist(), strict=True)])
     frames = {

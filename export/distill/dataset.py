@@ -129,9 +129,19 @@ def _episode_bounds(shards: list[dict[str, Array]]) -> tuple[Array, Array]:
 
 
 class Batches:
-    """Draws random training batches; same seed, same batches."""
+    """Draws random training batches; same seed, same batches.
 
-    def __init__(self, data: Demonstrations, sampling: Sampling, batch: int, seed: int) -> None:
+    statistics: mean and deviation that normalise the state, those of a teacher that is to be fed; else the dataset's.
+    """
+
+    def __init__(
+        self,
+        data: Demonstrations,
+        sampling: Sampling,
+        batch: int,
+        seed: int,
+        statistics: tuple[Array, Array] | None = None,
+    ) -> None:
         self.data, self.sampling, self.batch = data, sampling, batch
         self.rng = np.random.default_rng(seed)
         vocabulary = data.vocabulary(sampling.max_tokens)
@@ -139,7 +149,7 @@ class Batches:
             task: np.stack([vocabulary.encode(text) for text in texts["train"]])
             for task, texts in data.instructions.items()
         }
-        self.mean, self.std = data.state_statistics()
+        self.mean, self.std = statistics or data.state_statistics()
 
     def next(self) -> dict[str, Tensor]:
         """image (B, 96, 96, 3) in [-1, 1] and where it is (shard, frame), tokens, state, actions (B, H, A),

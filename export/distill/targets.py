@@ -51,7 +51,8 @@ def make_shard(teacher: Teacher, data: Demonstrations, plan: TargetPlan, number:
     """Makes one shard and renames it into place."""
     config = teacher.model.config
     seed = plan.seed * 1_000_003 + number
-    batches = Batches(data, Sampling(config.horizon, config.d_max, config.max_tokens, word_dropout=0.0), BATCH, seed)
+    sampling = Sampling(config.horizon, config.d_max, config.max_tokens, word_dropout=0.0)
+    batches = Batches(data, sampling, BATCH, seed, (teacher.state_mean, teacher.state_std))
     generator = torch.Generator().manual_seed(seed)
     parts = [_answer(teacher, batches, plan, generator) for _ in range(SHARD // BATCH)]
     tensors = {key: torch.cat([part[key] for part in parts]).contiguous() for key in KEYS}

@@ -56,6 +56,13 @@ def test_the_endpoint_is_where_the_teacher_s_flow_ends_and_keeps_the_prefix(made
     assert error < 0.02  # bf16 autocast against float32
 
 
+def test_the_state_is_normalised_as_the_teacher_was_trained_and_not_by_the_dataset(made, teacher, counting):
+    rows = load_file(shard_path(made[0], 0))
+    raw = rows["state"].numpy() * teacher.state_std + teacher.state_mean
+    np.testing.assert_allclose(raw, np.round(raw), atol=1e-3)  # states of the counting dataset are whole numbers
+    assert set(np.round(raw[:, 0]).astype(int)) <= set(range(len(counting)))
+
+
 def test_only_whole_shards_count_as_made(made, tmp_path):
     assert missing_shards(made[0], PLAN) == []
     assert missing_shards(tmp_path, PLAN) == [0, 1]
