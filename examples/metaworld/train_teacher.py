@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from export.budget import parse_duration_s
-from export.distill.dataset import Batches, Demonstrations, Sampling
+from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
 from export.distill.loop import Progress, Recipe, Run, train
 from export.distill.parallel import join, leave
+from export.students.layers import PatchStem
 from export.teachers.folder import load_teacher, save_teacher
 from export.teachers.reference import FlowObjective, FlowTeacher, TeacherConfig
 
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
     parser.add_argument("--start", type=Path, help="teacher folder whose weights to start from")
+    parser.add_argument("--match", type=Path, help="teacher folder to start from and whose vision to match")
     parser.add_argument("--blank-words", action="store_true", help="the control: the same model, no words")
     arguments = parser.parse_args()
     place = join()
@@ -52,6 +56,15 @@ def main() -> None:
     )
     config = TeacherConfig(vocabulary=len(data.meta["vocabulary"]) + 1, max_tokens=MAX_TOKENS)
     model = load_teacher(arguments.start).model if arguments.start else FlowTeacher(config)
+    match = None
+    if arguments.match:
+        match = load_teacher(arguments.match).model
+        model = FlowTeacher(replace(config, stem="patch"))
+        kept = {name: value for name, value in match.state_dict().items() if not name.startswith("stem.")}
+        model.load_state_dict(kept, strict=False)
+    if isinstance(model.stem, PatchStem):
+        frames = np.random.default_rng(arguments.seed).integers(len(data), size=512)
+        model.stem.whiten(normalise_image(torch.from_numpy(data.images(frames))))
     run = Run(model, Recipe(arguments.budget, arguments.learning_rate), arguments.work / "checkpoint.safetensors")
     meta = {
         "words": data.meta["vocabulary"],
@@ -79,7 +92,8 @@ def main() -> None:
             )
             shown[0] = now
         if now - shown[1] > SNAPSHOT_S:
-            snapshot = FlowTeacher(config)
+            snapshot = FlowTeacher(model.config)
+            snapshot.load_state_dict(model.state_dict())
             snapshot.load_state_dict(run.average, strict=False)
             save_teacher(arguments.out, snapshot, {**meta, "progress": dict(vars(progress))})
             shown[1] = now
@@ -88,7 +102,7 @@ def main() -> None:
     os.makedirs(arguments.work, exist_ok=True)
     progress = train(
         run,
-        FlowObjective(model, arguments.repeats, generator),
+        FlowObjective(model, arguments.repeats, generator, match),
         batches.next,
         report,
         arguments.work / "log.jsonl",

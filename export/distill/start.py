@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from export.distill.dataset import Demonstrations, normalise_image
+from export.students.layers import PatchStem
 from export.students.onepass import OnePassStudent, StudentConfig
 from export.teachers.folder import Teacher
 from export.teachers.reference import waves
@@ -55,11 +56,15 @@ def _take_over(student: OnePassStudent, teacher: Teacher) -> None:
     ]
     for mine, theirs in pairs:
         mine.load_state_dict(theirs.state_dict())
-    student.stem.position.copy_(model.position)
+    student.position.copy_(model.position)
+    if isinstance(model.stem, PatchStem):
+        student.stem.load_state_dict(model.stem.state_dict())
     student.bias.copy_(model.time(waves(torch.zeros(1)))[0])
 
 
-def whiten(student: OnePassStudent, data: Demonstrations, seed: int) -> None:
-    """Starts the patch stem from the frames of the demonstrations."""
+def whiten(student: OnePassStudent, teacher: Teacher, data: Demonstrations, mode: str, seed: int) -> None:
+    """Starts the patch stem from the frames of the demonstrations, unless it has the teacher's already."""
+    if mode != "demos-only" and isinstance(teacher.model.stem, PatchStem):
+        return
     ticks = np.random.default_rng(seed).integers(len(data), size=WHITENING_FRAMES)
     student.stem.whiten(normalise_image(torch.from_numpy(data.images(ticks))))

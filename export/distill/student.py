@@ -109,7 +109,7 @@ def distil(settings: Settings) -> None:
     if dist.is_initialized():
         dist.barrier()
     student = student_for(teacher, settings.mode, plan.fixed_noise)
-    whiten(student, data, settings.seed)
+    whiten(student, teacher, data, settings.mode, settings.seed)
     rest_s = max(LEAST_TRAINING * settings.budget_s, settings.budget_s - clock.read())
     recipe = Recipe(rest_s, settings.learning_rate, ema=0.998)
     run = Run(student, recipe, settings.work / settings.mode / "checkpoint.safetensors")

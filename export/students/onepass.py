@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, TextEncoder, blocks
+from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, PatchStem, TextEncoder, blocks
 
 
 @dataclass(frozen=True)
@@ -43,46 +43,6 @@ class StudentConfig:
         return asdict(self)
 
 
-class PatchStem(nn.Module):
-    """Image (B, S, S, 3) to (B, N, W): cut into patches, two linear layers. No convolution: int8 makes those slower.
-
-    The mean image is taken off first, and the first layer starts as a whitening of what is left (`whiten`): a fixed
-    camera shows the same background in every frame, and what matters is a small deviation from it.
-    """
-
-    def __init__(self, image_size: int, patch: int, width: int) -> None:
-        super().__init__()
-        self.rows, self.patch = image_size // patch, patch
-        self.register_buffer("mean", torch.zeros(image_size, image_size, 3))
-        self.embed = nn.Linear(patch * patch * 3, width)
-        self.mix = nn.Linear(width, width)
-        self.position = nn.Parameter(0.02 * torch.randn(self.rows**2, width))
-
-    def patches(self, image: Tensor) -> Tensor:
-        """(B, S, S, 3) less the mean image, cut to (B, N, patch * patch * 3)."""
-        rows, patch = self.rows, self.patch
-        cut = (image - torch.as_tensor(self.mean)).reshape(-1, rows, patch, rows, patch * 3).transpose(2, 3)
-        return cut.reshape(-1, rows * rows, patch * patch * 3)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.embed(self.patches(image)) + self.position
-        return x + self.mix(torch.relu(x))
-
-    @torch.no_grad()
-    def whiten(self, images: Tensor, floor: float = 0.05) -> None:
-        """Starts from data: `mean` is that of the images (B, S, S, 3), `embed` projects on their main components.
-
-        floor: share of the largest deviation below which a component is not scaled up further.
-        """
-        self.mean = images.mean(0)
-        flat = self.patches(images).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
-        width = min(self.embed.out_features, len(values))
-        deviation = values[-width:].flip(0).clamp_min(0).sqrt()
-        self.embed.weight[:width] = (vectors[:, -width:].flip(1) / deviation.clamp_min(floor * float(deviation[0]))).T
-        self.embed.bias.zero_()
-
-
 class OnePassStudent(nn.Module):
     """Observation, noise and prefix in, action chunk out, one pass.
 
@@ -95,6 +55,7 @@ class OnePassStudent(nn.Module):
         self.config = config
         width = config.width
         self.stem = PatchStem(config.image_size, config.patch, width)
+        self.position = nn.Parameter(torch.zeros((config.image_size // config.patch) ** 2, width))
         self.text = TextEncoder(config.vocabulary, config.max_tokens, width)
         self.state = nn.Sequential(nn.Linear(config.state, width), nn.GELU(), nn.Linear(width, width))
         self.encoder = nn.ModuleList(
@@ -116,7 +77,7 @@ class OnePassStudent(nn.Module):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Stage `vision`."""
-        vision: Tensor = self.stem(image)
+        vision: Tensor = self.stem(image) + self.position
         return vision
 
     def observe(self, vision: Tensor, text: Tensor, body: Tensor) -> Tensor:

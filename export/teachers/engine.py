@@ -21,7 +21,7 @@ class TeacherEngine:
 
     Args:
         teacher: a loaded teacher.
-        noise: float32 (H, A), the z to start from; None draws a fresh one at every call, of the deviation in the config.
+        noise: float32 (H, A), the z to start from; None draws one at every call, of the deviation in the config.
         blank_words: feed no words, whatever the instruction (the control of the words-matter proof).
     """
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export.distill.rows import row_weights
-from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, TextEncoder, blocks
+from export.students.layers import ActionTokens, DecoderBlock, EncoderBlock, PatchStem, TextEncoder, blocks
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class TeacherConfig:
     head_layers: int = 3
     head_mlp_ratio: int = 3
     flow_steps: int = 10
+    stem: str = "conv"  # conv | patch
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | str]:
         return asdict(self)
 
 
@@ -67,7 +68,7 @@ class FlowTeacher(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.stem = ConvStem(width)
+        self.stem = PatchStem(config.image_size, 16, width) if config.stem == "patch" else ConvStem(width)
         self.position = nn.Parameter(0.02 * torch.randn((config.image_size // 16) ** 2, width))
         self.text = TextEncoder(config.vocabulary, config.max_tokens, width)
         self.state = nn.Sequential(nn.Linear(config.state, width), nn.GELU(), nn.Linear(width, width))
@@ -134,9 +135,12 @@ class FlowObjective(nn.Module):
     Batch: image, tokens, state, actions (B, H, A), mask (B, H, 1) prefix rows, valid (B, H, 1).
     """
 
-    def __init__(self, model: FlowTeacher, repeats: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: FlowTeacher, repeats: int, generator: torch.Generator, match: FlowTeacher | None = None
+    ) -> None:
         super().__init__()
         self.model, self.repeats, self.generator = model, repeats, generator
+        self._match = [match]  # in a list: not a part of what is trained
         self.register_buffer("row_weight", row_weights(model.config.horizon))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -152,4 +156,14 @@ class FlowObjective(nn.Module):
         x = torch.where(mask > 0, actions, torch.lerp(noise, actions, t[:, None, None]))
         velocity = model.velocity(x, t, mask, condition.repeat_interleave(repeats, 0), cache).float()
         weight = valid * (1 - mask) * torch.as_tensor(self.row_weight)
-        return (weight * (velocity - (actions - noise)).square()).sum() / (weight.sum() * actions.shape[-1])
+        loss = (weight * (velocity - (actions - noise)).square()).sum() / (weight.sum() * actions.shape[-1])
+        return loss + self._distance(observation, batch)
+
+    def _distance(self, observation: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Mean squared distance of the observation tokens to those of the model to match, if there is one."""
+        match = self._match[0]
+        if match is None:
+            return torch.zeros(())
+        with torch.no_grad():
+            wanted, _ = match.encode(batch["image"], batch["tokens"], batch["state"])
+        return (observation.float() - wanted.float()).square().mean()
