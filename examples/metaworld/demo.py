@@ -26,6 +26,7 @@ from edgevla.telemetry.host import describe_host
 from examples.metaworld.compare import comparison, play_policies
 from examples.metaworld.instructions import SHORT
 from examples.metaworld.latency import measure_models, model_table
+from export.parity.stages import FP32_TOLERANCE, INT8_TOLERANCE
 from export.teachers.folder import load_teacher
 
 OUT = Path("out/demo")
@@ -124,7 +125,7 @@ def _latency(report: dict[str, Any]) -> None:
 
 def _parity(evidence: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the bundle's parity evidence as the report wants them."""
-    tolerance = {"fp32": 1e-4, "int8": None}
+    tolerance = {"fp32": FP32_TOLERANCE, "int8": INT8_TOLERANCE}
     return [
         {
             "stage": row["stage"],
@@ -134,8 +135,8 @@ def _parity(evidence: dict[str, Any]) -> list[dict[str, Any]]:
             "max_abs": row["max_abs"],
             "rel_rms": row["relative_rms"],
             "cosine_min": row["cosine_min"],
-            "tolerance": "relative rms <= 1e-4" if tolerance[row["format"]] else "judged by paired episodes",
-            "within": row["relative_rms"] <= 1e-4 if tolerance[row["format"]] else None,
+            "tolerance": f"relative rms <= {tolerance[row['format']]:g}",
+            "within": row["relative_rms"] <= tolerance[row["format"]],
         }
         for row in evidence["rows"]
     ]

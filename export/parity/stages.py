@@ -19,7 +19,8 @@ from edgevla.errors import Refused, explain
 from export.onnx.stages import StageSpec
 
 Array = npt.NDArray[Any]
-FP32_TOLERANCE = 1e-4  # relative to the largest magnitude of the stage's output
+FP32_TOLERANCE = 1e-4  # relative rms
+INT8_TOLERANCE = 0.05  # relative rms; whether it matters is judged by paired episodes
 
 
 @dataclass(frozen=True)
