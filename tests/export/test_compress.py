@@ -23,7 +23,7 @@ from export.teachers.noise import bundle_noise
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600.0  # a safety net for a busy machine, not a measurement
-BUDGET, EXAMPLES, SEED = "10s", 512, 3
+BUDGET, EXAMPLES, SEED = "4s", 512, 3
 
 
 @pytest.fixture(scope="module")
