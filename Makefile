@@ -21,7 +21,7 @@ bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out
 
 # The reference policy and its evidence: long, resumable, results are committed.
 TORCHRUN := $(VENV)/torchrun --standalone --nproc_per_node 2
-COMPRESS := $(VENV)/edgevla compress examples/metaworld/teacher --data out/demo/data --budget 7m --work out/demo/work
+COMPRESS := $(VENV)/edgevla compress examples/metaworld/teacher --data out/demo/data --budget 7.5m --work out/demo/work
 
 teacher: $(READY)  ## record demonstrations and train the reference teacher (hours; goes on where it was stopped)
 	$(VENV)/python -m examples.metaworld.demos -o out/data

@@ -19,7 +19,7 @@ def compress(
     budget: str = typer.Option("7m", help="Time for distillation, such as 90s, 7m or 1h"),
     seed: int = typer.Option(0, help="Of everything random: targets, student, fixed noise"),
     processes: int = typer.Option(0, help="Training processes, one core each; default: all cores"),
-    examples: int = typer.Option(24_576, help="Teacher answers to cache"),
+    examples: int = typer.Option(20_480, help="Teacher answers to cache"),
     mode: str = typer.Option("distil", help="distil, or a control: demos-only, without-z"),
     work: Path = typer.Option(Path("out/work"), help="Where a stopped run goes on from"),
     as_json: bool = JSON_OPTION,

@@ -68,7 +68,7 @@ class Request:
     seed: int
     processes: int
     mode: str = "distil"
-    examples: int = 24_576
+    examples: int = 20_480
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--budget", dest="budget_s", type=parse_duration_s, default=parse_duration_s("7m"))
-    parser.add_argument("--examples", type=int, default=24_576, help="cached teacher answers")
+    parser.add_argument("--examples", type=int, default=20_480, help="cached teacher answers")
     parser.add_argument("--batch", type=int, default=64, help="per process")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
