@@ -179,6 +179,6 @@ def test_the_patch_stem_starts_as_a_whitening_of_the_frames():
 def test_whitening_is_the_same_for_the_same_seed(counting, teacher):
     students = [student_for(teacher, "distil", NOISE) for _ in range(2)]
     for one in students:
-        whiten(one, counting, 4)
+        whiten(one, teacher, counting, "distil", 4)
     assert torch.equal(students[0].stem.mean, students[1].stem.mean)
     assert torch.equal(students[0].stem.embed.weight, students[1].stem.embed.weight)
