@@ -17,6 +17,7 @@ LATENCIES = {
     "student_int8/vision": "int8 · vision stage",
     "student_int8/text": "int8 · text stage",
     "student_int8/head": "int8 · head stage",
+    "student_int8/preprocess": "int8 · preprocessing",
 }
 
 # What no figure of the page says; shown at its end.
