@@ -43,7 +43,7 @@ def trained(path, steps=30, resume=False, **recipe):
     """A run of exactly `steps` more steps; the clock of the budget is not what is tested here."""
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
-    run = Run(model, Recipe(**{"budget_s": 1e9, "learning_rate": 0.05, "warmup": 1e-9, "bf16": False, **recipe}), path)
+    run = Run(model, Recipe(**{"budget_s": 1e9, "learning_rate": 0.05, "warmup": 1e-18, "bf16": False, **recipe}), path)
     if resume:
         assert run.resume()
     generator, last = torch.Generator().manual_seed(run.progress.step), run.progress.step + steps
