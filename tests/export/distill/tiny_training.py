@@ -5,6 +5,7 @@
 Saves five times a second, prints each step; under torchrun it runs data-parallel.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,16 +36,21 @@ def batches(seed):
     return draw
 
 
+def say(line):
+    """One write a line: two processes share the pipe, and their lines must not mix."""
+    os.write(1, f"{line}\n".encode())
+
+
 def main(path, budget_s):
     loop.CHECKPOINT_S = 0.2
     place = join()
     torch.manual_seed(0)  # the same start for all, as the real callers do
     model = nn.Linear(2, 1)
     run = Run(model, Recipe(budget_s, learning_rate=0.05, ema=0.95, bf16=False), path)
-    print(f"resumed {run.resume()} at {run.progress.step}", flush=True)
-    train(run, Line(model), batches(place.rank), lambda p: print(f"step {p.step}", flush=True))
+    say(f"resumed {run.resume()} at {run.progress.step}")
+    train(run, Line(model), batches(place.rank), lambda p: say(f"step {p.step}"))
     weight, bias = model.weight.flatten().tolist(), model.bias.tolist()
-    print(f"end rank {place.rank} step {run.progress.step} samples {run.progress.samples} {weight} {bias}", flush=True)
+    say(f"end rank {place.rank} step {run.progress.step} samples {run.progress.samples} {weight} {bias}")
     leave()
 
 
