@@ -7,7 +7,7 @@ differs, and a released chunk acts exactly d ticks after its observation, as on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -131,8 +131,3 @@ class _Runner:
         self._coming = self._policy.to_setpoints(chunk, rows[-1], loop.schedule.delay)
         self._answer = Answer(tick, tick, valid=bool(np.isfinite(self._coming).all()))
         self.inferences += 1
-
-
-def outcome_dict(outcome: Outcome) -> dict[str, Any]:
-    """For JSON."""
-    return {"success": outcome.success, "ticks": outcome.ticks, "inferences": outcome.inferences}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -55,8 +53,3 @@ class TeacherEngine:
             return self._noise
         config = self._model.config
         return self._scale * torch.randn((1, config.horizon, config.actions), generator=self._generator)
-
-
-def engine_arguments(teacher: Teacher) -> dict[str, Any]:
-    """What identifies a teacher in evidence files."""
-    return {"parameters": teacher.parameters, "sha256": teacher.sha256}
