@@ -29,7 +29,7 @@ teacher: $(READY)  ## record demonstrations and train the reference teacher (hou
 	$(VENV)/python -m examples.metaworld.choose_noise examples/metaworld/teacher
 
 blank: $(READY)  ## the control without words: the teacher trained on with blank instructions, after make teacher
-	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data --start examples/metaworld/teacher --blank-words \
+	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data --initial examples/metaworld/teacher --blank-words \
 	  --budget 8m --learning-rate 3e-4 --work out/blank -o out/blank/teacher
 
 controls: $(READY)  ## the students of the two controls, after make demo: demonstrations alone, without noise input

@@ -6,6 +6,8 @@ Exit codes: 0 kept or done, 1 claim broken or configuration refused, 2 usage, 3 
 
 from __future__ import annotations
 
+from firmware_bridge.errors import explain as explain
+
 
 class EdgevlaError(Exception):
     """Base of every error this package raises on purpose."""
@@ -41,15 +43,3 @@ class DeviceFault(EdgevlaError):
     """A device or its transport failed: a dead port, an arm that does not answer, a crashed process."""
 
     exit_code = 5
-
-
-def explain(what: str, expected: object, got: object, todo: str) -> str:
-    """One error text: what is wrong, what was expected, what came, what to do.
-
-    >>> print(explain("H is too short", "32 ticks", "24 ticks", "export again with --horizon 32"))
-    H is too short
-      expected: 32 ticks
-      got:      24 ticks
-      to do:    export again with --horizon 32
-    """
-    return f"{what}\n  expected: {expected}\n  got:      {got}\n  to do:    {todo}"

@@ -46,5 +46,12 @@ class BadSetpoint(BridgeError):
 
 
 def explain(what: str, expected: object, got: object, todo: str) -> str:
-    """One error text: what is wrong, what was expected, what came, what to do."""
+    """One error text: what is wrong, what was expected, what came, what to do.
+
+    >>> print(explain("H is too short", "32 ticks", "24 ticks", "export again with --horizon 32"))
+    H is too short
+      expected: 32 ticks
+      got:      24 ticks
+      to do:    export again with --horizon 32
+    """
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  to do:    {todo}"

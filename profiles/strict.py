@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, TypeVar
 
+from firmware_bridge.errors import explain
 from profiles.errors import ProfileError
 
 _T = TypeVar("_T")
@@ -34,7 +35,7 @@ class Table:
 
     def _refuse(self, what: str, expected: object, got: object, todo: str) -> NoReturn:
         shown = got if isinstance(got, str) else repr(got)
-        raise self.error(f"{what}\n  expected: {expected}\n  got:      {shown[:200]}\n  to do:    {todo}")
+        raise self.error(explain(what, expected, shown[:200], todo))
 
     def raw(self, key: str, expected: str) -> Any:
         self._read.add(key)

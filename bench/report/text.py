@@ -15,7 +15,6 @@ LATENCIES = {
     "student_fp32": "Student · ONNX Runtime FP32",
     "student_int8": "Student · ONNX Runtime int8",
     "student_int8/vision": "int8 · vision stage",
-    "student_int8/text": "int8 · text stage",
     "student_int8/head": "int8 · head stage",
     "student_int8/preprocess": "int8 · preprocessing",
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +93,7 @@ def _virtual_arm() -> Iterator[str]:
     """A virtual arm process; yields its port. It ends when its standard input closes."""
     command = [sys.executable, "-m", "edgevla.sim.virtual_arm", "--plant", "integrator"]
     with _started(command, stdin=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        line = child.stdout.readline()
+        line = _output(child).readline()
         try:
             port = json.loads(line)["port"]
         except (ValueError, KeyError, TypeError):
@@ -120,10 +119,15 @@ def _both(commands: Sequence[Sequence[str]], timeout_s: float) -> list[dict[str,
         return [_result(child) for child in children]
 
 
+def _output(child: subprocess.Popen[str]) -> IO[str]:
+    if child.stdout is None:
+        raise ValueError("a child whose output is not a pipe")
+    return child.stdout
+
+
 def _result(child: subprocess.Popen[str]) -> dict[str, Any]:
     """The `measured` event of a child that has ended. Raises what the child reported instead."""
-    assert child.stdout is not None
-    events = [json.loads(line) for line in child.stdout if line.startswith("{")]
+    events = [json.loads(line) for line in _output(child) if line.startswith("{")]
     for event in events:
         if event["event"] == "measured":
             return dict(event)

@@ -64,7 +64,10 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     try:
         build_app(arguments)(args=arguments or ["--help"], prog_name="edgevla")
     except SystemExit as stop:
-        return _code(stop.code)
+        code = _code(stop.code)
+        if code == INTERRUPTED:  # the library below turns Ctrl-C into an exit without a word
+            print_error("stopped by Ctrl-C")
+        return code
     except KeyboardInterrupt:
         print_error("stopped by Ctrl-C")
         return INTERRUPTED

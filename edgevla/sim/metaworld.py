@@ -106,8 +106,6 @@ class MetaworldPlant:
 
     def __init__(self, task: str, seed: int, half_way: bool = False, reuse: MetaworldPlant | None = None) -> None:
         self.task = require_task(task)
-        if half_way and self.task.mechanism is None:
-            raise BadInput(explain("no half-way scene", "a drawer or window task", task, "leave out --half-way"))
         self._env: Any
         self._renderer: _FastRenderer | None
         if reuse is not None:
@@ -127,23 +125,29 @@ class MetaworldPlant:
     def _open_half_way(self, rng: np.random.Generator) -> None:
         import mujoco
 
-        assert self.task.mechanism is not None
-        joint = self._env.data.joint(self.task.mechanism.joint)
-        joint.qpos = self.task.mechanism.half_way + rng.uniform(-0.02, 0.02)
+        mechanism = self._mechanism
+        joint = self._env.data.joint(mechanism.joint)
+        joint.qpos = mechanism.half_way + rng.uniform(-0.02, 0.02)
         joint.qvel = 0.0
         mujoco.mj_forward(self._env.model, self._env.data)
         self.joint_start = float(joint.qpos[0])
 
     @property
+    def _mechanism(self) -> Mechanism:
+        if self.task.mechanism is None:
+            raise BadInput(
+                explain("no half-way scene", "a drawer or window task", self.task.name, "leave out --half-way")
+            )
+        return self.task.mechanism
+
+    @property
     def joint_position(self) -> float:
         """Position of the task's mechanism in joint units, for reports only."""
-        assert self.task.mechanism is not None
-        return float(self._env.data.joint(self.task.mechanism.joint).qpos[0])
+        return float(self._env.data.joint(self._mechanism.joint).qpos[0])
 
     def opened_by(self) -> float:
         """How far (m) the mechanism has opened since the half-way start; negative when it closed."""
-        assert self.task.mechanism is not None
-        return (self.joint_position - self.joint_start) * self.task.mechanism.opening_sign
+        return (self.joint_position - self.joint_start) * self._mechanism.opening_sign
 
     def position(self) -> npt.NDArray[np.float32]:
         """Hand x, y, z [m] and gripper opening [0..1], float32[4]: what a real robot knows of itself."""

@@ -33,18 +33,17 @@ def measure_models(bundle: Bundle, teacher: Teacher, rounds: int = ROUNDS, limit
     torch.set_num_threads(1)
     golden = next(iter(bundle.golden.values()))
     prefix = np.zeros((DELAY, len(bundle.manifest.channels)), np.float32)
+    int8 = PolicyEngine(bundle)
     engines: dict[str, PolicyEngine | TeacherEngine] = {
         "teacher_eager": TeacherEngine(teacher, bundle.noise),
         "student_fp32": PolicyEngine(bundle, float_model=True),
-        "student_int8": PolicyEngine(bundle),
+        "student_int8": int8,
     }
     callables: dict[str, Callable[[], object]] = {}
     for name, engine in engines.items():
         engine.set_instruction(golden.instruction)
         callables[name] = _bind(engine, golden.image, golden.state, prefix)
     callables["teacher_fp32"] = _teacher_fp32(bundle, teacher, golden, prefix)
-    int8 = engines["student_int8"]
-    assert isinstance(int8, PolicyEngine)
     # The words are encoded once per instruction, not once per chunk: no stage of this latency.
     probes = {"student_int8": lambda: {k: v for k, v in int8.stage_ns.items() if k != "text"}}
     return measure(callables, rounds, warmup=20, settle=SETTLE, probes=probes, limit_s=limit_s)

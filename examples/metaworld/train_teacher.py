@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from export.budget import parse_duration_s
@@ -25,6 +26,39 @@ from export.teachers.reference import FlowObjective, FlowTeacher, TeacherConfig
 
 MAX_TOKENS = 16
 SNAPSHOT_S = 300.0
+
+
+@dataclass(frozen=True)
+class First:
+    """What training starts from. statistics: mean and deviation of the state, None for those of the data."""
+
+    model: FlowTeacher
+    statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+    match: FlowTeacher | None = None
+
+
+def first_model(
+    config: TeacherConfig, data: Demonstrations, seed: int, initial: Path | None, match: Path | None
+) -> First:
+    """A teacher to train on (`initial`), one with a new stem that shall see like another (`match`), or a new one."""
+    if initial:
+        teacher = load_teacher(initial)
+        return First(teacher.model, (teacher.state_mean, teacher.state_std))
+    if not match:
+        return First(FlowTeacher(config))
+    teacher = load_teacher(match)
+    model = FlowTeacher(replace(config, stem="patch"))
+    kept = {name: value for name, value in teacher.model.state_dict().items() if not name.startswith("stem.")}
+    model.load_state_dict(kept, strict=False)
+    whiten(model, data, seed)
+    return First(model, (teacher.state_mean, teacher.state_std), teacher.model)
+
+
+def whiten(model: FlowTeacher, data: Demonstrations, seed: int) -> None:
+    """Gives a new patch stem the statistics of the data's frames to start from."""
+    if isinstance(model.stem, PatchStem):
+        frames = np.random.default_rng(seed).integers(len(data), size=512)
+        model.stem.whiten(normalise_image(torch.from_numpy(data.images(frames))))
 
 
 def main() -> None:
@@ -40,7 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="(noise, time) draws per observation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
-    parser.add_argument("--start", type=Path, help="teacher folder whose weights to start from")
+    parser.add_argument("--initial", type=Path, help="teacher folder whose weights to start from")
     parser.add_argument("--match", type=Path, help="teacher folder to start from and whose vision to match")
     parser.add_argument("--blank-words", action="store_true", help="the control: the same model, no words")
     arguments = parser.parse_args()
@@ -48,23 +82,16 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
 
     data = Demonstrations(arguments.data)
+    config = TeacherConfig(vocabulary=len(data.meta["vocabulary"]) + 1, max_tokens=MAX_TOKENS)
+    first = first_model(config, data, arguments.seed, arguments.initial, arguments.match)
+    model = first.model
     batches = Batches(
         data,
         Sampling(32, 8, MAX_TOKENS, arguments.blank_words),
         arguments.batch,
         arguments.seed + 1000 * place.rank,
+        first.statistics,
     )
-    config = TeacherConfig(vocabulary=len(data.meta["vocabulary"]) + 1, max_tokens=MAX_TOKENS)
-    model = load_teacher(arguments.start).model if arguments.start else FlowTeacher(config)
-    match = None
-    if arguments.match:
-        match = load_teacher(arguments.match).model
-        model = FlowTeacher(replace(config, stem="patch"))
-        kept = {name: value for name, value in match.state_dict().items() if not name.startswith("stem.")}
-        model.load_state_dict(kept, strict=False)
-    if isinstance(model.stem, PatchStem):
-        frames = np.random.default_rng(arguments.seed).integers(len(data), size=512)
-        model.stem.whiten(normalise_image(torch.from_numpy(data.images(frames))))
     run = Run(model, Recipe(arguments.budget, arguments.learning_rate), arguments.work / "checkpoint.safetensors")
     meta = {
         "words": data.meta["vocabulary"],
@@ -102,7 +129,7 @@ def main() -> None:
     os.makedirs(arguments.work, exist_ok=True)
     progress = train(
         run,
-        FlowObjective(model, arguments.repeats, generator, match),
+        FlowObjective(model, arguments.repeats, generator, first.match),
         batches.next,
         report,
         arguments.work / "log.jsonl",

@@ -90,7 +90,8 @@ def export_stage(spec: StageSpec) -> bytes:
             output_names=[spec.output],
             verbose=False,
         )
-    assert program is not None
+    if program is None:
+        raise RuntimeError(f"stage {spec.name}: the exporter returned no program")
     model: onnx.ModelProto = program.model_proto
     model.ir_version = IR_VERSION
     del model.graph.value_info[:]  # stale shapes break the quantizer; inference restores them

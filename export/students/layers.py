@@ -157,5 +157,6 @@ class PatchStem(nn.Module):
 def blocks(stack: nn.ModuleList) -> Iterator[DecoderBlock]:
     """The decoder blocks of a module list, typed."""
     for block in stack:
-        assert isinstance(block, DecoderBlock)
+        if not isinstance(block, DecoderBlock):
+            raise TypeError(f"expected a DecoderBlock, got {type(block).__name__}")
         yield block

@@ -153,7 +153,6 @@ def _latencies(rng: np.random.Generator, rounds: int) -> dict[str, np.ndarray]:
         "student_fp32": 3.2,
         "student_int8": 1.33,
         "student_int8/vision": 0.95,
-        "student_int8/text": 0.06,
         "student_int8/head": 0.29,
     }
     drift = rng.lognormal(0, 0.03, rounds)
