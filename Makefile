@@ -20,17 +20,19 @@ bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out
 	$(VENV)/pytest bench --benchmark-only --benchmark-json out/bench.json
 
 # The reference policy and its evidence: long, resumable, results are committed.
-TORCHRUN := $(VENV)/torchrun --standalone --nproc_per_node 2
+TRAIN := $(VENV)/torchrun --standalone --nproc_per_node 2 -m examples.metaworld.train_teacher --data out/data
 COMPRESS := $(VENV)/edgevla compress examples/metaworld/teacher --data out/demo/data --budget 7.5m --work out/demo/work
 
-teacher: $(READY)  ## record demonstrations and train the reference teacher (hours; goes on where it was stopped)
+teacher: $(READY)  ## record demonstrations and train the reference teacher (2.5 hours; goes on where it was stopped)
 	$(VENV)/python -m examples.metaworld.demos -o out/data
-	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data -o examples/metaworld/teacher
+	$(TRAIN) --budget 73m --learning-rate 1.2e-3 --work out/stretch-1 -o out/stretch-1/teacher
+	$(TRAIN) --budget 15m --repeats 2 --match out/stretch-1/teacher --work out/stretch-2 -o out/stretch-2/teacher
+	$(TRAIN) --budget 60m --repeats 2 --initial out/stretch-2/teacher --seed 1 --learning-rate 9e-4 \
+	  --work out/stretch-3 -o examples/metaworld/teacher
 	$(VENV)/python -m examples.metaworld.choose_noise examples/metaworld/teacher
 
 blank: $(READY)  ## the control without words: the teacher trained on with blank instructions, after make teacher
-	$(TORCHRUN) -m examples.metaworld.train_teacher --data out/data --initial examples/metaworld/teacher --blank-words \
-	  --budget 8m --learning-rate 3e-4 --work out/blank -o out/blank/teacher
+	$(TRAIN) --initial examples/metaworld/teacher --blank-words --budget 8m --repeats 2 --learning-rate 3e-4 --work out/blank -o out/blank/teacher
 
 controls: $(READY)  ## the students of the two controls, after make demo: demonstrations alone, without noise input
 	$(COMPRESS) --mode demos-only -o out/demos-only.bundle

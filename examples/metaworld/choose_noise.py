@@ -10,11 +10,10 @@ import json
 import os
 from pathlib import Path
 
-from edgevla.sim.metaworld import TASKS
-from examples.metaworld.episodes import paired
+from examples.metaworld.episodes import half_way, paired
 from export.evidence.rollouts import PolicySpec, play_all
 
-CANDIDATES = tuple((seed, scale) for scale in (1.0, 0.5) for seed in range(4))
+CANDIDATES = tuple((seed, scale) for scale in (0.5, 0.25) for seed in range(3))
 FIRST_SCENE = 50_000  # no other evaluation uses these
 WORKERS = len(os.sched_getaffinity(0))
 
@@ -23,9 +22,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teacher", type=Path)
-    parser.add_argument("--per-task", type=int, default=5)
+    parser.add_argument("--per-task", type=int, default=5, help="scenes, full and half-way each")
     arguments = parser.parse_args()
-    episodes = paired(arguments.per_task, FIRST_SCENE)
+    episodes = paired(arguments.per_task, FIRST_SCENE) + half_way(arguments.per_task, FIRST_SCENE)
     scores: dict[tuple[int, float], tuple[int, int]] = {}
     for candidate in CANDIDATES:
         outcomes = play_all(PolicySpec("teacher", teacher=arguments.teacher, noise=candidate), episodes, WORKERS)
@@ -39,7 +38,7 @@ def main() -> None:
         "seed": seed,
         "scale": scale,
         "chosen_from": len(CANDIDATES),
-        "episodes_each": arguments.per_task * len(TASKS),
+        "episodes_each": len(episodes),
         "successes": scores[seed, scale][0],
     }
     temporary = path.with_suffix(".part")

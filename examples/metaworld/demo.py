@@ -32,7 +32,7 @@ from export.teachers.folder import load_teacher
 OUT = Path("out/demo")
 DATA, BUNDLE, TEACHER = OUT / "data", OUT / "student.bundle", Path("examples/metaworld/teacher")
 EVIDENCE = Path("bench/results/metaworld/evidence.json")
-DEMONSTRATIONS = ("--episodes", "80", "--half-way", "40")  # per task; 2.5 min on two cores
+DEMONSTRATIONS = ("--episodes", "80", "--half-way", "60")  # per task; 3 min on two cores
 BUDGET = "7.5m"  # of distillation, targets included
 PAIRS_PER_TASK = 20
 HALF_WAY_PER_INSTRUCTION = 10

@@ -1,6 +1,6 @@
 """Records demonstrations of Meta-World's scripted experts, disturbed on purpose so that recovery is shown too.
 
-    python -m examples.metaworld.demos -o out/data --episodes 130 --half-way 70
+    python -m examples.metaworld.demos -o out/data --episodes 130 --half-way 120
 
 Each (task, scene) group is one shard `NAME.npz`, written whole or not at all; a run that was stopped goes on with the
 missing ones. Same seed, same bytes. Arrays of a shard, N ticks in E episodes, frames every `FRAME_EVERY` ticks:
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--episodes", type=int, default=130, help="per task (default %(default)s)")
     parser.add_argument(
-        "--half-way", type=int, default=70, help="per drawer and window instruction (default %(default)s)"
+        "--half-way", type=int, default=120, help="per drawer and window instruction (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)

@@ -15,10 +15,10 @@ def paired(per_task: int, first: int = 0) -> list[Episode]:
     return [_episode(task, FRESH_SEED + first + i, False) for task in TASKS for i in range(per_task)]
 
 
-def half_way(per_instruction: int) -> list[Episode]:
-    """The same half-way scenes for both instructions of a mechanism."""
+def half_way(per_instruction: int, first: int = 0) -> list[Episode]:
+    """The same half-way scenes for both instructions of a mechanism; `first` skips scenes already played."""
     mechanisms = [task for task, spec in TASKS.items() if spec.mechanism]
-    return [_episode(task, HALF_WAY_SEED + i, True) for task in mechanisms for i in range(per_instruction)]
+    return [_episode(task, HALF_WAY_SEED + first + i, True) for task in mechanisms for i in range(per_instruction)]
 
 
 def _episode(task: str, seed: int, half: bool) -> Episode:

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="observations per process and step")
     parser.add_argument("--repeats", type=int, default=3, help="(noise, time) draws per observation")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--initial", type=Path, help="teacher folder whose weights to start from")
     parser.add_argument("--match", type=Path, help="teacher folder to start from and whose vision to match")
     parser.add_argument("--blank-words", action="store_true", help="the control: the same model, no words")
