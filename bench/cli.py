@@ -13,7 +13,11 @@ from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Refused, Unsound
 from edgevla.telemetry.host import describe_host
 
-app = typer.Typer(help="Measure, report, and hold figures against budgets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure, report, and hold figures against budgets. `report` and `budgets` need a report.json of `make demo`.",
+    epilog="Example: edgevla bench budgets out/demo/report.json",
+    no_args_is_help=True,
+)
 REPORT = typer.Argument(..., help="report.json as `make demo` writes it")
 
 
@@ -63,7 +67,8 @@ def budgets(
     """
     verdicts = check_budgets(read_report(path), load_budgets(limits))
     if as_json:
-        print_json([asdict(verdict) for verdict in verdicts])
+        kept = all(verdict.kept for verdict in verdicts)
+        print_json({"report": str(path), "kept": kept, "verdicts": [asdict(verdict) for verdict in verdicts]})
     else:
         words = {True: "kept", False: "BROKEN", None: "missing"}
         body = [

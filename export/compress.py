@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -41,11 +42,11 @@ from export.channels import (
     action_channels,
 )
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
-from export.distill.student import MODES as MODES
 from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface, stage_specs
 from export.parity.stages import StageParity, require_float_parity, stage_parity
 from export.quantize.dynamic import quantize
+from export.request import Request, require_files
 from export.students.onepass import OnePassStudent, StudentConfig
 from export.teachers.folder import Teacher, load_teacher
 
@@ -54,21 +55,6 @@ GOLDEN_VECTORS = 6
 # int8 on another CPU may round another way: golden vectors allow this much, in normalised action units
 GOLDEN_TOLERANCE = 0.02
 STAGES = ("text", "vision", "head")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One compression."""
-
-    teacher: Path
-    data: Path
-    out: Path
-    work: Path
-    budget: str  # as typed, e.g. "7m"
-    seed: int
-    processes: int
-    mode: str = "distil"
-    examples: int = 20_480
 
 
 @dataclass(frozen=True)
@@ -84,9 +70,10 @@ def compress(request: Request) -> Result:
     """Runs all steps; what a killed run had finished is taken up again.
 
     Raises:
-        BadInput: teacher or data are unusable.
+        BadInput: teacher or data are unusable, or the bundle cannot be written.
         Refused: a parity gate failed.
     """
+    require_files(request)
     teacher, data = load_teacher(request.teacher), Demonstrations(request.data)
     _require_same_words(teacher, data)
     work = request.work / fingerprint(request, teacher)
@@ -112,10 +99,23 @@ def _require_same_words(teacher: Teacher, data: Demonstrations) -> None:
 
 
 def fingerprint(request: Request, teacher: Teacher) -> str:
-    """Names the work folder: the same teacher, data and recipe resume, anything else starts anew."""
-    listing = sorted((p.name, p.stat().st_size) for p in request.data.glob("*.npz"))
-    recipe = [teacher.sha256, teacher.meta.get("noise"), listing, request.seed, request.examples, request.budget]
+    """Names the work folder: the same teacher, data and recipe resume, anything else starts anew.
+
+    Not the mode: a control takes up the targets of the distillation that it is compared with.
+    """
+    data = _data_sums(request.data)
+    recipe = [teacher.sha256, teacher.meta.get("noise"), data, request.seed, request.examples, request.budget]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+
+
+def _data_sums(folder: Path) -> list[Any]:
+    """sha256 of dataset.json, and the CRC-32 of every array, which its shard lists: instant at any size."""
+    raw = (folder / "dataset.json").read_bytes()
+    sums: list[Any] = [hashlib.sha256(raw).hexdigest()]
+    for shard in json.loads(raw)["shards"]:
+        with ZipFile(folder / shard["file"]) as archive:
+            sums.append([(array.filename, array.file_size, array.CRC) for array in archive.infolist()])
+    return sums
 
 
 def run_distillation(request: Request, work: Path) -> None:

@@ -6,8 +6,9 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from firmware_bridge.errors import explain
 from profiles.errors import ProfileError
 from profiles.model import (
     ARTIFACTS,
@@ -29,6 +30,7 @@ else:
 
 _HERE = Path(__file__).parent
 _MAX_BYTES = 256 * 1024  # a profile is a page of text
+_CHOOSE = "check the path, or take a shipped one: `edgevla profiles list`"
 _T = TypeVar("_T")
 
 
@@ -74,12 +76,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
-            raise ProfileError(f"{path}: a profile is at most {_MAX_BYTES} bytes, this is {size}")
+            _refuse(f"{path} is no profile", f"a page of TOML, {_MAX_BYTES} bytes at most", f"{size} bytes", _CHOOSE)
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        _refuse(f"{path} cannot be read", "a readable TOML file", error.strerror, _CHOOSE)
+    except UnicodeDecodeError as error:
+        _refuse(f"{path} is not valid TOML", "UTF-8 text", error, _CHOOSE)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        _refuse(f"{path} is not valid TOML", "TOML", error, Table.todo)  # the error names line and column
+
+
+def _refuse(what: str, expected: str, got: object, todo: str) -> NoReturn:
+    raise ProfileError(explain(what, expected, got, todo))
 
 
 def _find(kind: str, name: str, known: list[str]) -> Path:
@@ -87,10 +95,8 @@ def _find(kind: str, name: str, known: list[str]) -> Path:
         return _HERE / f"{kind}s" / f"{name}.toml"
     if name.endswith(".toml") or "/" in name:
         return Path(name)
-    raise ProfileError(
-        f"unknown {kind} {name!r}\n  expected: one of {', '.join(known)}, or a path to a .toml file\n"
-        f"  got:      {name!r}\n  to do:    see `edgevla profiles list`"
-    )
+    expected = f"one of {', '.join(known)}, or a path to a .toml file"
+    _refuse(f"unknown {kind} {name!r}", expected, repr(name), "see `edgevla profiles list`")
 
 
 def _target(table: Table) -> Target:

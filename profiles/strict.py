@@ -5,7 +5,6 @@ Serves TOML profiles here and the JSON of bundles in `edgevla.bundle.schema`, wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -14,6 +13,7 @@ from profiles.errors import ProfileError
 
 _T = TypeVar("_T")
 _TEXT_MAX = 400  # characters
+_LARGEST = 1e300  # far above any sound number, far enough below infinity that a few may be added
 
 
 class Table:
@@ -33,6 +33,10 @@ class Table:
         """Raise the one error about `key`."""
         self._refuse(f"{self.where}: `{key}` is wrong", expected, got, todo or self.todo)
 
+    def _wrong(self, key: str, expected: str, value: object) -> NoReturn:
+        """`fail` about the value as the file has it: text in quotes, so that "1" is told from 1."""
+        self.fail(key, expected, repr(value))
+
     def _refuse(self, what: str, expected: object, got: object, todo: str) -> NoReturn:
         shown = got if isinstance(got, str) else repr(got)
         raise self.error(explain(what, expected, shown[:200], todo))
@@ -47,47 +51,47 @@ class Table:
         expected = f"one of {', '.join(choices)}" if choices else f"text of 1 to {_TEXT_MAX} characters"
         value = self.raw(key, expected)
         if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX or (choices and value not in choices):
-            self.fail(key, expected, value)
+            self._wrong(key, expected, value)
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.raw(key, "a list of text")
         sound = isinstance(value, list) and all(isinstance(item, str) and item for item in value)
         if not sound or not value:
-            self.fail(key, "a list of text", value)
+            self._wrong(key, "a list of text", value)
         return tuple(value)
 
-    def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
+    def number(self, key: str, low: float = -_LARGEST, high: float = _LARGEST) -> float:
         return self._finite(key, self.raw(key, "a number"), low, high)
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         value = self.raw(key, f"{count} numbers")
         if not isinstance(value, list) or len(value) != count:
-            self.fail(key, f"a list of {count} numbers", value)
-        return tuple(self._finite(key, item, -math.inf, math.inf) for item in value)
+            self._wrong(key, f"a list of {count} numbers", value)
+        return tuple(self._finite(key, item, -_LARGEST, _LARGEST) for item in value)
 
     def _finite(self, key: str, value: Any, low: float, high: float) -> float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-        if not number or not math.isfinite(value) or not low <= value <= high:
-            self.fail(key, f"a finite number in [{low:g}, {high:g}]", value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not low <= value <= high:  # never true of NaN
+            self._wrong(key, f"a finite number in [{low}, {high}]", value)
         return float(value)
 
     def whole(self, key: str, low: int, high: int) -> int:
         value = self.raw(key, "a whole number")
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.fail(key, f"a whole number in [{low}, {high}]", value)
+            self._wrong(key, f"a whole number in [{low}, {high}]", value)
         return value
 
     def truth(self, key: str) -> bool:
         value = self.raw(key, "true or false")
         if not isinstance(value, bool):
-            self.fail(key, "true or false", value)
+            self._wrong(key, "true or false", value)
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
         value = self.raw(key, "a table")
         if not isinstance(value, dict):
-            self.fail(key, "a table", value)
+            self._wrong(key, "a table", value)
         return value
 
     def one(self, key: str, build: Callable[[Any], _T]) -> _T:
@@ -98,7 +102,7 @@ class Table:
         """A list of tables whose values have distinct names."""
         value = self.raw(key, "a list of tables")
         if not isinstance(value, list) or not 0 < len(value) <= most:
-            self.fail(key, f"a list of 1 to {most} tables", value)
+            self._wrong(key, f"a list of 1 to {most} tables", value)
         built = tuple(self._inside(f"{self.where}: {key}[{i}]", item, build) for i, item in enumerate(value))
         names = [getattr(item, "name", i) for i, item in enumerate(built)]
         if len(set(names)) != len(names):

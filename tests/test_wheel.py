@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def bare(request: pytest.FixtureRequest, environments: dict[str, Path]) -> Path:
     if request.param not in environments:
         pytest.skip("no Python 3.10 here: `apt-get install python3.10-venv` or `pyenv install 3.10` brings one")
     return environments[request.param]
+
+
+def test_profiles_budgets_and_the_style_of_the_report_are_in_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    paths = [path for name in SOURCES for path in (ROOT / name).rglob("*") if path.suffix in (".toml", ".css")]
+    needed = {path.relative_to(ROOT).as_posix() for path in paths}
+    assert "bench/report/style.css" in needed
+    assert needed <= packed, needed - packed
 
 
 def test_the_wheel_brings_its_profiles_and_no_tests(bare: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -156,6 +157,23 @@ def camera_bytes(camera: Camera, frame: str | None = None) -> bytes:
     if frame is not None:
         lines.append(f'frame = "{frame}"')
     return ("\n".join(lines) + "\n").encode()
+
+
+def check_frame(raw: bytes, manifest: Manifest, where: str) -> None:
+    """Raises BadInput unless `raw` begins as a PNG of the camera's width and height."""
+    camera = manifest.camera
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", camera.width, camera.height)
+    if not raw.startswith(head):
+        expected = f"a PNG of {camera.width} x {camera.height}, the camera of the manifest"
+        raise BadInput(explain(f"{where} is wrong", expected, _image(raw, head), JsonTable.todo))
+
+
+def _image(raw: bytes, head: bytes) -> str:
+    """What `raw` is instead; the last 8 bytes of `head` are width and height."""
+    if raw[:16] != head[:16] or len(raw) < len(head):
+        return f"{len(raw)} bytes that are no PNG"
+    width, height = struct.unpack(">II", raw[16:24])
+    return f"{width} x {height}"
 
 
 def read_noise(raw: bytes, manifest: Manifest, where: str = "noise.npy") -> Array:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from edgevla.bundle.arrays import Array
@@ -30,12 +30,14 @@ from edgevla.bundle.parts import (
     Golden,
     KnownWords,
     Stats,
+    check_frame,
     read_camera,
     read_golden,
     read_noise,
     read_stats,
     read_vocabulary,
 )
+from edgevla.bundle.schema import parse_json
 from edgevla.errors import BadInput, explain
 
 _BLOCK = 1024 * 1024  # bytes read at a time while hashing
@@ -101,15 +103,30 @@ class Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """The bundle in that folder, every file verified and every part parsed. Raises BadInput."""
     root = Path(path)
-    if not root.is_dir():
-        got = "a file" if root.exists() else "nothing there"
-        raise BadInput(explain(f"{root} is no bundle", "a folder NAME.bundle", got, "check the path"))
+    if not str(path) or not os.path.lexists(root / MANIFEST):
+        expected, todo = f"a folder NAME.bundle with {MANIFEST}", "make one with `edgevla compress`, or check the path"
+        raise BadInput(explain(f"{str(path) or repr('')} is no bundle", expected, _there(str(path)), todo))
     bundle = Bundle(root.resolve(), _manifest(root.resolve()))
     _check_listing(bundle)
     for name, entry in bundle.manifest.files.items():
         _match(bundle.path, name, entry, *_digest(bundle.path, name, entry))
     _parse_parts(bundle)
     return bundle
+
+
+def _there(path: str) -> str:
+    """What lies at a path that is no bundle."""
+    if not path:
+        return "an empty path"
+    try:
+        names = sorted(os.listdir(path))
+    except NotADirectoryError:
+        return "a file"
+    except FileNotFoundError:
+        return "nothing there"
+    except OSError as error:
+        return f"a folder that cannot be read: {error.strerror}"
+    return f"a folder with {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "an empty folder"
 
 
 def _manifest(root: Path) -> Manifest:
@@ -131,16 +148,16 @@ def _shown(line: bytes) -> str:
 
 
 def _check_listing(bundle: Bundle) -> None:
-    found = _walk(bundle.path)
     listed = {*bundle.manifest.files, MANIFEST, MANIFEST_SUM}
+    found = _walk(bundle.path, {str(folder) for name in listed for folder in PurePosixPath(name).parents})
     for name in sorted(listed - found):
         _refuse(bundle.path, name, "a file listed in the manifest", "it is missing")
     for name in sorted(found - listed):
         _refuse(bundle.path, name, "only files listed in the manifest", "an extra file", "remove it, or " + _AGAIN)
 
 
-def _walk(root: Path) -> set[str]:
-    """Relative paths of all files; anything that is neither a plain file nor a folder is refused."""
+def _walk(root: Path, needed: set[str]) -> set[str]:
+    """Relative paths of all files; anything that is neither a plain file nor a needed folder is refused."""
     found: set[str] = set()
     for folder, folders, files in os.walk(root, onerror=_raise):
         for name in [*folders, *files]:
@@ -152,6 +169,9 @@ def _walk(root: Path) -> set[str]:
             elif not stat.S_ISDIR(mode):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "a special file"
                 _refuse(root, relative, "a plain file", kind)
+            elif relative not in needed:
+                todo = "remove it, or " + _AGAIN
+                _refuse(root, relative, "only folders of files listed in the manifest", "an extra folder", todo)
         if len(found) > MAX_FILES + 2:
             _refuse(root, ".", f"{MAX_FILES} files at most", "more")
     return found
@@ -202,8 +222,19 @@ def _match(root: Path, name: str, entry: FileEntry, size: int, sha256: str) -> N
 
 def _parse_parts(bundle: Bundle) -> None:
     """Read every part once, so that a wrong one is refused here and not in the loop."""
+    files = bundle.manifest.files
+    for name in ("stats.json", "text/vocab.json", *bundle.evidence()):
+        if files[name].bytes > MAX_MANIFEST_BYTES:
+            _refuse(bundle.path, name, f"{MAX_MANIFEST_BYTES} bytes at most", f"{files[name].bytes} bytes")
     for part in (bundle.stats, bundle.vocabulary, bundle.camera, bundle.noise, bundle.golden):
         del part
+    if not bundle.golden:
+        _refuse(bundle.path, "golden", "one golden vector at least", "none")
+    for name in bundle.evidence():
+        parse_json(bundle.read(name), name)
+    frame = bundle.camera.frame
+    for name in sorted({n for n in files if n.startswith("cameras/")} | ({frame} if frame else set())):
+        check_frame(bundle.read(name), bundle.manifest, name)
 
 
 def _refuse(root: Path, name: str, expected: str, got: object, todo: str = _AGAIN) -> NoReturn:

@@ -55,11 +55,17 @@ def _golden(engine: PolicyEngine, name: str, bundle: Bundle) -> Verdict:
     try:
         engine.set_instruction(golden.instruction)
         chunk = engine.infer(golden.image, golden.state, golden.prefix)
-    except EdgevlaError as error:
-        return Verdict(name, "a chunk", str(error).splitlines()[0], False)
-    error_max = float(np.abs(np.asarray(chunk, np.float64) - golden.chunk).max())
+        error_max = float(np.abs(np.asarray(chunk, np.float64) - golden.chunk).max())
+    except Exception as error:  # what ONNX Runtime raises has no base class of its own
+        return Verdict(name, "a chunk", _reason(error), False)
     expected = f"chunk within {golden.tolerance:.2g} of the recorded one"
     return Verdict(name, expected, f"{error_max:.2g} off at most", error_max <= golden.tolerance)
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error; an EdgevlaError says what was wrong by itself, any other needs its type."""
+    line = str(error).partition("\n")[0][:200]
+    return line if isinstance(error, EdgevlaError) else f"{type(error).__name__}: {line}"
 
 
 def _tensors(values: Any) -> tuple[Tensor, ...]:

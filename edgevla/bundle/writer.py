@@ -25,7 +25,7 @@ def write_bundle(dest: str | Path, manifest: Mapping[str, Any], files: Mapping[s
     at `dest` has changed.
     """
     dest = Path(dest).absolute()
-    _check_replaceable(dest)
+    require_replaceable(dest)
     dest.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
     try:
@@ -41,7 +41,8 @@ def write_bundle(dest: str | Path, manifest: Mapping[str, Any], files: Mapping[s
     return open_bundle(dest)
 
 
-def _check_replaceable(dest: Path) -> None:
+def require_replaceable(dest: Path) -> None:
+    """`dest` ends in .bundle and is free or an older bundle. Raises BadInput, before any work is spent on it."""
     if dest.suffix != ".bundle":
         raise BadInput(explain("a bundle's folder needs its ending", "NAME.bundle", dest.name, "rename -o"))
     if dest.is_symlink() or (dest.exists() and not (dest / MANIFEST).is_file()):

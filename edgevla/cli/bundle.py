@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,11 +12,15 @@ from edgevla.bundle.verify import Verdict, verify_golden, verify_graphs
 from edgevla.cli.output import JSON_OPTION, kept, megabytes, print_json, print_table, say
 from edgevla.errors import Refused
 
-app = typer.Typer(help="Show or verify a bundle.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show or verify a bundle.", epilog="Example: edgevla bundle show out/student.bundle", no_args_is_help=True
+)
+# Text and no Path: Path("") is the current folder, and an empty path shall be refused.
+PATH_ARGUMENT = typer.Argument(..., help="Folder NAME.bundle")
 
 
 @app.command()
-def show(path: Path = typer.Argument(..., help="Folder NAME.bundle"), as_json: bool = JSON_OPTION) -> None:
+def show(path: str = PATH_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
     """Print what is in a bundle, after every hash was found right.
 
     Example: edgevla bundle show out/student.bundle
@@ -34,13 +37,15 @@ def show(path: Path = typer.Argument(..., help="Folder NAME.bundle"), as_json: b
 
 
 @app.command()
-def verify(path: Path = typer.Argument(..., help="Folder NAME.bundle"), as_json: bool = JSON_OPTION) -> None:
+def verify(path: str = PATH_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
     """Check every hash, load every graph, and compare every golden vector with what this machine computes.
 
     Example: edgevla bundle verify out/student.bundle
     """
     bundle = open_bundle(path)
-    verdicts = [_hashes(bundle), *verify_graphs(bundle), *verify_golden(bundle)]
+    verdicts = [_hashes(bundle), *verify_graphs(bundle)]
+    if all(verdict.kept for verdict in verdicts):  # graphs of another interface cannot run the golden vectors
+        verdicts += verify_golden(bundle)
     broken = [verdict for verdict in verdicts if not verdict.kept]
     if as_json:
         print_json({"bundle": str(path), "kept": not broken, "verdicts": [asdict(v) for v in verdicts]})

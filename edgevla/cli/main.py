@@ -5,6 +5,7 @@ Commands are entry points of the group `edgevla.commands`: this package imports 
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -13,12 +14,12 @@ from typing import Any
 import typer
 
 from edgevla import __version__
+from edgevla.cli.entry import INTERRUPTED
 from edgevla.cli.output import print_error
-from edgevla.errors import Usage, explain
+from edgevla.errors import BadInput, Usage, explain
 
 GROUP = "edgevla.commands"
 INTERNAL_ERROR = 70  # a defect of ours (sysexits EX_SOFTWARE): outside the table, as it should never be seen
-INTERRUPTED = 130
 
 # One line each, so that `edgevla --help` loads no command. In the order of use.
 SUMMARIES = {
@@ -49,6 +50,13 @@ EXTRA_OF = {
     **dict.fromkeys(("metaworld", "mujoco", "gymnasium", "OpenGL", "PIL"), "sim"),
     **dict.fromkeys(("can", "canopen"), "can"),
     **dict.fromkeys(("pytest", "pytest_benchmark"), "bench"),
+}
+
+_TODO = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on that disk, or write to another one"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or choose another path"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "check the path"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (`ulimit -n`)"),
 }
 
 
@@ -88,7 +96,7 @@ def describe(error: Exception) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError) and (extra := _extra(error)):
         return _missing(error, extra), Usage.exit_code
     if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}", 4
+        return _of_the_system(error), BadInput.exit_code
     text = explain(
         "a defect in edgevla",
         "a result, or an error with a reason",
@@ -98,12 +106,24 @@ def describe(error: Exception) -> tuple[str, int]:
     return text, INTERNAL_ERROR
 
 
+def _of_the_system(error: OSError) -> str:
+    """A file or device that the operating system refused; `error` names it, or only says why."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return explain(
+        f"cannot use {' and '.join(names)}" if names else "an operation on a file or device failed",
+        "one that the operating system permits",
+        error.strerror or f"{type(error).__name__}: {error}",
+        _TODO.get(error.errno or 0, "check the path and its device; --debug shows where it happened"),
+    )
+
+
 def build_app(arguments: list[str]) -> typer.Typer:
     """The application with every command named and only the called one loaded."""
     app = typer.Typer(
         name="edgevla",
         help="A trained vision-language-action model as a robot controller that holds its deadlines.",
-        epilog="Exit: 0 done, 1 broken or refused, 2 usage, 3 not soundly measured, 4 bad input, 5 device",
+        epilog="Example: edgevla check out/student.bundle\n\n"
+        "Exit: 0 done, 1 broken or refused, 2 usage, 3 not soundly measured, 4 bad input, 5 device",
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -11,7 +11,11 @@ import profiles
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from profiles import ArmProfile, ProfileError, Target
 
-app = typer.Typer(help="List, show or validate target and arm profiles.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show or validate target and arm profiles.",
+    epilog="Example: edgevla profiles show metaworld-sawyer",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")

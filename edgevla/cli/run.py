@@ -11,9 +11,10 @@ import profiles
 from edgevla.bundle import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_error, print_json, print_table, say
 from edgevla.control.plan import plan_of
-from edgevla.control.result import RunResult, require_new_folder, write_record
+from edgevla.control.result import RunResult, record_error, require_new_folder, write_record
 from edgevla.control.run import RunOptions, check_options
 from edgevla.control.run import run as run_loop
+from edgevla.errors import BadInput
 from edgevla.policy.tokens import Vocabulary
 from profiles import ArmProfile
 
@@ -30,7 +31,7 @@ def run(
     sim: str = typer.Option("", metavar="TASK", help="Virtual arm with this Meta-World task"),
     port: str = typer.Option("", metavar="PATH", help="Serial port of an arm, instead of --sim"),
     camera_fd: int = typer.Option(-1, hidden=True, help="Camera slot of an outside process, with --port"),
-    seed: int = typer.Option(0, help="Of the simulated scene"),
+    seed: int = typer.Option(0, min=0, help="Of the simulated scene"),
     half_way: bool = typer.Option(False, "--half-way", help="Start with drawer or window half open"),
     duration_s: float = typer.Option(30.0, help="Longest run; a simulated task ends it when it succeeds"),
     record: Path | None = _RECORD,
@@ -65,12 +66,26 @@ def run(
     Vocabulary(opened.vocabulary.tokens, opened.vocabulary.max_tokens).encode(instruction)
     _warn(device, as_json)
     result = run_loop(plan, options, say=lambda text: None if as_json else say(text, "dim"))
-    if record is not None:
+    try:
+        print_json(result.as_dict()) if as_json else _print(result)
+        if result.exit_code:
+            print_error(result.error)
+    finally:  # a reader of stdout that left is no reason to lose the record
+        lost = record is not None and not _write(record, result, as_json)
+    if result.exit_code or lost:
+        raise typer.Exit(result.exit_code or BadInput.exit_code)
+
+
+def _write(record: Path, result: RunResult, as_json: bool) -> bool:
+    """False when it cannot be written, said so: the run itself is over and its figures are printed."""
+    try:
         write_record(record, result)
-    print_json(result.as_dict()) if as_json else _print(result, record)
-    if result.exit_code:
-        print_error(result.stop_reason)
-        raise typer.Exit(result.exit_code)
+    except OSError as error:
+        print_error(str(record_error(record, error)))
+        return False
+    if not as_json:
+        say(f"recorded in {record}", "dim")
+    return True
 
 
 def _warn(arm: ArmProfile, as_json: bool) -> None:
@@ -82,15 +97,13 @@ def _warn(arm: ArmProfile, as_json: bool) -> None:
         say(f"{arm.name} has no watchdog: it keeps its last command when this computer dies", "bold red")
 
 
-def _print(result: RunResult, record: Path | None) -> None:
+def _print(result: RunResult) -> None:
     figures = result.figures
     missing = figures["real_time"].get("missing", [])
     if missing:
         say("BEST EFFORT, not granted: " + "; ".join(missing), "bold")
     print_table("control loop", ["", "p50", "p99", "p99.9", "max"], _latencies(figures))
     print_table("counts", ["", "n"], _counts(figures))
-    if record is not None:
-        say(f"recorded in {record}", "dim")
     if result.success is not None:
         say("success" if result.success else "no success", "green" if result.success else "bold")
     say(f"stopped: {result.stop_reason}", "bold")

@@ -19,7 +19,8 @@ from typing import IO, Any
 
 _ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package `edgevla`
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STDERR_TAIL = 400  # characters of a child's last words in an error text
+_STDERR_TAIL = 4096  # bytes in which a child's last line is looked for
+_LAST_WORDS = 400  # characters of it in an error text
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Child:
     ended: bool = False  # its end has been reported
 
     def last_words(self) -> str:
-        """The end of its standard error, for an error text."""
-        self.errors.seek(0)
-        return self.errors.read().decode("utf-8", "replace").strip()[-_STDERR_TAIL:]
+        """The last line of its standard error, for an error text: of a traceback, the error itself."""
+        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - _STDERR_TAIL))
+        *_, last = ["", *self.errors.read().decode("utf-8", "replace").strip().splitlines()]
+        return last[:_LAST_WORDS]
 
 
 class Interrupt:

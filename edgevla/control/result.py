@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -14,8 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.control.exchange import Status
-from edgevla.errors import Usage, explain
+from edgevla.errors import BadInput, DeviceFault, Refused, Usage, explain
 from edgevla.telemetry.stats import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a run ended: one line, its exit code, and for a code other than 0 the block that explains it."""
+
+    reason: str
+    code: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,12 @@ class RunResult:
     ticks: NDArray[Any]  # edgevla.telemetry.rows.tick_dtype
     inferences: NDArray[Any]  # edgevla.telemetry.rows.inference_dtype
     frames: NDArray[np.uint8]  # (f, h, w, 3), empty unless they were kept
+    error: str = ""  # what, expected, got, to do; empty where the exit code is 0
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "stop_reason": self.stop_reason,
+            "error": self.error or None,
             "exit_code": self.exit_code,
             "success": self.success,
             **self.figures,
@@ -79,23 +91,141 @@ def _figures(name: str, samples_ns: NDArray[Any], divisor: float, unit: str) -> 
     }
 
 
-def require_new_folder(folder: Path) -> None:
-    """Raises Usage when a record would overwrite something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Usage(
-            explain(
-                f"{folder} is there already",
-                "a new or empty folder",
-                "files in it",
-                "choose another --record",
-            )
+def bus_stop(message: str, loop: dict[str, Any]) -> Stop:
+    """The arm or its line failed. A message that is a block already keeps its own advice."""
+    reason = f"bus: {message}"
+    if "\n" in message:
+        return Stop(reason.splitlines()[0], DeviceFault.exit_code, reason)
+    got = f"{loop['misses']} servo misses in {loop['servo_steps']} steps before it"
+    todo = (
+        "on a busy host stop other programs and see what it holds with `edgevla check`; "
+        "on an idle one without misses check the arm's cable and power"
+    )
+    return _broken(DeviceFault.exit_code, reason, "an armed arm that answers every command", got, todo)
+
+
+def servo_ended_stop(message: str, last_words: str) -> Stop:
+    """The servo process died while the arm moved."""
+    todo = (
+        "exit code -9: another program or the kernel killed it, look at free memory and `dmesg`; "
+        "otherwise report it with its last words"
+    )
+    got = f"{message}; its last words: {last_words or 'none'}"
+    return _broken(DeviceFault.exit_code, f"servo process: {message}", "one that runs to the end", got, todo)
+
+
+def servo_hangs_stop(got: str, watchdog_s: float | None) -> Stop:
+    """The servo process is there and does nothing: it was killed."""
+    held = "the arm's own watchdog holds it" if watchdog_s else "the arm keeps its last command: switch it off"
+    todo = f"{held}; look for what suspended or starved the process, and see what this host holds with `edgevla check`"
+    expected = "a servo step every tick, and an end in time"
+    return _broken(DeviceFault.exit_code, "the servo process hangs", expected, got, todo)
+
+
+def policy_stop(why: str, times: int, hang_s: float, last_words: str) -> Stop:
+    """The policy process was started again too often. `why`: hung or ended."""
+    todo = (
+        "it hung: stop other programs, or raise hang_s of the target; "
+        "it ended: see `edgevla bundle verify` and memory_mb of the target"
+    )
+    return _broken(
+        BadInput.exit_code,
+        f"the policy process {why} {times} times",
+        f"an answer within hang_s = {hang_s:g} s, and at most {times - 1} restarts",
+        f"{why} again; its last words: {last_words or 'none'}",
+        todo,
+    )
+
+
+def latched_stop(
+    end: dict[str, Any], inferences: dict[str, Any], failed: str, hold_s: float, horizon: int, survive: int
+) -> Stop:
+    """The chunk ran out. `end`: the servo's counts; `inferences`: figures; `failed`: what the policy raised."""
+    detail = f" ({failed})" if failed else ""
+    if end.get("released"):
+        reason = f"latched: chunk ran out after {end['lost_in_a_row']} misses{detail}"
+        expected = f"a chunk before the {horizon} ticks of the last one ran out: at most {survive} misses in a row"
+    else:
+        reason = f"latched: no chunk within {hold_s:g} s of arming{detail}"
+        expected = f"a first chunk within hold_s = {hold_s:g} s"
+    statuses = ", ".join(f"{count} {name}" for name, count in inferences["statuses"].items()) or "none"
+    got = (
+        f"inferences: {statuses}; {end.get('release_misses', 0)} release misses, "
+        f"{end.get('passed_over', 0)} re-plan ticks passed over, "
+        f"observation to chunk p99.9 {inferences['latency_p999_ms'] or '-'} ms"
+    )
+    if failed:
+        return _broken(
+            BadInput.exit_code, reason, expected, got, "see `edgevla bundle verify`, and export the bundle again"
         )
+    todo = (
+        "no_frame, old_frame: the camera; old_state: the arm's line; not_finite: export the bundle again; "
+        "all ok: the host is too slow or busy, give the policy a core of its own and see `edgevla check`"
+    )
+    return _broken(Refused.exit_code, reason, expected, got, todo)
+
+
+def _broken(code: int, reason: str, expected: str, got: str, todo: str) -> Stop:
+    return Stop(reason, code, explain(reason, expected, got, todo))
+
+
+def require_new_folder(folder: Path) -> None:
+    """Proves that a record can be made there, before anything moves, and leaves nothing.
+
+    Raises:
+        Usage: it would overwrite something.
+        BadInput: its parent cannot be written.
+    """
+    try:
+        folder = folder.resolve()
+        if folder.exists() and (found := _in_the_way(folder)):
+            raise Usage(
+                explain(f"{folder} is there already", "a new or empty folder", found, "choose another --record")
+            )
+        _try_staging(folder)
+    except OSError as error:
+        raise record_error(folder, error) from None
+
+
+def _in_the_way(folder: Path) -> str:
+    if not folder.is_dir():
+        return "a file"
+    return "files in it" if any(folder.iterdir()) else ""
+
+
+def _try_staging(folder: Path) -> None:
+    missing = [parent for parent in folder.parents if not parent.exists()]  # nearest first
+    try:
+        _staging(folder).rmdir()
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _staging(folder: Path) -> Path:
+    """A new folder beside `folder`, on the same disk, so that it can be renamed."""
+    if not folder.parent.exists():
+        folder.parent.mkdir(parents=True)
+    return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+
+
+def record_error(folder: Path, error: OSError) -> BadInput:
+    """What to say of a record that cannot be written."""
+    return BadInput(
+        explain(
+            f"no record can be written to {folder}",
+            "a folder that can be made there, and room on its disk",
+            error.strerror or type(error).__name__,
+            "choose another --record",
+        )
+    )
 
 
 def write_record(folder: Path, result: RunResult) -> None:
     """run.json, ticks.npy, inferences.npy, frames.npy: all of them or none."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    folder = folder.resolve()
+    staging = _staging(folder)
     try:
         text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"
         (staging / "run.json").write_text(text, encoding="utf-8")

@@ -23,8 +23,19 @@ from numpy.typing import NDArray
 from edgevla.control.config import PolicyConfig, ServoConfig, to_line
 from edgevla.control.crew import Crew, Event, Interrupt
 from edgevla.control.exchange import reply_bytes, request_bytes, unpack_reply, unpack_request
+from edgevla.control.ladder import Phase
 from edgevla.control.plan import RunPlan
-from edgevla.control.result import RunResult, inference_figures, loop_figures
+from edgevla.control.result import (
+    RunResult,
+    Stop,
+    bus_stop,
+    inference_figures,
+    latched_stop,
+    loop_figures,
+    policy_stop,
+    servo_ended_stop,
+    servo_hangs_stop,
+)
 from edgevla.control.shm import Slots
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, Usage, explain
 from edgevla.sensors.camera import CameraSlot
@@ -35,6 +46,7 @@ _START_S = 120.0  # s: a simulator and a model may take long to load on a busy m
 _CAMERA_S = 5.0  # s: a real camera delivers at once
 _STOP_S = 5.0  # s beyond the ramp for the servo to end
 _WATCH_S = 0.05  # s between two looks at the children
+_SILENT_S = 1.0  # s without a servo step of an armed arm: ten watchdogs, the servo hangs
 _MAX_RESTARTS = 3
 _ARM_NICE = -15  # of the virtual arm, where that is permitted
 _ROWS_KEPT_S = 3600.0  # of the flight record; the newest are kept
@@ -76,6 +88,8 @@ def check_options(options: RunOptions) -> None:
         raise Usage(
             explain("the duration makes no run", "0 < --duration-s <= 86400", options.duration_s, "pass another")
         )
+    if options.seed < 0:
+        raise Usage(explain("the seed makes no scene", "--seed >= 0", options.seed, "pass another"))
 
 
 def run(plan: RunPlan, options: RunOptions, say: Callable[[str], None] = lambda text: None) -> RunResult:
@@ -126,8 +140,24 @@ class _Seen:
     policy_up: bool = False
 
 
+class Heartbeat:
+    """How long a count has not risen, in the looks of this process: a stall of the whole host is no silence."""
+
+    def __init__(self) -> None:
+        self.silent_s = 0.0
+        self._count = -1
+        self._looked_s: float | None = None
+
+    def look(self, count: int, now_s: float) -> float:
+        """Seconds of silence. A gap between two looks counts as two regular ones at most."""
+        gap_s = 0.0 if self._looked_s is None else min(now_s - self._looked_s, 2 * _WATCH_S)
+        self.silent_s = 0.0 if count != self._count else self.silent_s + gap_s
+        self._count, self._looked_s = count, now_s
+        return self.silent_s
+
+
 class _Run:
-    """The course of one run. `stop` holds (reason, exit code) once somebody has decided to end it."""
+    """The course of one run. `_stop` holds the reason once somebody has decided to end it."""
 
     def __init__(
         self,
@@ -141,7 +171,8 @@ class _Run:
         self._plan, self._options, self._interrupt = plan, options, interrupt
         self._memory, self._crew, self._say = memory, crew, say
         self._seen = _Seen()
-        self._stop: tuple[str, int] | None = None
+        self._stop: Stop | None = None
+        self._heartbeat = Heartbeat()
         self._frames: list[NDArray[np.uint8]] = []
         self._frame_at = 0.0
         self._frame_sequence = 0
@@ -272,12 +303,11 @@ class _Run:
                 raise BadInput(explain(what, "an engine that runs", message, "export the bundle again"))
             raise _ERRORS.get(code, DeviceFault)(message)
         if event.name == "exited":
-            child = self._crew.get(event.child)
             raise (BadInput if event.child == "policy" else DeviceFault)(
                 explain(
                     f"the {event.child} process ended before the run began",
                     "a running process",
-                    f"exit code {event.data['code']}: {child.last_words() if child else ''}",
+                    f"exit code {event.data['code']}: {self._last_words(event.child)}",
                     "run again with --debug and report this if it stays so",
                 )
             )
@@ -285,7 +315,7 @@ class _Run:
     # --- while it moves ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Until the servo process has ended."""
+        """Until the servo process has ended, or is silent."""
         patience_s = self._options.duration_s + self._plan.arm.hold_s + _STOP_S
         if self._plan.arm.torque_policy == "off":
             patience_s += self._plan.arm.torque_s
@@ -295,15 +325,23 @@ class _Run:
                 self._note(event)
                 self._react(event)
             if self._interrupt.asked:
-                self._ask_to_stop("operator stop", 0)
+                self._ask_to_stop(Stop("operator stop"))
+            if self._servo_hangs():
+                self._crew.end("servo", (), 0.0)  # it heeds no SIGTERM, and must not wake up later
+                self._stop = servo_hangs_stop(f"no step for {_SILENT_S:g} s", self._plan.arm.watchdog_s)
+                return
             if time.monotonic() > give_up:
-                self._stop = (
-                    "the servo process hangs; the arm's own watchdog holds it",
-                    DeviceFault.exit_code,
-                )
+                self._stop = servo_hangs_stop(f"no end after {patience_s:g} s", self._plan.arm.watchdog_s)
                 return
             self._mind_policy()
             self._keep_frame()
+
+    def _servo_hangs(self) -> bool:
+        """No servo step for `_SILENT_S`, while one is due: none is once the arm is latched."""
+        if self._seen.end or self._heartbeat.look(self._memory.ticks.count, time.monotonic()) <= _SILENT_S:
+            return False
+        phases = self._memory.ticks.newest()["phase"]  # a copy: only taken in silence
+        return len(phases) == 0 or bool(phases[-1] < Phase.LATCHED)
 
     def _note(self, event: Event) -> None:
         seen, data = self._seen, event.data
@@ -326,17 +364,21 @@ class _Run:
 
     def _react(self, event: Event) -> None:
         if event.name == "success":
-            self._ask_to_stop("task succeeded (reported by the simulator)", 0)
+            self._ask_to_stop(Stop("task succeeded (reported by the simulator)"))
         elif event.child == "policy" and event.name == "exited":
             self._restart_policy("ended")
         elif event.child == "servo" and event.name in ("error", "exited") and not self._seen.end:
             message = event.data.get("message") or f"exit code {event.data.get('code')}"
-            self._seen.end = {"reason": "fault", "message": f"servo process: {message}"}
+            self._seen.end = {"reason": "servo", "message": message, "last_words": self._last_words("servo")}
 
-    def _ask_to_stop(self, reason: str, code: int) -> None:
+    def _last_words(self, name: str) -> str:
+        child = self._crew.get(name)
+        return child.last_words() if child else ""
+
+    def _ask_to_stop(self, stop: Stop) -> None:
         """The first reason counts; the servo ramps down, holds, latches and ends."""
         if self._stop is None:
-            self._stop = (reason, code)
+            self._stop = stop
             self._crew.signal("servo", signal.SIGTERM)
 
     def _mind_policy(self) -> None:
@@ -354,10 +396,11 @@ class _Run:
     def _restart_policy(self, why: str) -> None:
         if self._stop is not None or self._seen.end:
             return
+        last_words = self._last_words("policy")
         self._crew.end("policy", (), 0.0)
         self._seen.restarts += 1
         if self._seen.restarts > _MAX_RESTARTS:
-            self._ask_to_stop(f"the policy process {why} {self._seen.restarts} times", BadInput.exit_code)
+            self._ask_to_stop(policy_stop(why, self._seen.restarts, self._plan.target.hang_s, last_words))
             return
         self._say(f"the policy process {why}: started again")
         self._start_policy()
@@ -393,28 +436,29 @@ class _Run:
         if self._seen.armed and "stop_confirmed" not in self._seen.end and self._plan.arm.watchdog_s:
             time.sleep(2 * self._plan.arm.watchdog_s)
 
-    def _verdict(self) -> tuple[str, int]:
-        end, seen = self._seen.end, self._seen
-        reason = end.get("reason")
+    def _verdict(self, loop: dict[str, Any], inferences: dict[str, Any]) -> Stop:
+        end, seen, plan = self._seen.end, self._seen, self._plan
+        reason, message = end.get("reason"), str(end.get("message", ""))
         if reason == "fault":
-            return f"bus: {end.get('message', '')}", DeviceFault.exit_code
+            return bus_stop(message, loop)
+        if reason == "servo":
+            return servo_ended_stop(message, str(end.get("last_words", "")))
         if reason == "latched":
-            code = BadInput.exit_code if seen.inference_failed else Refused.exit_code
-            detail = f" ({seen.inference_failed})" if seen.inference_failed else ""
-            if not end.get("released"):
-                return f"latched: no chunk within {self._plan.arm.hold_s:g} s of arming{detail}", code
-            return f"latched: chunk ran out after {end['lost_in_a_row']} misses{detail}", code
+            schedule, failed = plan.schedule, seen.inference_failed
+            return latched_stop(end, inferences, failed, plan.arm.hold_s, schedule.horizon, schedule.survive)
         if self._stop is not None:
             return self._stop
         if reason == "duration":
-            return "duration reached", 0
-        return "operator stop" if self._seen.armed else "operator stop (before the arm was armed)", 0
+            return Stop("duration reached")
+        return Stop("operator stop" if seen.armed else "operator stop (before the arm was armed)")
 
     def _result(self, wall_s: float, stolen: float) -> RunResult:
         plan, seen, end = self._plan, self._seen, self._seen.end
         ticks, inferences = self._memory.ticks.newest(), self._memory.inferences.newest()
-        reason, code = self._verdict()
         link = end.get("link", {})
+        loop = loop_figures(ticks, plan.period_s / plan.target.servo_ratio, int(link.get("late", 0)))
+        told = inference_figures(inferences)
+        stop = self._verdict(loop, told)
         figures = {
             "policy": plan.policy,
             "arm": plan.arm.name,
@@ -432,8 +476,8 @@ class _Run:
                 "m": plan.schedule.survive,
                 "servo_ratio": plan.target.servo_ratio,
             },
-            "loop": loop_figures(ticks, plan.period_s / plan.target.servo_ratio, int(link.get("late", 0))),
-            "inference": inference_figures(inferences),
+            "loop": loop,
+            "inference": told,
             "chunks": {key: end.get(key, 0) for key in ("released", "release_misses", "passed_over")},
             "policy_restarts": seen.restarts,
             "stop_confirmed": bool(end.get("stop_confirmed", False)),
@@ -447,4 +491,4 @@ class _Run:
         }
         success = None if self._options.sim is None else seen.success_tick is not None
         frames = np.array(self._frames, np.uint8) if self._frames else np.zeros((0, 0, 0, 3), np.uint8)
-        return RunResult(reason, code, success, figures, ticks, inferences, frames)
+        return RunResult(stop.reason, stop.code, success, figures, ticks, inferences, frames, stop.error)

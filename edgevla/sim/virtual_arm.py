@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.errors import DeviceFault, explain
+from edgevla.errors import DeviceFault, Usage, explain
 from edgevla.sensors.camera import CameraSlot
 from firmware_bridge.arm import ChannelLimits, Float32
 from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
@@ -41,6 +41,7 @@ CHANNELS = (
 )
 SWITCH_S = 0.0005  # s: the longest the main thread keeps the interpreter from the line's thread
 IMAGE_SIZE = 96  # px, square
+PERIODS_S = (1e-4, 10.0)  # s: the shortest and the longest T that make an arm
 _PR_SET_PDEATHSIG = 1
 _LOW = np.array([channel.minimum for channel in CHANNELS], np.float32)
 _HIGH = np.array([channel.maximum for channel in CHANNELS], np.float32)
@@ -278,6 +279,14 @@ def _scene(arguments: argparse.Namespace) -> Scene:
     return MetaworldPlant(arguments.sim, arguments.seed, arguments.half_way)
 
 
+def _require_period(period_s: float) -> None:
+    if not PERIODS_S[0] <= period_s <= PERIODS_S[1]:  # NaN fails both
+        expected = f"{PERIODS_S[0]:g} <= --period-s <= {PERIODS_S[1]:g}"
+        raise Usage(
+            explain("the period makes no arm", expected, period_s, "pass another; the reference arm has 0.0125")
+        )
+
+
 def _camera(fd: int) -> CameraSlot:
     try:
         return CameraSlot.attach(fd)
@@ -292,12 +301,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     talk = Talk()
     try:
+        _require_period(arguments.period_s)
         scene = _scene(arguments)
         camera = None if arguments.camera_fd is None else _camera(arguments.camera_fd)
     except Exception as error:
         if not isinstance(code := getattr(error, "exit_code", None), int):
             raise
         talk.say(event="error", message=str(error), exit_code=code)
+        sys.stderr.write(f"error: {error}\n")  # for a person: the line above is for a parent process
         return code
     with PtyPair() as line, contextlib.closing(scene):
         arm = VirtualArm(scene, line, camera, talk, arguments.period_s, arguments.camera_every)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgevla.bundle.schema import JsonTable
 from edgevla.errors import BadInput, explain
 from edgevla.policy.tokens import Vocabulary
 
@@ -66,6 +67,12 @@ class Demonstrations:
         return self.state.mean(0), self.state.std(0) + 1e-3
 
 
+class _Table(JsonTable):
+    """A table of dataset.json."""
+
+    todo: ClassVar[str] = "record it again"
+
+
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
@@ -77,18 +84,43 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     schema = meta.get("schema") if isinstance(meta, dict) else None
     if schema != SCHEMA:
         raise BadInput(explain("dataset schema", SCHEMA, repr(schema), "record it again"))
-    missing = {"shards", "instructions", "known_instructions", "vocabulary"} - set(meta)
-    files = [shard.get("file", "") for shard in meta.get("shards", [])]
-    if missing or not files or any(Path(file).name != file or not file for file in files):
-        got = f"no {', '.join(sorted(missing))}" if missing else f"shards {files}"
-        raise BadInput(explain("dataset.json", "shards in this folder, and their words", got, "record it again"))
+    _require_sound(_Table(path.name, meta))
     return dict(meta)
+
+
+def _require_sound(table: _Table) -> None:
+    """Shards in this folder, and words for the task of each. Raises BadInput."""
+    words = table.texts("vocabulary")
+    if len(set(words)) != len(words):
+        table.fail("vocabulary", "words that differ", "a word twice")
+    instructions, known = table.mapping("instructions"), table.mapping("known_instructions")
+    for key, value in (("instructions", instructions), ("known_instructions", known)):
+        if not value:
+            table.fail(key, "one task or more", value)
+    for task, texts in instructions.items():
+        wording = _Table(f"{table.where}: instructions of {task}", texts)
+        wording.texts("train")
+        if "held_out" in texts:
+            wording.texts("held_out")
+    for task in known:
+        _Table(f"{table.where}: known_instructions", known).text(task)
+    shards = table.raw("shards", "a list of tables")
+    if not isinstance(shards, list) or not shards:
+        table.fail("shards", "a list of one table or more", shards)
+    for number, entry in enumerate(shards):
+        shard = _Table(f"{table.where}: shards[{number}]", entry)
+        if Path(file := shard.text("file")).name != file:
+            shard.fail("file", "the name of a file in this folder", file)
+        shard.text("task", tuple(instructions))
 
 
 def _read_shard(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             shard = {key: archive[key] for key in (*_SHAPES, "image")}
+    except FileNotFoundError as error:
+        todo = "record again into the same folder: `examples.metaworld.demos` records the missing shards only"
+        raise BadInput(explain("dataset shard", f"{path.name} in {path.parent}", "no such file", todo)) from error
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise BadInput(
             explain("dataset shard", f"a whole {path.name}", str(error), "delete it and record again")

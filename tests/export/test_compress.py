@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from edgevla.bundle import open_bundle
 from edgevla.bundle.verify import verify_golden, verify_graphs
 from edgevla.errors import BadInput
 from edgevla.policy.engine import PolicyEngine
-from export.compress import Request, compress, fingerprint, load_student, run_distillation
+from export.compress import compress, fingerprint, load_student, run_distillation
+from export.request import MODES, Request
 from export.teachers.folder import load_teacher
 from export.teachers.noise import bundle_noise
 
@@ -209,6 +211,43 @@ def test_another_seed_budget_size_or_noise_is_another_work_folder(recorded, wide
     other_noise = replace(teacher, meta={**teacher.meta, "noise": {"seed": 9, "scale": 0.5}})
     names.add(fingerprint(request, other_noise))
     assert len(names) == 5
+
+
+def in_mode(mode, teacher_path, data):
+    return Request(teacher_path, data, Path("x"), Path("w"), "7m", 0, 1, mode=mode)
+
+
+def test_other_data_of_the_same_sizes_is_another_work_folder(counting_path, wide_teacher_path, tmp_path):
+    teacher, copy = load_teacher(wide_teacher_path), tmp_path / "data"
+    shutil.copytree(counting_path, copy)
+    names = [fingerprint(in_mode("distil", wide_teacher_path, folder), teacher) for folder in (counting_path, copy)]
+    assert names[0] == names[1]  # a copy is the same data, wherever and whenever it was made
+    shard, meta = copy / "drawer-open-v3.npz", copy / "dataset.json"
+    size = shard.stat().st_size
+    with np.load(shard) as archive:
+        arrays = dict(archive)
+    arrays["expert"][7, 0] += 1
+    np.savez(shard, **arrays)
+    assert shard.stat().st_size == size
+    names.append(fingerprint(in_mode("distil", wide_teacher_path, copy), teacher))
+    meta.write_text(meta.read_text().replace("pull the drawer open", "push the drawer open", 1))
+    names.append(fingerprint(in_mode("distil", wide_teacher_path, copy), teacher))
+    assert len(set(names)) == 3
+
+
+def test_controls_share_the_work_folder_and_so_the_targets_of_the_distillation(counting_path, wide_teacher_path):
+    teacher = load_teacher(wide_teacher_path)
+    assert len({fingerprint(in_mode(mode, wide_teacher_path, counting_path), teacher) for mode in MODES}) == 1
+
+
+def test_a_destination_in_the_way_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "x.bundle").mkdir()
+    for name in ("teacher/config.json", "teacher/model.safetensors", "data/dataset.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no teacher and no data: loading would fail")
+    places = (tmp_path / "teacher", tmp_path / "data", tmp_path / "x.bundle", tmp_path / "work")
+    with pytest.raises(BadInput, match="in the way"):
+        compress(Request(*places, BUDGET, SEED, 1))
 
 
 def test_a_dataset_with_other_words_than_the_teacher_s_is_refused(recorded, wide_teacher_path, tmp_path):

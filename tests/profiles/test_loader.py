@@ -102,10 +102,32 @@ def test_an_arm_may_say_that_it_has_no_watchdog(tmp_path: Path) -> None:
 def test_a_file_that_is_no_profile_is_refused_by_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
-    with pytest.raises(ProfileError, match=r"broken\.toml"):
+    whole(path)
+
+
+def whole(path: Path) -> str:
+    """The error about that file: where, expected, got, to do."""
+    with pytest.raises(ProfileError) as caught:
         profiles.load_target(path)
+    text = str(caught.value)
+    assert str(path) in text.splitlines()[0]
+    assert all(text.count(part) == 1 for part in ("expected:", "got:", "to do:"))
+    return text
+
+
+def test_a_fault_of_syntax_keeps_its_line(tmp_path: Path) -> None:
+    path = altered(tmp_path, "targets", "host", "replan_ticks = 8", "replan_ticks = ")
+    line = path.read_text().splitlines().index(next(x for x in path.read_text().splitlines() if "replan_ticks" in x))
+    assert f"line {line + 1}, column" in whole(path)
+
+
+def test_a_number_out_of_range_is_shown_with_its_real_bounds_and_text_in_quotes(tmp_path: Path) -> None:
+    high = altered(tmp_path, "arms", "metaworld-sawyer", "maximum = 0.5", "maximum = 1e308")
+    with pytest.raises(ProfileError, match=r"1e\+300\]\n  got:      1e\+308\n"):
+        profiles.load_arm(high)
+    text = altered(tmp_path, "targets", "host", "latency_budget_s = 0.025", 'latency_budget_s = "0.025"')
+    assert "got:      '0.025'\n" in whole(text)
 
 
 def test_a_missing_file_is_refused_by_path(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"none\.toml"):
-        profiles.load_arm(tmp_path / "none.toml")
+    assert "No such file" in whole(tmp_path / "none.toml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,36 @@ def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path, change: dic
 )
 def test_a_camera_file_that_contradicts_the_manifest_is_refused(tmp_path: Path, raw: bytes) -> None:
     refuse(tmp_path, "cameras.toml", raw)
+
+
+def png(width: int, height: int) -> bytes:
+    """The first bytes of a PNG file; no more of it is looked at."""
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height) + b"\x08\x02\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("raw", "got"),
+    [(b"", "no PNG"), (b"GIF89a" + bytes(40), "no PNG"), (png(96, 96)[:20], "no PNG"), (png(96, 48), "96 x 48")],
+)
+def test_a_training_frame_that_is_no_png_of_the_cameras_size_is_refused(tmp_path: Path, raw: bytes, got: str) -> None:
+    text = refuse(tmp_path, "cameras/corner.png", raw)
+    assert "96 x 96" in text
+    assert got in text
+
+
+def test_a_training_frame_of_the_cameras_size_is_taken(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "x.bundle", tiny_manifest(), {**tiny_files(), "cameras/corner.png": png(96, 96)})
+
+
+@pytest.mark.parametrize("raw", [b"not json", b"", b'{"p99": NaN}', b'{"a": 1, "a": 2}', b" " * (4 * 1024**2) + b"{}"])
+def test_evidence_that_is_no_json_is_refused(tmp_path: Path, raw: bytes) -> None:
+    refuse(tmp_path, "evidence/parity.json", raw)
+
+
+def test_a_bundle_without_a_golden_vector_is_refused(tmp_path: Path) -> None:
+    files = {name: raw for name, raw in tiny_files().items() if not name.startswith("golden/")}
+    with pytest.raises(BadInput, match="golden vector"):
+        write_bundle(tmp_path / "x.bundle", tiny_manifest(), files)
 
 
 def test_writing_over_an_older_bundle_replaces_it_whole(tmp_path: Path) -> None:

@@ -95,6 +95,14 @@ def test_an_extra_file_is_refused_by_name(bundle_copy: Path, name: str) -> None:
     assert "extra" in text
 
 
+@pytest.mark.parametrize("name", ["leftover", "golden/leftover"])
+def test_an_extra_folder_is_refused_by_name_even_if_empty(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).mkdir()
+    text = refused(bundle_copy)
+    assert name in text
+    assert "an extra folder" in text
+
+
 @pytest.mark.parametrize("name", ["model/head.onnx", "manifest.json", "stats.json"])
 def test_a_symbolic_link_is_refused_even_to_the_right_bytes(bundle_copy: Path, tmp_path: Path, name: str) -> None:
     (bundle_copy / name).rename(tmp_path / "elsewhere")
@@ -186,11 +194,47 @@ def test_a_manifest_that_is_no_json_object_is_refused(bundle_copy: Path, raw: by
     assert "manifest.json" in refused(bundle_copy)
 
 
-@pytest.mark.parametrize("kind", ["missing", "file"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [("missing", "nothing there"), ("file", "a file"), ("empty", "an empty folder"), ("other", "with thesis.txt")],
+)
+def test_what_is_no_bundle_at_all_is_not_called_a_damaged_one(tmp_path: Path, kind: str, got: str) -> None:
+    path = tmp_path / "x.bundle"
     if kind == "file":
-        (tmp_path / "x.bundle").write_bytes(b"zip")
-    assert "is no bundle" in refused(tmp_path / "x.bundle")
+        path.write_bytes(b"zip")
+    elif kind != "missing":
+        path.mkdir()
+    if kind == "other":
+        (path / "thesis.txt").write_text("years of work")
+    text = refused(path)
+    assert f"{path} is no bundle" in text
+    assert got in text
+    assert "damaged" not in text
+
+
+def test_an_empty_path_is_not_the_current_folder(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle_copy)
+    with pytest.raises(BadInput, match="an empty path"):
+        open_bundle("")
+    assert open_bundle(".").manifest.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "got"),
+    [
+        (lambda m: m["channels"][0].update(scale=1e308), "[1e-12, 1e+300]", "1e+308"),
+        (lambda m: m["channels"][0].update(minimum=1, maximum=1), "[1.0000000000000002, 1e+300]", "1"),
+        (lambda m: m["timing"].update(period_s="0.0125"), "[0.0001, 10.0]", "'0.0125'"),
+        (lambda m: m["timing"].update(horizon="32"), "[2, 10000]", "'32'"),
+    ],
+)
+def test_a_wrong_number_is_shown_as_it_stands_with_its_bounds(
+    bundle_copy: Path, change: Callable[[dict[str, Any]], None], expected: str, got: str
+) -> None:
+    rewrite_manifest(bundle_copy, change)
+    text = refused(bundle_copy)
+    assert expected in text
+    assert f"got:      {got}\n" in text
 
 
 def test_a_file_altered_after_opening_is_refused_when_read(bundle_copy: Path) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from edgevla.bundle import write_bundle
 from edgevla.cli.main import INTERNAL_ERROR, SUMMARIES, describe, run_command
 from edgevla.errors import BadInput, DeviceFault, Refused, Unsound, Usage
 from firmware_bridge.errors import BridgeError
 from profiles import ProfileError
+from tests.tiny_bundle import tiny_files, tiny_manifest, write_tiny_bundle
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +42,13 @@ def test_help_imports_neither_the_exporter_nor_a_simulator_nor_a_model_runtime()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("command", [["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([], ["bundle"], ["profiles"], ["bench"]),
+        *(["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]),
+    ],
+)
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([*command, "--help"]) == 0
     assert "Example: edgevla" in " ".join(capsys.readouterr().out.split())
@@ -70,6 +84,43 @@ def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
     assert describe(error)[1] == code
 
 
+@pytest.mark.parametrize(
+    ("error", "what", "todo"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "operation on a file", "free space"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "cannot use out", "permissions"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "in"), "cannot use in", "check the path"),
+        (OSError(errno.EIO, "Input/output error", "a", None, "b"), "cannot use a and b", "--debug"),
+        (OSError("only words"), "operation on a file", "--debug"),
+    ],
+)
+def test_what_the_system_refuses_is_one_block(error: OSError, what: str, todo: str) -> None:
+    first, expected, got, last = describe(error)[0].splitlines()
+    assert what in first
+    assert expected.startswith("  expected: ")
+    assert got == f"  got:      {error.strerror or 'OSError: only words'}"
+    assert todo in last
+
+
+CTRL_C_WHILE_TYPER_IS_IMPORTED = """
+import os, signal, sys
+class Impatient:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Impatient())
+sys.argv = ["edgevla", "--help"]
+"""
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line() -> None:
+    script = re.search(r'^edgevla = "(.+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert script is not None
+    code = f"{CTRL_C_WHILE_TYPER_IS_IMPORTED}\nfrom {script[1]} import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: stopped by Ctrl-C\n")
+
+
 def test_a_missing_library_names_the_extra_that_brings_it() -> None:
     text, _ = describe(ModuleNotFoundError("No module named 'mujoco.egl'", name="mujoco.egl"))
     assert "pip install 'edgevla[sim]'" in text
@@ -79,6 +130,9 @@ def test_a_missing_library_names_the_extra_that_brings_it() -> None:
     ("command", "what"),
     [
         (["bundle", "show", "none.bundle"], "none.bundle is no bundle"),
+        (["bundle", "show", ""], "an empty path"),
+        (["bundle", "verify", ""], "an empty path"),
+        (["bundle", "show", "."], "an empty folder"),
         (["check", "none.bundle"], "none.bundle is no bundle"),
         (["profiles", "show", "toaster"], "toaster"),
         (["profiles", "validate", "none.toml"], "none.toml"),
@@ -144,3 +198,32 @@ def test_a_bundle_is_verified_down_to_its_golden_vectors(
     verdicts = {v["name"]: v["kept"] for v in json.loads(capsys.readouterr().out)["verdicts"]}
     assert verdicts["golden/000.npz"]
     assert len([name for name in verdicts if name.startswith("interface of")]) == 6
+
+
+def broken_verdicts(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Name -> what came, of every broken check; exit code 1."""
+    assert run_command(["bundle", "verify", str(path), "--json"]) == 1
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    return {v["name"]: v["got"] for v in verdicts if not v["kept"]}
+
+
+def test_a_stage_that_names_another_stages_graph_is_a_broken_claim(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = tiny_manifest()["stages"]
+    stages[2]["file"] = "model/vision.onnx"
+    write_tiny_bundle(tmp_path / "x.bundle", stages=stages)
+    assert list(broken_verdicts(tmp_path / "x.bundle", capsys)) == ["interface of model/vision.onnx"]
+
+
+def test_a_graph_that_fails_on_a_golden_vector_is_a_broken_claim(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load_from_string(tiny_files()["model/text.onnx"])
+    (table,) = (tensor for tensor in model.graph.initializer if tensor.name == "table")
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:2], "table"))  # ids 2 and up lie outside
+    files = {**tiny_files(), "model/text.onnx": model.SerializeToString()}
+    write_bundle(tmp_path / "x.bundle", tiny_manifest(), files)
+    broken = broken_verdicts(tmp_path / "x.bundle", capsys)
+    assert list(broken) == ["golden/000.npz"]
+    assert "Gather" in broken["golden/000.npz"]

@@ -1,5 +1,6 @@
 """`edgevla run` as it is called: one clear error and the right exit code, or a run and its record."""
 
+import errno
 import json
 import os
 import pty
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgevla.cli.main import run_command
+from edgevla.control.result import RunResult
 from edgevla.sensors.camera import CameraSlot
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -124,7 +127,9 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
         (SAY, 2, "--sim TASK and --port PORT"),
         ([*SIM, *SAY, "--port", "/dev/ttyUSB9"], 2, "--sim TASK and --port PORT"),
         ([*SIM, *SAY, "--duration-s", "0"], 2, "duration"),
-        ([*SIM, *SAY, "--record", "profiles"], 2, "new or empty"),
+        ([*SIM, *SAY, "--record", "profiles"], 2, "files in it"),
+        ([*SIM, *SAY, "--record", "README.md"], 2, "got:      a file"),
+        ([*SIM, *SAY, "--record", "/dev/null/record"], 4, "no record can be written to /dev/null/record"),
         (["--port", "/dev/no-such-port", *SAY], 5, "/dev/no-such-port"),
         (["--sim", "no-such-task", *SAY], 4, "no-such-task"),
     ],
@@ -135,6 +140,32 @@ def test_a_wrong_call_is_one_clear_error_with_its_exit_code(tiny_bundle_path, ar
     assert text in done.stderr
     assert done.stderr.count("expected:") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_negative_seed_is_a_usage_error_before_anything_starts(tiny_bundle_path):
+    done = edgevla_run("--bundle", tiny_bundle_path, *SIM, *SAY, "--seed", "-1")
+    assert done.returncode == 2
+    assert "--seed" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("code", "ends_with"), [(0, 4), (5, 5)])
+def test_a_record_that_cannot_be_written_after_the_run_costs_no_figures(
+    tiny_bundle_path, tmp_path, monkeypatch, capsys, code, ends_with
+):
+    def disk_full(folder, result):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    nothing = np.zeros(0)
+    result = RunResult("it ended", code, None, {"seed": 3}, nothing, nothing, nothing, "why" if code else "")
+    monkeypatch.setattr("edgevla.cli.run.run_loop", lambda *_, **__: result)
+    monkeypatch.setattr("edgevla.cli.run.write_record", disk_full)
+    options = ["--record", str(tmp_path / "record"), "--json"]
+    assert run_command(["run", "--bundle", str(tiny_bundle_path), *SIM, *SAY, *options]) == ends_with
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["stop_reason"] == "it ended"
+    assert "got:      No space left on device" in shown.err
+    assert ("error: why" in shown.err) == bool(code)
 
 
 def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path):

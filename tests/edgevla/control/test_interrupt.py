@@ -53,13 +53,13 @@ class Loop:
                 continue
         return found
 
-    def kill_child(self, name):
-        """SIGKILL to the process of this loop with `name` in its command line."""
+    def signal_child(self, name, number):
+        """A signal to the process of this loop with `name` in its command line."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 mine = self.mark.encode() in (entry / "environ").read_bytes()
                 if mine and name in (entry / "cmdline").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
+                    os.kill(int(entry.name), number)
             except OSError:
                 continue
 
@@ -133,7 +133,7 @@ def test_even_a_killed_parent_leaves_no_process(loop, word):
 
 def test_a_killed_virtual_arm_ends_the_run_as_a_device_fault(loop):
     loop.read_until("armed")
-    loop.kill_child(b"virtual_arm")
+    loop.signal_child(b"virtual_arm", signal.SIGKILL)
     out, errors = loop.finish()
     assert loop.others() == []
     assert "END bus: the serial port" in out, errors
@@ -143,10 +143,24 @@ def test_a_killed_virtual_arm_ends_the_run_as_a_device_fault(loop):
 def test_a_killed_servo_ends_the_run_and_the_arms_own_watchdog_stops_the_arm(loop):
     loop.read_until("armed")
     time.sleep(0.3)
-    loop.kill_child(b"edgevla.control.servo")
+    loop.signal_child(b"edgevla.control.servo", signal.SIGKILL)
     out, errors = loop.finish()
     assert loop.others() == []
-    assert "END bus: servo process: exit code -9" in out, errors
+    assert "END servo process: exit code -9" in out, errors
+    assert "'mode': 'STOPPED'" in out
+    assert "'watchdog_trips': 1" in out
+    assert loop.process.returncode == 5
+
+
+def test_a_suspended_servo_ends_the_run_long_before_its_time_is_over(loop):
+    loop.read_until("armed")
+    time.sleep(0.3)
+    suspended_s = time.monotonic()
+    loop.signal_child(b"edgevla.control.servo", signal.SIGSTOP)
+    out, errors = loop.finish()
+    assert time.monotonic() - suspended_s < 15.0  # of the 20 s the run is allowed, and 25 s of patience
+    assert loop.others() == []
+    assert "END the servo process hangs" in out, errors
     assert "'mode': 'STOPPED'" in out
     assert "'watchdog_trips': 1" in out
     assert loop.process.returncode == 5

@@ -1,6 +1,7 @@
 """What is said of a run comes from its rows; a record is written whole or not at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,17 @@ import pytest
 from edgevla.control.exchange import Status
 from edgevla.control.result import (
     RunResult,
+    bus_stop,
     inference_figures,
+    latched_stop,
     loop_figures,
+    policy_stop,
     require_new_folder,
+    servo_ended_stop,
+    servo_hangs_stop,
     write_record,
 )
-from edgevla.errors import Usage
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.telemetry.rows import inference_dtype, tick_dtype
 
 TS = 0.0125  # s
@@ -78,8 +84,54 @@ def test_a_record_that_cannot_be_finished_leaves_nothing(tmp_path):
 
 
 def test_a_folder_with_files_is_never_overwritten(tmp_path):
-    require_new_folder(tmp_path / "new")
+    require_new_folder(tmp_path / "not" / "yet" / "new")
     require_new_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []  # tried, and nothing left
     (tmp_path / "precious").write_text("x")
-    with pytest.raises(Usage, match="new or empty"):
+    with pytest.raises(Usage, match=r"got: +files in it"):
         require_new_folder(tmp_path)
+    with pytest.raises(Usage, match=r"got: +a file"):
+        require_new_folder(tmp_path / "precious")
+
+
+@pytest.mark.parametrize("place", ["/dev/null/record", "/dev/null/a/record", "/proc/record"])
+def test_a_place_where_no_folder_can_be_made_is_bad_input_before_the_run(place):
+    with pytest.raises(BadInput, match=r"to do: +choose another --record"):
+        require_new_folder(Path(place))
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    require_new_folder(tmp_path / "link")
+    write_record(tmp_path / "link", result())
+    assert (tmp_path / "there" / "run.json").exists()
+
+
+INFERENCES = {"statuses": {"ok": 3, "old_frame": 9}, "latency_p999_ms": 21.5}
+LATCHED = {"released": 2, "lost_in_a_row": 9, "release_misses": 9, "passed_over": 1}
+LOOP = {"misses": 7, "servo_steps": 80}
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "reason", "told"),
+    [
+        (latched_stop(LATCHED, INFERENCES, "", 0.5, 32, 2), 1, "latched: chunk ran out after 9 misses", "9 old_frame"),
+        (latched_stop({}, INFERENCES, "", 0.5, 32, 2), 1, "latched: no chunk within 0.5 s of arming", "edgevla check"),
+        (latched_stop({}, INFERENCES, "boom", 0.5, 32, 2), 4, "latched: no chunk", "edgevla bundle verify"),
+        (bus_stop("no reply from the arm for 501 ms", LOOP), 5, "bus: no reply", "7 servo misses in 80 steps"),
+        (bus_stop(explain("dead", "a line", "none", "plug it in"), LOOP), 5, "bus: dead", "plug it in"),
+        (servo_ended_stop("exit code -9", ""), 5, "servo process: exit code -9", "last words: none"),
+        (servo_hangs_stop("no step for 1 s", 0.1), 5, "the servo process hangs", "the arm's own watchdog holds it"),
+        (servo_hangs_stop("no step for 1 s", None), 5, "the servo process hangs", "switch it off"),
+        (policy_stop("hung", 4, 1.0, "MemoryError"), 4, "the policy process hung 4 times", "MemoryError"),
+    ],
+)
+def test_every_way_a_run_breaks_says_what_was_expected_what_came_and_what_to_do(stop, code, reason, told):
+    assert stop.code == code
+    assert stop.reason.startswith(reason)
+    assert "\n" not in stop.reason
+    first, *rest = stop.error.splitlines()
+    assert first == stop.reason
+    assert [line.split(":")[0].strip() for line in rest] == ["expected", "got", "to do"]
+    assert told in stop.error

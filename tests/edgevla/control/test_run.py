@@ -2,14 +2,16 @@
 
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgevla.control.crew import Child
 from edgevla.control.ladder import Phase
-from edgevla.control.run import RunOptions, check_options, run
+from edgevla.control.run import Heartbeat, RunOptions, check_options, run
 from edgevla.errors import BadInput, EdgevlaError, Refused, Usage
 from firmware_bridge.errors import BridgeError
 
@@ -100,8 +102,17 @@ def test_a_policy_that_starts_to_fail_runs_the_chunk_out_and_latches_as_a_bad_bu
 def test_chunks_that_are_not_finite_never_move_the_arm():
     result = run(plan("not_finite", arm=patient_arm(hold_s=0.3)), options())
     assert result.stop_reason == "latched: no chunk within 0.3 s of arming"
+    assert "not_finite" in result.error
+    assert "to do:" in result.error
     assert result.exit_code == 1
     assert (result.ticks["setpoint"] == result.ticks["setpoint"][0]).all()
+
+
+def test_a_latched_servo_that_waits_before_it_takes_the_torque_is_no_hung_servo():
+    arm = patient_arm(hold_s=0.3, torque_policy="off", torque_s=2.0)
+    result = run(plan("not_finite", arm=arm), options())
+    assert result.stop_reason == "latched: no chunk within 0.3 s of arming"
+    assert result.figures["device"]["mode"] == "DISARMED"
 
 
 @pytest.mark.parametrize(("engine", "how"), [("hanging", "hung"), ("dying", "ended")])
@@ -166,8 +177,25 @@ def test_two_servo_steps_a_tick_interpolate_between_set_points():
         {"sim": "drawer-open-v3", "port": "/dev/ttyUSB0"},
         {"sim": "drawer-open-v3", "duration_s": 0.0},
         {"sim": "drawer-open-v3", "duration_s": float("nan")},
+        {"sim": "drawer-open-v3", "seed": -1},
     ],
 )
 def test_options_that_make_no_run_are_a_usage_error(wrong):
     with pytest.raises(Usage):
         check_options(RunOptions(instruction="x", **wrong))
+
+
+def test_silence_is_counted_in_the_looks_of_the_watcher_so_that_a_stalled_host_is_no_silence():
+    heartbeat = Heartbeat()
+    assert heartbeat.look(count=5, now_s=10.0) == 0.0
+    assert heartbeat.look(count=5, now_s=10.05) == pytest.approx(0.05)
+    assert heartbeat.look(count=5, now_s=14.0) == pytest.approx(0.15)  # nobody ran for 4 s
+    assert heartbeat.look(count=6, now_s=14.05) == 0.0
+
+
+def test_the_last_words_of_a_child_are_the_last_line_of_its_traceback():
+    with tempfile.TemporaryFile() as errors:
+        child = Child("servo", process=None, errors=errors)
+        assert child.last_words() == ""
+        errors.write(b"Traceback\n" + b'  File "x.py", line 1, in main\n' * 900 + b"OverflowError: too long\n\n")
+        assert child.last_words() == "OverflowError: too long"

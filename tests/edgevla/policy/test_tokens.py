@@ -28,6 +28,36 @@ def test_a_near_miss_is_answered_with_the_word_that_was_meant():
     assert "'drawr' in 'open the drawr'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "spoken",
+    ["не open the drawer", "open the drawer 不", "open \u2013 the drawer", "re-open the drawer", "open_the drawer",
+     "open\u200bthe drawer", "open the - drawer"],
+)  # fmt: skip
+def test_nothing_that_was_said_is_passed_over(spoken):
+    with pytest.raises(BadInput, match="outside the vocabulary"):
+        WORDS.encode(spoken)
+
+
+def test_a_word_that_only_looks_alike_a_little_is_not_offered():
+    with pytest.raises(BadInput) as caught:
+        Vocabulary(("open", "the", "slide", "drawer"), max_tokens=6).encode("open the fridge")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_known_words_are_listed_beside_a_near_miss():
+    with pytest.raises(BadInput, match=r"did you mean drawer\? known words: open close the drawer window$"):
+        WORDS.encode("open the drawr")
+
+
+@pytest.mark.parametrize("spoken", ["open " * 6000, "x" * 6000])
+def test_a_long_instruction_or_word_list_is_cut_in_the_error(spoken):
+    words = Vocabulary(("open", *(f"word{i}" for i in range(5000))), max_tokens=6)
+    with pytest.raises(BadInput) as caught:
+        words.encode(spoken)
+    assert spoken[:80] + "..." in str(caught.value)
+    assert len(str(caught.value)) < 1200
+
+
 def test_a_word_like_none_is_answered_with_all_known_words():
     with pytest.raises(BadInput, match="known words: open close the drawer window"):
         WORDS.encode("juggle the drawer")

@@ -140,10 +140,12 @@ def test_an_altered_shard_is_refused(copy):
         Demonstrations(copy)
 
 
-def test_a_missing_shard_is_refused(copy):
+def test_a_missing_shard_is_refused_and_nothing_is_to_be_deleted(copy):
     (copy / "window-close-v3.npz").unlink()
-    with pytest.raises(BadInput, match="window-close-v3"):
+    with pytest.raises(BadInput, match="window-close-v3") as caught:
         Demonstrations(copy)
+    assert "record again" in str(caught.value)
+    assert "delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,45 @@ def test_a_dataset_without_shards_or_with_one_outside_is_refused(copy):
         (copy / "dataset.json").write_text(json.dumps({**meta, "shards": shards}))
         with pytest.raises(BadInput, match="record"):
             Demonstrations(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"shards": [1]}, r"shards\[0\] is wrong"),
+        ({"shards": {"a": 1}}, "`shards` is wrong"),
+        ({"shards": "drawer"}, "`shards` is wrong"),
+        ({"shards": [{"file": 3, "task": "drawer-open-v3"}]}, "`file` is wrong"),
+        ({"shards": [{"file": "drawer-open-v3.npz"}]}, "`task` is wrong"),
+        ({"shards": [{"file": "drawer-open-v3.npz", "task": "fridge-open-v3"}]}, "drawer-open-v3, "),
+        ({"vocabulary": "open the drawer"}, "`vocabulary` is wrong"),
+        ({"vocabulary": ["open", 3]}, "`vocabulary` is wrong"),
+        ({"vocabulary": ["open", "open"]}, "a word twice"),
+        ({"instructions": []}, "`instructions` is wrong"),
+        ({"instructions": {}}, "`instructions` is wrong"),
+        ({"instructions": {"drawer-open-v3": ["open"]}}, "instructions of drawer-open-v3 is wrong"),
+        ({"instructions": {"drawer-open-v3": {"held_out": ["open"]}}}, "`train` is wrong"),
+        ({"instructions": {"drawer-open-v3": {"train": []}}}, "`train` is wrong"),
+        ({"instructions": {"drawer-open-v3": {"train": ["open"], "held_out": 1}}}, "`held_out` is wrong"),
+        ({"known_instructions": ["open the drawer"]}, "`known_instructions` is wrong"),
+        ({"known_instructions": {}}, "`known_instructions` is wrong"),
+        ({"known_instructions": {"drawer-open-v3": 5}}, "`drawer-open-v3` is wrong"),
+    ],
+)
+def test_a_dataset_json_with_wrong_values_is_refused_by_name(copy, changes, told):
+    meta = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**meta, **changes}))
+    with pytest.raises(BadInput, match=told) as caught:
+        Demonstrations(copy)
+    assert "to do:    record it again" in str(caught.value)
+
+
+def test_held_out_sentences_may_be_left_out(copy):
+    meta = json.loads((copy / "dataset.json").read_text())
+    for wording in meta["instructions"].values():
+        del wording["held_out"]
+    (copy / "dataset.json").write_text(json.dumps(meta))
+    assert len(Demonstrations(copy)) == 135
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
