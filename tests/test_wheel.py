@@ -161,6 +161,9 @@ def test_check_measures_and_judges(bare: Path, tiny_bundle_path: Path, tmp_path:
 
 
 def test_compress_names_the_extra_it_lacks(bare: Path, tmp_path: Path) -> None:
+    for name in ("teacher/config.json", "teacher/model.safetensors", "d/dataset.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     result = run(bare / "edgevla", "compress", "teacher", "--data", "d", "-o", "x.bundle", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "edgevla[export]" in result.stderr

@@ -26,13 +26,13 @@ class JsonTable(Table):
     def name(self, key: str) -> str:
         value = self.text(key)
         if not _NAME.fullmatch(value):
-            self.fail(key, "a name of letters, digits, '.', '_', '-'", value)
+            self.fail(key, "a name of letters, digits, '.', '_', '-'", repr(value))
         return value
 
     def sha256(self, key: str) -> str:
         value = self.text(key)
         if not _SHA256.fullmatch(value):
-            self.fail(key, "64 lower-case hexadecimal digits", value)
+            self.fail(key, "64 lower-case hexadecimal digits", repr(value))
         return value
 
 

@@ -69,7 +69,7 @@ class PolicyEngine:
             prefix: float32 (d, A), the actions already committed, normalised.
 
         Raises:
-            BadInput: no instruction set, or an input of the wrong size or not finite.
+            BadInput: no instruction set, an input of the wrong size or not finite, or a graph that fails.
             DeviceFault: the graph answered something that is not finite.
         """
         if self._text is None:
@@ -108,7 +108,12 @@ class PolicyEngine:
 
     def _run(self, stage: str, **feeds: Any) -> Any:
         started = time.monotonic_ns()
-        output = self._sessions[stage].run(None, feeds)[0]
+        try:
+            output = self._sessions[stage].run(None, feeds)[0]
+        except Exception as error:  # what ONNX Runtime raises has no base class of its own
+            got = f"{type(error).__name__}: {str(error)[:200]}"
+            todo = "see `edgevla bundle verify`, and export the bundle again"
+            raise BadInput(explain(f"stage {stage}", "a graph that answers", got, todo)) from error
         self.stage_ns[stage] = time.monotonic_ns() - started
         return output
 

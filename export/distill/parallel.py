@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,13 @@ def keep_freed_memory() -> None:
 
 
 def leave() -> None:
-    """Leaves the group, if any."""
+    """Leaves the group and ends this process, which is done then; does nothing for one that stands alone.
+
+    Ended at once: a thread of gloo that outlives the interpreter would abort the process, and fail a finished run.
+    """
     if dist.is_available() and dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -30,13 +30,13 @@ from export.distill.progress import Reporter
 from export.distill.rows import row_weights
 from export.distill.start import student_for, whiten
 from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missing_shards
+from export.request import MODES
 from export.students.onepass import OnePassStudent
 from export.teachers.folder import Teacher, load_teacher
 from export.teachers.noise import bundle_noise, noise_scale
 
 FEATURE_WEIGHT = 0.3
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
-MODES = ("distil", "demos-only", "without-z")
 
 
 @dataclass(frozen=True)

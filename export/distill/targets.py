@@ -19,9 +19,9 @@ from torch import Tensor
 
 from edgevla.errors import BadInput, explain
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
+from export.request import LEAST_EXAMPLES as SHARD
 from export.teachers.folder import Teacher
 
-SHARD = 512  # examples
 BATCH = 128  # teacher inferences at once
 KEYS = ("shard", "frame", "tokens", "state", "noise", "prefix", "mask", "endpoint", "actions", "valid", "features")
 

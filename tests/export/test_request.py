@@ -7,8 +7,6 @@ import pytest
 
 from edgevla.cli.main import run_command
 from edgevla.errors import BadInput
-from export import request as request_module
-from export.distill import student, targets
 from export.request import Request, require_files
 from tests.export.tiny import write_counting_dataset, write_teacher
 
@@ -34,11 +32,6 @@ def typed(request, *options):
 
 def listing(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def test_modes_and_shard_are_those_of_the_distillation():
-    assert request_module.MODES == student.MODES
-    assert request_module.LEAST_EXAMPLES == targets.SHARD
 
 
 def test_a_bundle_in_a_folder_that_can_be_made_is_taken_and_nothing_is_left(request_of, tmp_path):
