@@ -28,8 +28,9 @@ teacher: $(READY)  ## record demonstrations and train the reference teacher (2.5
 	$(TRAIN) --budget 73m --learning-rate 1.2e-3 --work out/stretch-1 -o out/stretch-1/teacher
 	$(TRAIN) --budget 15m --repeats 2 --match out/stretch-1/teacher --work out/stretch-2 -o out/stretch-2/teacher
 	$(TRAIN) --budget 60m --repeats 2 --initial out/stretch-2/teacher --seed 1 --learning-rate 9e-4 \
-	  --work out/stretch-3 -o examples/metaworld/teacher
-	$(VENV)/python -m examples.metaworld.choose_noise examples/metaworld/teacher
+	  --work out/stretch-3 -o out/stretch-3/teacher
+	$(VENV)/python -m examples.metaworld.choose_noise out/stretch-3/teacher
+	cp out/stretch-3/teacher/config.json out/stretch-3/teacher/model.safetensors examples/metaworld/teacher/
 
 blank: $(READY)  ## the control without words: the teacher trained on with blank instructions, after make teacher
 	$(TRAIN) --initial examples/metaworld/teacher --blank-words --budget 8m --repeats 2 --learning-rate 3e-4 --work out/blank -o out/blank/teacher

@@ -75,7 +75,7 @@ def compress(request: Request) -> Result:
     """
     require_files(request)
     teacher, data = load_teacher(request.teacher), Demonstrations(request.data)
-    _require_same_words(teacher, data)
+    require_same_words(teacher, data)
     work = request.work / fingerprint(request, teacher)
     steps: dict[str, float] = {}
     started = time.monotonic()
@@ -88,7 +88,7 @@ def compress(request: Request) -> Result:
     return Result(bundle, parity, steps)
 
 
-def _require_same_words(teacher: Teacher, data: Demonstrations) -> None:
+def require_same_words(teacher: Teacher, data: Demonstrations) -> None:
     """Word ids of the dataset go into the teacher: they must mean the same words."""
     theirs, ours = teacher.vocabulary.words, tuple(data.meta["vocabulary"])
     if theirs != ours:

@@ -63,8 +63,8 @@ def _golden(engine: PolicyEngine, name: str, bundle: Bundle) -> Verdict:
 
 
 def _reason(error: Exception) -> str:
-    """First line of an error; an EdgevlaError says what was wrong by itself, any other needs its type."""
-    line = str(error).partition("\n")[0][:200]
+    """An error in one line; an EdgevlaError says what was wrong by itself, any other needs its type."""
+    line = " ".join(str(error).split())[:300]
     return line if isinstance(error, EdgevlaError) else f"{type(error).__name__}: {line}"
 
 

@@ -33,7 +33,7 @@ def check(
     path: Path = typer.Argument(..., metavar="BUNDLE", help="Folder NAME.bundle"),
     target: str = typer.Option("", help="Name or .toml of the target; default: the bundle's"),
     arm: str = typer.Option("", help="Name or .toml of the arm; default: the bundle's"),
-    samples: int = typer.Option(10_000, help="Of each measurement; below 4,603 nothing is bounded"),
+    samples: int = typer.Option(10_000, min=1, help="Of each measurement; below 4,603 nothing is bounded"),
     arithmetic_only: bool = typer.Option(False, "--arithmetic-only", help="Prove, measure nothing"),
     best_effort: bool = typer.Option(False, "--best-effort", help="Measure without real-time priority too"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),

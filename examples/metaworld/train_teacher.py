@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from export.budget import parse_duration_s
+from export.compress import require_same_words
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
 from export.distill.loop import Progress, Recipe, Run, train
 from export.distill.parallel import join, leave
@@ -43,10 +44,12 @@ def first_model(
     """A teacher to train on (`initial`), one with a new stem that shall see like another (`match`), or a new one."""
     if initial:
         teacher = load_teacher(initial)
+        require_same_words(teacher, data)
         return First(teacher.model, (teacher.state_mean, teacher.state_std))
     if not match:
         return First(FlowTeacher(config))
     teacher = load_teacher(match)
+    require_same_words(teacher, data)
     model = FlowTeacher(replace(config, stem="patch"))
     kept = {name: value for name, value in teacher.model.state_dict().items() if not name.startswith("stem.")}
     model.load_state_dict(kept, strict=False)

@@ -88,6 +88,7 @@ def test_too_few_samples_are_unsound_before_anything_is_measured(
     tiny_bundle_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(["check", str(tiny_bundle_path), "--samples", "4602"]) == 3
+    assert run_command(["check", str(tiny_bundle_path), "--samples", "-5"]) == 2
     assert "4,603" in capsys.readouterr().err
 
 
