@@ -28,12 +28,19 @@ _DTYPES = {torch.float32: "float32", torch.int64: "int64"}
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: the module to trace, example inputs by name, and the name of its output."""
+    """One stage: the module to trace, example inputs by name (batch 1), and the names of its outputs.
+
+    Stages run in order; an input is a raw one (image, camera_mask, state, tokens, token_mask, noise, prefix,
+    prefix_mask) or an output of a stage before. The last stage answers `chunk` (1, H, Z or A). With `times` it is one
+    step of a flow: it runs once per time, takes `noisy` (1, H, Z), which is the noise first and then its own `chunk`,
+    and `t` (1,).
+    """
 
     name: str
     module: nn.Module
     inputs: dict[str, Tensor]
-    output: str
+    outputs: tuple[str, ...]
+    times: tuple[float, ...] = ()
 
 
 class _Call(nn.Module):
@@ -68,9 +75,9 @@ def stage_specs(student: OnePassStudent) -> list[StageSpec]:
     tokens = torch.randint(1, config.vocabulary, (1, config.max_tokens), generator=generator)
     image = normal(1, config.image_size, config.image_size, 3)
     return [
-        StageSpec("text", _Call(student, "encode_text"), {"tokens": tokens}, "text"),
-        StageSpec("vision", _Call(student, "encode_image"), {"image": image}, "vision"),
-        StageSpec("head", _Call(student, "act"), head, "chunk"),
+        StageSpec("text", _Call(student, "encode_text"), {"tokens": tokens}, ("text",)),
+        StageSpec("vision", _Call(student, "encode_image"), {"image": image}, ("vision",)),
+        StageSpec("head", _Call(student, "act"), head, ("chunk",)),
     ]
 
 
@@ -87,7 +94,7 @@ def export_stage(spec: StageSpec) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=list(spec.inputs),
-            output_names=[spec.output],
+            output_names=list(spec.outputs),
             verbose=False,
         )
     if program is None:
@@ -105,11 +112,12 @@ def interface(spec: StageSpec, file: str) -> dict[str, Any]:
     """The stage as the manifest of a bundle describes it."""
     with torch.inference_mode():
         output = spec.module(*spec.inputs.values())
+    values = output if isinstance(output, tuple) else (output,)
     return {
         "name": spec.name,
         "file": file,
         "inputs": [_tensor(name, value) for name, value in spec.inputs.items()],
-        "outputs": [_tensor(spec.output, output)],
+        "outputs": [_tensor(name, value) for name, value in zip(spec.outputs, values, strict=True)],
     }
 
 

@@ -59,13 +59,13 @@ class OnnxTeacher:
             "tokens": torch.ones((1, config.max_tokens), dtype=torch.int64),
             "state": torch.randn((1, config.state), generator=generator),
         }
-        encode = StageSpec("encode", _Encode(teacher), observation, "encoded")
+        encode = StageSpec("encode", _Encode(teacher), observation, ("encoded",))
         with torch.inference_mode():
             encoded = encode.module(*observation.values())
         chunk = torch.randn((1, config.horizon, config.actions), generator=generator)
         mask = torch.zeros((1, config.horizon, 1))
         inputs = {"encoded": encoded, "x": chunk, "t": torch.zeros(1), "prefix": chunk.clone(), "mask": mask}
-        step = StageSpec("step", _Step(teacher, tokens), inputs, "next")
+        step = StageSpec("step", _Step(teacher, tokens), inputs, ("next",))
         self.graphs = {"encode": export_stage(encode), "step": export_stage(step)}
         self._encode = open_session(self.graphs["encode"], "teacher encode")
         self._step = open_session(self.graphs["step"], "teacher step")

@@ -92,7 +92,7 @@ class Branching(nn.Module):
 
 def test_a_model_that_branches_is_refused():
     with pytest.raises(Refused, match="stage branching") as caught:
-        export_stage(StageSpec("branching", Branching(), {"x": torch.ones(3)}, "y"))
+        export_stage(StageSpec("branching", Branching(), {"x": torch.ones(3)}, ("y",)))
     assert "If" in str(caught.value)
 
 
@@ -108,13 +108,13 @@ def test_multiply_adds_are_counted_as_by_hand():
             y = x @ self.weight
             return y @ y.transpose(-1, -2)
 
-    graph = export_stage(StageSpec("products", Products(), {"x": torch.randn(1, 5, 8)}, "y"))
+    graph = export_stage(StageSpec("products", Products(), {"x": torch.randn(1, 5, 8)}, ("y",)))
     assert multiply_adds(graph) == 120 + 75
 
 
 def test_multiply_adds_of_a_convolution_are_counted_as_by_hand():
     """4 x 4 places, 6 channels out, 3 x 3 x 2 in each: 16 * 6 * 18."""
-    spec = StageSpec("conv", nn.Conv2d(2, 6, 3, 2, 1), {"x": torch.randn(1, 2, 8, 8)}, "y")
+    spec = StageSpec("conv", nn.Conv2d(2, 6, 3, 2, 1), {"x": torch.randn(1, 2, 8, 8)}, ("y",))
     assert multiply_adds(export_stage(spec)) == 16 * 6 * 18
 
 

@@ -32,7 +32,7 @@ class Mixed(nn.Module):
 @pytest.fixture(scope="module")
 def spec():
     torch.manual_seed(0)
-    return StageSpec("mixed", Mixed().eval(), {"x": torch.randn(1, 140, 128), "y": torch.randn(1, 3, 64)}, "out")
+    return StageSpec("mixed", Mixed().eval(), {"x": torch.randn(1, 140, 128), "y": torch.randn(1, 3, 64)}, ("out",))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_quantized_graph_keeps_its_versions_and_interface(graph, model):
 
 
 def test_a_graph_with_nothing_worth_it_is_left_as_it_is():
-    graph = export_stage(StageSpec("small", nn.Linear(16, 16), {"x": torch.randn(1, 16)}, "y"))
+    graph = export_stage(StageSpec("small", nn.Linear(16, 16), {"x": torch.randn(1, 16)}, ("y",)))
     assert quantize(graph) == graph
 
 
