@@ -24,7 +24,16 @@ from torch import Tensor
 
 from edgevla import __version__
 from edgevla.bundle.arrays import npy_bytes
-from edgevla.bundle.parts import Golden, camera_bytes, json_bytes, stats_bytes, vocabulary_bytes
+from edgevla.bundle.parts import (
+    CameraFile,
+    Golden,
+    Stats,
+    cameras_bytes,
+    json_bytes,
+    sampled,
+    stats_bytes,
+    vocabulary_bytes,
+)
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.writer import write_bundle
 from edgevla.control.realtime import die_with_parent
@@ -203,15 +212,18 @@ def pack(
         **{f"golden/{i:02d}.npz": vector.to_bytes() for i, vector in enumerate(golden)},
         "noise.npy": npy_bytes(torch.as_tensor(noise).numpy()),
         "stats.json": stats_bytes(
-            teacher.state_mean,
-            teacher.state_std,
-            ACTION_SCALE,
-            {"state": [u for _, u in STATE], "action": ["m", "m", "m", "1"]},
+            Stats(
+                teacher.state_mean,
+                teacher.state_std,
+                np.zeros_like(ACTION_SCALE),
+                ACTION_SCALE,
+                {"state": [u for _, u in STATE], "action": ["m", "m", "m", "1"]},
+            )
         ),
         "text/vocab.json": vocabulary_bytes(
             list(teacher.vocabulary.words), teacher.vocabulary.max_tokens, data.meta["known_instructions"]
         ),
-        "cameras.toml": camera_bytes(TRAINING_CAMERA, "cameras/corner.png"),
+        "cameras.toml": cameras_bytes([CameraFile(TRAINING_CAMERA, "cameras/corner.png")]),
         "cameras/corner.png": encode_png(raw["image"][0]),
         "evidence/parity.json": json_bytes({"rows": [row.as_dict() for row in rows], "host": describe_host()}),
     }
@@ -238,7 +250,9 @@ def manifest_of(
         "timing": {"period_s": PERIOD_S, "horizon": student.config.horizon, "d_max": student.config.d_max},
         "channels": action_channels(),
         "state": [{"name": name, "unit": unit} for name, unit in STATE],
-        "camera": asdict(TRAINING_CAMERA),
+        "cameras": [asdict(TRAINING_CAMERA)],
+        "observations": 1,
+        "text": {"kind": "words", "max_tokens": student.config.max_tokens},
         "stages": interfaces["model"],
         "float_stages": interfaces["float"],
         "start_low": [round(float(v), 6) for v in ACTION_LOW],
@@ -298,7 +312,8 @@ def golden_vectors(
         chunk = sessions["head"].run(None, {"vision": vision, "text": text, **{n: row[n] for n in names}})[0]
         sentence = " ".join(words[token] for token in row["tokens"][0] if token)
         prefix = row["prefix"][0, : raw["depth"][i]]
-        vectors.append(
-            Golden(raw["image"][i], raw["state"][i], sentence, prefix, text, vision, chunk[0], GOLDEN_TOLERANCE)
-        )
+        answers = {"text.text": text, "vision.vision": vision, "head.chunk": chunk}
+        outputs = {name: sampled(value) for name, value in answers.items()}
+        images = {TRAINING_CAMERA.name: raw["image"][i]}
+        vectors.append(Golden(images, raw["state"][i], sentence, prefix, outputs, chunk[0], GOLDEN_TOLERANCE))
     return vectors

@@ -98,11 +98,11 @@ class Table:
         """A table inside, read to its last key by `build`."""
         return self._inside(f"{self.where}: {key}", self.mapping(key), build)
 
-    def each(self, key: str, build: Callable[[Any], _T], most: int = 256) -> tuple[_T, ...]:
-        """A list of tables whose values have distinct names."""
+    def each(self, key: str, build: Callable[[Any], _T], most: int = 256, least: int = 1) -> tuple[_T, ...]:
+        """A list of `least` to `most` tables whose values have distinct names."""
         value = self.raw(key, "a list of tables")
-        if not isinstance(value, list) or not 0 < len(value) <= most:
-            self._wrong(key, f"a list of 1 to {most} tables", value)
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            self._wrong(key, f"a list of {least} to {most} tables", value)
         built = tuple(self._inside(f"{self.where}: {key}[{i}]", item, build) for i, item in enumerate(value))
         names = [getattr(item, "name", i) for i, item in enumerate(built)]
         if len(set(names)) != len(names):

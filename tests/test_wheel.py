@@ -31,7 +31,7 @@ bundle = open_bundle(sys.argv[1])
 golden = next(iter(bundle.golden.values()))
 engine = PolicyEngine(bundle)
 engine.set_instruction("open the drawer")
-chunk = engine.infer(golden.image, golden.state, golden.prefix)
+chunk = engine.infer(golden.images, golden.state, golden.prefix)
 assert chunk.shape == (32, 4) and chunk.dtype == np.float32 and np.isfinite(chunk).all()
 assert np.abs(chunk - golden.chunk).max() <= golden.tolerance
 found = [name for name in sys.argv[2:] if importlib.util.find_spec(name)]

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgevla.bundle import Bundle, Golden, write_bundle
 from edgevla.bundle.arrays import npy_bytes
 from edgevla.bundle.manifest import Camera
-from edgevla.bundle.parts import camera_bytes, stats_bytes, vocabulary_bytes
+from edgevla.bundle.parts import CameraFile, Stats, cameras_bytes, sampled, stats_bytes, vocabulary_bytes
 
 WIDTH = 8
 HORIZON = 32
@@ -49,20 +49,23 @@ def tiny_files() -> dict[str, bytes]:
     """Every file but the manifest."""
     graphs = tiny_graphs()
     noise = np.random.default_rng(7).standard_normal((HORIZON, ACTIONS)).astype(np.float32)
-    camera = Camera("corner", SIDE, SIDE, 3, "rgb", 40.0)
+    camera = Camera("corner", SIDE, SIDE, 3, "rgb", 40.0, SIDE, SIDE, "exact", "refuse")
     units = {"state": ["m", "m", "m", "1"], "action": ["m", "m", "m", "1"]}
     return {
         **{f"model/{name}.onnx": graph for name, graph in graphs.items()},
         **{f"float/{name}.onnx": graph for name, graph in graphs.items()},
         "stats.json": stats_bytes(
-            np.array([0.0, 0.6, 0.2, 0.5]),
-            np.array([0.1, 0.1, 0.1, 0.5]),
-            np.array([0.01, 0.01, 0.01, 1.0]),
-            units,
+            Stats(
+                np.array([0.0, 0.6, 0.2, 0.5]),
+                np.array([0.1, 0.1, 0.1, 0.5]),
+                np.zeros(4),
+                np.array([0.01, 0.01, 0.01, 1.0]),
+                units,
+            )
         ),
         "text/vocab.json": vocabulary_bytes(WORDS, TOKENS, {"drawer-open-v3": ["open the drawer"]}),
         "noise.npy": npy_bytes(noise),
-        "cameras.toml": camera_bytes(camera),
+        "cameras.toml": cameras_bytes([CameraFile(camera, None)]),
         "golden/000.npz": _golden(graphs, noise).to_bytes(),
         "evidence/parity.json": b'{"made_by": "tests/tiny_bundle.py"}\n',
     }
@@ -86,14 +89,22 @@ def tiny_manifest() -> dict[str, Any]:
         "state": [
             {"name": n, "unit": "1" if n == "gripper" else "m"} for n in ("hand_x", "hand_y", "hand_z", "gripper")
         ],
-        "camera": {
-            "name": "corner",
-            "width": SIDE,
-            "height": SIDE,
-            "channels": 3,
-            "colour": "rgb",
-            "rate_hz": 40.0,
-        },
+        "cameras": [
+            {
+                "name": "corner",
+                "width": SIDE,
+                "height": SIDE,
+                "channels": 3,
+                "colour": "rgb",
+                "rate_hz": 40.0,
+                "input_width": SIDE,
+                "input_height": SIDE,
+                "fit": "exact",
+                "when_missing": "refuse",
+            }
+        ],
+        "observations": 1,
+        "text": {"kind": "words", "max_tokens": TOKENS},
         "stages": [_stage(name, "model") for name in _INTERFACE],
         "float_stages": [_stage(name, "float") for name in _INTERFACE],
         "start_low": LOW,
@@ -133,13 +144,14 @@ def _channel(name: str, kind: str, space: str, unit: str, scale: float, index: i
         "frame": "world",
         "unit": unit,
         "scale": scale,
+        "offset": 0.0,
         **limits,
     }
 
 
 def _stage(name: str, folder: str) -> dict[str, Any]:
     inputs, outputs = (_tensors(side) for side in _INTERFACE[name])
-    return {"name": name, "file": f"{folder}/{name}.onnx", "inputs": inputs, "outputs": outputs}
+    return {"name": name, "file": f"{folder}/{name}.onnx", "inputs": inputs, "outputs": outputs, "times": []}
 
 
 def _tensors(side: dict[str, list[Any]]) -> list[dict[str, Any]]:
@@ -233,7 +245,8 @@ def _golden(graphs: dict[str, bytes], noise: np.ndarray) -> Golden:
     padded[0, :2], mask[0, :2] = prefix, 1.0
     feeds = {"vision": vision, "text": text, "state": ((state - mean) / std)[None]}
     chunk = _run(graphs["head"], **feeds, noise=noise[None], prefix=padded, prefix_mask=mask)[0]
-    return Golden(image, state, "open the drawer", prefix, text, vision, chunk, 1e-4)
+    outputs = {"text.text": sampled(text), "vision.vision": sampled(vision), "head.chunk": sampled(chunk)}
+    return Golden({"corner": image}, state, "open the drawer", prefix, outputs, chunk, 1e-4)
 
 
 def _run(graph: bytes, **feeds: np.ndarray) -> np.ndarray:

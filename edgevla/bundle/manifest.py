@@ -16,7 +16,7 @@ from typing import Any
 from edgevla.bundle.schema import JsonTable, parse_json
 from edgevla.errors import BadInput, explain
 
-SCHEMA = "edgevla.bundle/1"
+SCHEMA = "edgevla.bundle/2"
 MANIFEST = "manifest.json"
 MANIFEST_SUM = "manifest.sha256"  # `sha256sum -c manifest.sha256` checks it without edgevla
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -24,9 +24,10 @@ MAX_FILES = 4096
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_TOTAL_BYTES = 16 * 1024**3
 MAX_IR_VERSION = 10  # the robot's ONNX Runtime 1.23 refuses IR above 11; design section 4 says 10
-ARTIFACTS = ("cpu-dynamic-s8", "fp32")
-STAGES = ("text", "vision", "head")
-REQUIRED_FILES = ("stats.json", "noise.npy", "cameras.toml", "text/vocab.json")
+ARTIFACTS = ("cpu-dynamic-s8", "cpu-static-qdq", "cpu-nbits8", "cpu-nbits4", "trt-qdq", "fp16", "fp32")
+WORDS_FILE = {"words": "text/vocab.json", "tokens": "text/tokens.json"}  # kind of text -> its file
+FITS = ("exact", "pad", "stretch")
+WHEN_MISSING = ("refuse", "blank")
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
@@ -42,7 +43,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class ActionChannel:
-    """Meaning of one number of an action. value = normalised action * scale, in `unit`."""
+    """Meaning of one number of an action. value = normalised action * scale + offset, in `unit`."""
 
     name: str
     kind: str  # absolute | delta | velocity
@@ -50,6 +51,7 @@ class ActionChannel:
     frame: str
     unit: str
     scale: float
+    offset: float  # 0 for a delta
     minimum: float  # of the absolute set-point, in `unit`
     maximum: float
 
@@ -64,14 +66,26 @@ class StateChannel:
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera the policy was trained with."""
+    """A camera the policy was trained with, and how its picture becomes the one that the graphs take."""
 
     name: str
-    width: int
+    width: int  # of the raw picture, pixels
     height: int
     channels: int
     colour: str
     rate_hz: float
+    input_width: int  # of the picture that the graphs take
+    input_height: int
+    fit: str  # exact: they are the same | pad: aspect kept, padded at the top left | stretch
+    when_missing: str  # refuse | blank: the policy was trained with it absent, shown as -1 and masked
+
+
+@dataclass(frozen=True)
+class Text:
+    """How instructions become numbers. `words`: text/vocab.json; `tokens`: text/tokens.json, a tokenizer beside it."""
+
+    kind: str
+    max_tokens: int  # 0: the policy hears no words, an instruction only names a known task
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Stage:
-    """One ONNX graph."""
+    """One ONNX graph. With `times` it is one step of a flow and runs once for each (`edgevla.bundle.wiring`)."""
 
     name: str
     file: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    times: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -122,9 +137,11 @@ class Manifest:
     timing: Timing
     channels: tuple[ActionChannel, ...]
     state: tuple[StateChannel, ...]
-    camera: Camera
-    stages: tuple[Stage, ...]
-    float_stages: tuple[Stage, ...]
+    cameras: tuple[Camera, ...]
+    observations: int  # how many the policy looks at, the newest and those before it
+    text: Text
+    stages: tuple[Stage, ...]  # in the order they run
+    float_stages: tuple[Stage, ...]  # the same in FP32, for comparison; may be left out
     start_low: tuple[float, ...]
     start_high: tuple[float, ...]
     teacher: Model
@@ -139,7 +156,14 @@ class Manifest:
         for stage in self.float_stages if float_model else self.stages:
             if stage.name == name:
                 return stage
-        raise BadInput(explain(f"no stage {name!r} in the bundle", ", ".join(STAGES), name, "export again"))
+        known = ", ".join(stage.name for stage in self.stages)
+        raise BadInput(explain(f"no stage {name!r} in the bundle", known, name, "export again"))
+
+    @property
+    def noise_shape(self) -> tuple[int, int] | None:
+        """(H, Z) of the noise that the action head starts from; None for a policy without."""
+        shapes = [t.shape for stage in self.stages for t in stage.inputs if t.name in ("noise", "noisy")]
+        return (self.timing.horizon, shapes[0][-1]) if shapes else None
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -166,9 +190,11 @@ def _manifest(table: JsonTable) -> Manifest:
         timing=table.one("timing", _timing),
         channels=channels,
         state=table.each("state", _state),
-        camera=table.one("camera", _camera),
+        cameras=table.each("cameras", camera_of, most=16),
+        observations=table.whole("observations", 1, 64),
+        text=table.one("text", _text),
         stages=table.each("stages", _stage),
-        float_stages=table.each("float_stages", _stage),
+        float_stages=table.each("float_stages", _stage, least=0),
         start_low=table.numbers("start_low", len(channels)),
         start_high=table.numbers("start_high", len(channels)),
         teacher=table.one("teacher", _model),
@@ -185,7 +211,7 @@ def _timing(table: JsonTable) -> Timing:
     return Timing(
         period_s=table.number("period_s", 1e-4, 10.0),
         horizon=horizon,
-        d_max=table.whole("d_max", 1, horizon - 1),
+        d_max=table.whole("d_max", 0, horizon - 1),
     )
 
 
@@ -198,6 +224,7 @@ def _channel(table: JsonTable) -> ActionChannel:
         frame=table.text("frame"),
         unit=table.text("unit"),
         scale=table.number("scale", 1e-12),
+        offset=table.number("offset"),
         minimum=minimum,
         maximum=table.number("maximum", math.nextafter(minimum, math.inf)),
     )
@@ -207,15 +234,25 @@ def _state(table: JsonTable) -> StateChannel:
     return StateChannel(name=table.name("name"), unit=table.text("unit"))
 
 
-def _camera(table: JsonTable) -> Camera:
+def camera_of(table: JsonTable) -> Camera:
+    """A camera from its table, here or in cameras.toml."""
+    width, height = table.whole("width", 8, 8192), table.whole("height", 8, 8192)
     return Camera(
         name=table.name("name"),
-        width=table.whole("width", 8, 8192),
-        height=table.whole("height", 8, 8192),
+        width=width,
+        height=height,
         channels=table.whole("channels", 3, 3),
         colour=table.text("colour", ("rgb",)),
         rate_hz=table.number("rate_hz", 0.1, 1000.0),
+        input_width=table.whole("input_width", 8, 8192),
+        input_height=table.whole("input_height", 8, 8192),
+        fit=table.text("fit", FITS),
+        when_missing=table.text("when_missing", WHEN_MISSING),
     )
+
+
+def _text(table: JsonTable) -> Text:
+    return Text(table.text("kind", tuple(WORDS_FILE)), table.whole("max_tokens", 0, 4096))
 
 
 def _tensor(table: JsonTable) -> Tensor:
@@ -228,11 +265,19 @@ def _tensor(table: JsonTable) -> Tensor:
 
 def _stage(table: JsonTable) -> Stage:
     return Stage(
-        name=table.text("name", STAGES),
+        name=table.name("name"),
         file=table.text("file"),
         inputs=table.each("inputs", _tensor),
         outputs=table.each("outputs", _tensor),
+        times=_times(table),
     )
+
+
+def _times(table: JsonTable) -> tuple[float, ...]:
+    times = table.raw("times", "a list of numbers, empty for a stage that runs once")
+    if not isinstance(times, list) or len(times) > 1000:
+        table.fail("times", "a list of 1000 numbers at most", times)
+    return table.numbers("times", len(times))
 
 
 def _model(table: JsonTable) -> Model:
@@ -272,11 +317,20 @@ def check_path(path: str) -> str:
 
 
 def _check(table: JsonTable, manifest: Manifest) -> None:
-    for path in REQUIRED_FILES:
+    words = WORDS_FILE[manifest.text.kind]
+    noise = ("noise.npy",) if manifest.noise_shape else ()
+    for path in ("stats.json", "cameras.toml", words, *noise):
         if path not in manifest.files:
             table.fail("files", f"an entry for {path}", "none")
+    for channel in manifest.channels:
+        if channel.kind != "absolute" and channel.offset:
+            table.fail("channels", f"{channel.name}: offset 0 for a {channel.kind}", channel.offset)
+    for camera in manifest.cameras:
+        raw, fitted = (camera.width, camera.height), (camera.input_width, camera.input_height)
+        if camera.fit == "exact" and raw != fitted:
+            table.fail("cameras", f"{camera.name}: input size = size where fit is exact, {raw}", fitted)
     for key, stages in (("stages", manifest.stages), ("float_stages", manifest.float_stages)):
-        _check_stages(table, key, stages, manifest)
+        check_wiring(table, key, stages, manifest)
     rows = zip(manifest.channels, manifest.start_low, manifest.start_high, strict=True)
     for channel, low, high in rows:
         if not channel.minimum <= low <= high <= channel.maximum:
@@ -284,46 +338,13 @@ def _check(table: JsonTable, manifest: Manifest) -> None:
             table.fail("start_low", f"{channel.name}: start_low <= start_high, both in {bounds}", (low, high))
 
 
-def _check_stages(table: JsonTable, key: str, stages: tuple[Stage, ...], manifest: Manifest) -> None:
-    if sorted(stage.name for stage in stages) != sorted(STAGES):
-        table.fail(key, f"the stages {', '.join(STAGES)}", [stage.name for stage in stages])
-    by_name = {stage.name: stage for stage in stages}
+def check_wiring(table: JsonTable, key: str, stages: tuple[Stage, ...], manifest: Manifest) -> None:
+    """The stages fit each other and what the engine feeds. Raises BadInput."""
+    from edgevla.bundle.wiring import wiring_fault  # it reads the types above
+
     for stage in stages:
         if stage.file not in manifest.files:
             table.fail(key, f"{stage.name}: a file listed in `files`", stage.file)
-    for name, side, expected in _expected(by_name, manifest):
-        got = {t.name: (t.dtype, t.shape) for t in getattr(by_name[name], side)}
-        if got != expected:
-            table.fail(key, f"{name} {side} {_show(expected)}", _show(got))
-
-
-def _expected(
-    by_name: Mapping[str, Stage], manifest: Manifest
-) -> list[tuple[str, str, dict[str, tuple[str, tuple[int, ...]]]]]:
-    """The interface the engine relies on. Free are only the token counts and the width."""
-    horizon, actions, camera = manifest.timing.horizon, len(manifest.channels), manifest.camera
-    text, vision = by_name["text"], by_name["vision"]
-    chunk = (1, horizon, actions)
-    tokens = text.inputs[0].shape[-1]
-    text_shape, vision_shape = text.outputs[0].shape, vision.outputs[0].shape
-    head = {
-        "vision": ("float32", vision_shape),
-        "text": ("float32", text_shape),
-        "state": ("float32", (1, len(manifest.state))),
-        "noise": ("float32", chunk),
-        "prefix": ("float32", chunk),
-        "prefix_mask": ("float32", (1, horizon, 1)),
-    }
-    image = ("float32", (1, camera.height, camera.width, camera.channels))
-    return [
-        ("text", "inputs", {"tokens": ("int64", (1, tokens))}),
-        ("text", "outputs", {"text": ("float32", text_shape)}),
-        ("vision", "inputs", {"image": image}),
-        ("vision", "outputs", {"vision": ("float32", vision_shape)}),
-        ("head", "inputs", head),
-        ("head", "outputs", {"chunk": ("float32", chunk)}),
-    ]
-
-
-def _show(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    return ", ".join(f"{name} {dtype}{list(shape)}" for name, (dtype, shape) in sorted(tensors.items()))
+    fault = wiring_fault(stages, manifest)
+    if fault:
+        table.fail(key, *fault)

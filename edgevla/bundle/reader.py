@@ -20,21 +20,25 @@ from edgevla.bundle.manifest import (
     MANIFEST_SUM,
     MAX_FILES,
     MAX_MANIFEST_BYTES,
+    WORDS_FILE,
     FileEntry,
     Manifest,
     Stage,
     parse_manifest,
 )
 from edgevla.bundle.parts import (
+    TOKENIZER_FILE,
     CameraFile,
     Golden,
+    KnownTokens,
     KnownWords,
     Stats,
     check_frame,
-    read_camera,
+    read_cameras,
     read_golden,
     read_noise,
     read_stats,
+    read_tokens,
     read_vocabulary,
 )
 from edgevla.bundle.schema import parse_json
@@ -61,7 +65,7 @@ class Bundle:
         return raw
 
     def stage(self, name: str, float_model: bool = False) -> Stage:
-        """Interface and file of one stage: 'text', 'vision' or 'head'."""
+        """Interface and file of one stage."""
         return self.manifest.stage(name, float_model)
 
     def model(self, name: str, float_model: bool = False) -> bytes:
@@ -73,17 +77,21 @@ class Bundle:
         return read_stats(self.read("stats.json"), self.manifest)
 
     @cached_property
-    def vocabulary(self) -> KnownWords:
-        return read_vocabulary(self.read("text/vocab.json"), self.manifest)
+    def words(self) -> KnownWords | KnownTokens:
+        """What instructions become: see `edgevla.policy.words`."""
+        if self.manifest.text.kind == "words":
+            return read_vocabulary(self.read(WORDS_FILE["words"]), self.manifest)
+        tokenizer = self.read(TOKENIZER_FILE) if TOKENIZER_FILE in self.manifest.files else None
+        return read_tokens(self.read(WORDS_FILE["tokens"]), tokenizer, self.manifest)
 
     @cached_property
-    def camera(self) -> CameraFile:
-        return read_camera(self.read("cameras.toml"), self.manifest)
+    def cameras(self) -> tuple[CameraFile, ...]:
+        return read_cameras(self.read("cameras.toml"), self.manifest)
 
     @cached_property
-    def noise(self) -> Array:
-        """The fixed noise z, float32 (H, A)."""
-        return read_noise(self.read("noise.npy"), self.manifest)
+    def noise(self) -> Array | None:
+        """The fixed noise z, float32 (H, Z); None for a policy without."""
+        return read_noise(self.read("noise.npy"), self.manifest) if self.manifest.noise_shape else None
 
     @cached_property
     def golden(self) -> Mapping[str, Golden]:
@@ -223,18 +231,20 @@ def _match(root: Path, name: str, entry: FileEntry, size: int, sha256: str) -> N
 def _parse_parts(bundle: Bundle) -> None:
     """Read every part once, so that a wrong one is refused here and not in the loop."""
     files = bundle.manifest.files
-    for name in ("stats.json", "text/vocab.json", *bundle.evidence()):
+    for name in ("stats.json", WORDS_FILE[bundle.manifest.text.kind], *bundle.evidence()):
         if files[name].bytes > MAX_MANIFEST_BYTES:
             _refuse(bundle.path, name, f"{MAX_MANIFEST_BYTES} bytes at most", f"{files[name].bytes} bytes")
-    for part in (bundle.stats, bundle.vocabulary, bundle.camera, bundle.noise, bundle.golden):
+    for part in (bundle.stats, bundle.words, bundle.cameras, bundle.noise, bundle.golden):
         del part
     if not bundle.golden:
         _refuse(bundle.path, "golden", "one golden vector at least", "none")
     for name in bundle.evidence():
         parse_json(bundle.read(name), name)
-    frame = bundle.camera.frame
-    for name in sorted({n for n in files if n.startswith("cameras/")} | ({frame} if frame else set())):
-        check_frame(bundle.read(name), bundle.manifest, name)
+    frames = {one.frame: one.camera for one in bundle.cameras if one.frame}
+    for name in sorted({n for n in files if n.startswith("cameras/")} | set(frames)):
+        if name not in frames:
+            _refuse(bundle.path, name, "a frame that cameras.toml names", "not named there")
+        check_frame(bundle.read(name), frames[name], name)
 
 
 def _refuse(root: Path, name: str, expected: str, got: object, todo: str = _AGAIN) -> NoReturn:

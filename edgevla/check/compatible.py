@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevla.bundle.manifest import Manifest
+from edgevla.bundle.manifest import Camera, Manifest
 from edgevla.control.timing import Claim
 from profiles import ArmProfile, Target
 
-_ARTIFACTS_OF = {"cpu": ("cpu-dynamic-s8", "fp32"), "trt": ()}  # target's artifact -> the bundle's
+_ARTIFACTS_OF = {
+    "cpu": ("cpu-dynamic-s8", "cpu-static-qdq", "cpu-nbits8", "cpu-nbits4", "fp16", "fp32"),
+    "trt": ("trt-qdq",),
+}  # target's artifact -> the bundle's
 
 
 def compatibility(manifest: Manifest, target: Target, arm: ArmProfile) -> list[Claim]:
@@ -21,7 +24,7 @@ def compatibility(manifest: Manifest, target: Target, arm: ArmProfile) -> list[C
         _same("action channels", [f"{c.name} [{c.unit}]" for c in manifest.channels], _units(arm.channels)),
         _limits(manifest, arm),
         _same("state", [f"{s.name} [{s.unit}]" for s in manifest.state], _units(arm.state)),
-        _camera(manifest, arm),
+        *(_camera(camera, arm) for camera in manifest.cameras),
         _start(manifest, arm),
     ]
 
@@ -57,13 +60,12 @@ def _limits(manifest: Manifest, arm: ArmProfile) -> Claim:
     return _claim("limits", "; ".join(outside) or "the bundle's range is inside the arm's", len(outside))
 
 
-def _camera(manifest: Manifest, arm: ArmProfile) -> Claim:
-    camera = manifest.camera
+def _camera(camera: Camera, arm: ArmProfile) -> Claim:
     wanted = (camera.width, camera.height)
     sizes = [(spec.width, spec.height) for spec in arm.cameras if spec.name == camera.name]
     shown = " x ".join(map(str, sizes[0])) if sizes else "no such camera"
     text = f"camera {camera.name}: bundle = arm: {wanted[0]} x {wanted[1]} = {shown}"
-    return _claim("camera size", text, int(sizes != [wanted]))
+    return _claim("camera size", text, int(sizes != [wanted] and (bool(sizes) or camera.when_missing == "refuse")))
 
 
 def _start(manifest: Manifest, arm: ArmProfile) -> Claim:

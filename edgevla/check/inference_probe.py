@@ -58,10 +58,13 @@ def one_inference(bundle: Bundle, threads: int, delay: int) -> Callable[[int], N
     manifest = bundle.manifest
     engine = PolicyEngine(bundle, threads=threads)
     engine.set_instruction(_instruction(bundle))
-    camera, shape = manifest.camera, (manifest.timing.horizon, len(manifest.channels))
+    shape = (manifest.timing.horizon, len(manifest.channels))
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (_FRAMES, camera.height, camera.width, 3), dtype=np.uint8)
-    state = bundle.stats.state_mean
+    frames = [
+        {c.name: rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in manifest.cameras}
+        for _ in range(_FRAMES)
+    ]
+    state = bundle.stats.state_offset
     prefix = np.zeros((delay, shape[1]), np.float32)
     low, high = np.array(manifest.start_low), np.array(manifest.start_high)
     anchor = ((low + high) / 2).astype(np.float32)

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 
 from edgevla.bundle import Bundle, open_bundle
+from edgevla.bundle.manifest import Camera
+from edgevla.bundle.parts import KnownWords
 from edgevla.bundle.verify import Verdict, verify_golden, verify_graphs
 from edgevla.cli.output import JSON_OPTION, kept, megabytes, print_json, print_table, say
 from edgevla.errors import Refused
@@ -75,7 +77,6 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
 
 def _facts(bundle: Bundle) -> list[tuple[str, object]]:
     m = bundle.manifest
-    camera = m.camera
     return [
         ("artifact", f"{m.artifact}, opset {m.opset}, IR {m.ir_version}"),
         ("made for", f"target {m.target}, arm {m.arm}"),
@@ -84,15 +85,9 @@ def _facts(bundle: Bundle) -> list[tuple[str, object]]:
             "timing",
             f"T = {m.timing.period_s * 1e3:g} ms, H = {m.timing.horizon} ticks, d_max = {m.timing.d_max}",
         ),
-        (
-            "camera",
-            f"{camera.name}, {camera.width} x {camera.height}, {camera.colour}, {camera.rate_hz:g} Hz",
-        ),
+        *((f"camera {camera.name}", _camera(camera)) for camera in m.cameras),
         ("state", ", ".join(f"{s.name} [{s.unit}]" for s in m.state)),
-        (
-            "words",
-            f"{len(bundle.vocabulary.tokens)} words, at most {bundle.vocabulary.max_tokens} an instruction",
-        ),
+        ("words", _words(bundle)),
         ("teacher", f"{m.teacher.name}, {m.teacher.parameters:,} parameters"),
         ("student", f"{m.student.name}, {m.student.parameters:,} parameters"),
         (
@@ -102,6 +97,22 @@ def _facts(bundle: Bundle) -> list[tuple[str, object]]:
         ("golden vectors", len(bundle.golden)),
         ("evidence", ", ".join(bundle.evidence()) or "none"),
     ]
+
+
+def _camera(camera: Camera) -> str:
+    size = f"{camera.width} x {camera.height}"
+    if camera.fit != "exact":
+        size += f", to {camera.input_width} x {camera.input_height} ({camera.fit})"
+    absent = ", may be absent" if camera.when_missing == "blank" else ""
+    return f"{size}, {camera.colour}, {camera.rate_hz:g} Hz{absent}"
+
+
+def _words(bundle: Bundle) -> str:
+    words, most = bundle.words, bundle.manifest.text.max_tokens
+    if isinstance(words, KnownWords):
+        return f"{len(words.tokens)} words, at most {most} an instruction"
+    others = f"a tokenizer for others, up to {most} tokens" if words.tokenizer else "no others"
+    return f"{len(words.known)} known instructions, {others}"
 
 
 def _file_rows(bundle: Bundle) -> list[tuple[str, str, str]]:

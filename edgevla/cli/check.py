@@ -66,7 +66,7 @@ def _claims(
     bundle: Bundle, target: Target, arm: ArmProfile, measured: Measurements | None, accept: bool
 ) -> list[Claim]:
     manifest = bundle.manifest
-    timing = evaluate(manifest.timing, target, arm, measured, manifest.camera, accept)
+    timing = evaluate(manifest.timing, target, arm, measured, manifest.cameras, accept)
     return [*compatibility(manifest, target, arm), *timing]
 
 

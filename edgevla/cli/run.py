@@ -15,7 +15,7 @@ from edgevla.control.result import RunResult, record_error, require_new_folder, 
 from edgevla.control.run import RunOptions, check_options
 from edgevla.control.run import run as run_loop
 from edgevla.errors import BadInput
-from edgevla.policy.tokens import Vocabulary
+from edgevla.policy.words import encoder_of
 from profiles import ArmProfile
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
@@ -63,7 +63,7 @@ def run(
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
-    Vocabulary(opened.vocabulary.tokens, opened.vocabulary.max_tokens).encode(instruction)
+    encoder_of(opened)(instruction)
     _warn(device, as_json)
     result = run_loop(plan, options, say=lambda text: None if as_json else say(text, "dim"))
     try:

@@ -20,10 +20,11 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Units:
-    """How the policy counts: normalised action = value / scale."""
+    """How the policy counts: normalised action = (value - offset) / scale."""
 
     kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
     scale: NDArray[np.float64]  # (n,)
+    offset: NDArray[np.float64]  # (n,), 0 unless absolute
     period_s: float
 
 
@@ -58,7 +59,7 @@ def normalise(units: Units, before: NDArray[np.floating], setpoints: NDArray[np.
     change = np.diff(rows, axis=0, prepend=np.asarray(before, np.float64)[None])
     columns = {"absolute": rows, "delta": change, "velocity": change / units.period_s}
     picked = [columns[kind][:, i] for i, kind in enumerate(units.kinds)]
-    return (np.stack(picked, axis=1) / units.scale).astype(np.float32)
+    return ((np.stack(picked, axis=1) - units.offset) / units.scale).astype(np.float32)
 
 
 def interpolate(before: Float32, after: Float32, step: int, ratio: int) -> Float32:

@@ -22,6 +22,7 @@ class ServoConfig:
     servo_ratio: int
     kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
     scale: tuple[float, ...]
+    offset: tuple[float, ...]
     start_low: tuple[float, ...]  # of the bundle, per channel
     start_high: tuple[float, ...]
     duration_ticks: int
@@ -71,7 +72,7 @@ def servo_config(line: str) -> ServoConfig:
     data: dict[str, Any] = json.loads(line)
     data["arm"] = _arm(data["arm"])
     data["schedule"] = Schedule(**data["schedule"])
-    for key in ("kinds", "scale", "start_low", "start_high"):
+    for key in ("kinds", "scale", "offset", "start_low", "start_high"):
         data[key] = tuple(data[key])
     return ServoConfig(**data)
 

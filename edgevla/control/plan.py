@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgevla.bundle.manifest import Manifest
 from edgevla.bundle.reader import Bundle
 from edgevla.check.compatible import compatibility
 from edgevla.control.schedule import Schedule
@@ -26,6 +27,7 @@ class RunPlan:
     period_s: float
     kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
     scale: tuple[float, ...]
+    offset: tuple[float, ...]
     start_low: tuple[float, ...]
     start_high: tuple[float, ...]
     width: int
@@ -36,10 +38,12 @@ class RunPlan:
 def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
     """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers."""
     manifest = bundle.manifest
-    timing = evaluate(manifest.timing, target, arm, camera=manifest.camera, accept_no_watchdog=accept_no_watchdog)
+    _require_one_observation(manifest)
+    timing = evaluate(manifest.timing, target, arm, cameras=manifest.cameras, accept_no_watchdog=accept_no_watchdog)
     require([*compatibility(manifest, target, arm), *timing])
     _require_known_torque_policy(arm)
-    camera = next(spec for spec in arm.cameras if spec.name == manifest.camera.name)
+    (camera,) = manifest.cameras
+    spec = next(spec for spec in arm.cameras if spec.name == camera.name)
     return RunPlan(
         policy=manifest.name,
         bundle=str(bundle.path),
@@ -50,12 +54,22 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         period_s=manifest.timing.period_s,
         kinds=tuple(channel.kind for channel in manifest.channels),
         scale=tuple(channel.scale for channel in manifest.channels),
+        offset=tuple(channel.offset for channel in manifest.channels),
         start_low=manifest.start_low,
         start_high=manifest.start_high,
-        width=manifest.camera.width,
-        height=manifest.camera.height,
-        max_frame_age_s=camera.max_age_s,
+        width=camera.width,
+        height=camera.height,
+        max_frame_age_s=spec.max_age_s,
     )
+
+
+def _require_one_observation(manifest: Manifest) -> None:
+    """The loop hands one picture of one camera to the policy; a bundle that needs more is refused, never fed less."""
+    cameras, past = len(manifest.cameras), manifest.observations
+    if (cameras, past) != (1, 1):
+        got = f"{cameras} cameras, {past} observations"
+        todo = "this bundle can be verified and its latency measured; `run` drives policies of one camera so far"
+        raise Refused(explain(f"`run` cannot feed {manifest.name}", "1 camera, 1 observation", got, todo))
 
 
 def _require_known_torque_policy(arm: ArmProfile) -> None:

@@ -260,6 +260,7 @@ class _Run:
             servo_ratio=target.servo_ratio,
             kinds=plan.kinds,
             scale=plan.scale,
+            offset=plan.offset,
             start_low=plan.start_low,
             start_high=plan.start_high,
             duration_ticks=max(1, round(self._options.duration_s / plan.period_s)),

@@ -17,7 +17,7 @@ from edgevla.control.schedule import Schedule
 from edgevla.errors import Refused, explain
 from edgevla.telemetry.stats import summarise, upper_bound_quantile
 from firmware_bridge.edgelink import codec
-from profiles.model import ArmProfile, Target
+from profiles.model import ArmProfile, CameraSpec, Target
 
 QUANTILE, CONFIDENCE = 0.999, 0.99
 USB_TURNAROUND_S = 0.0  # s: no USB adapter is declared by a profile yet; a pty has none
@@ -37,12 +37,14 @@ class BundleTiming(Protocol):
 
 
 class CameraTiming(Protocol):
-    """What the bundle says of its camera."""
+    """What the bundle says of a camera."""
 
     @property
     def name(self) -> str: ...
     @property
     def rate_hz(self) -> float: ...
+    @property
+    def when_missing(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def evaluate(
     target: Target,
     arm: ArmProfile,
     measurements: Measurements | None = None,
-    camera: CameraTiming | None = None,
+    cameras: Sequence[CameraTiming] | None = None,
     accept_no_watchdog: bool = False,
 ) -> list[Claim]:
     """All claims of the timing contract. Raises Unsound when a measurement has too few samples to bound."""
@@ -112,7 +114,7 @@ def evaluate(
         *_schedule_claims(timing, target),
         *_wire_claims(timing, target, arm, measured),
         *_watchdog_claims(timing, target, arm, accept_no_watchdog),
-        *_camera_claims(timing, target, arm, camera),
+        *_camera_claims(timing, target, arm, cameras),
         *_inference_claims(target, measured),
     ]
 
@@ -193,42 +195,36 @@ def _watchdog_claims(timing: BundleTiming, target: Target, arm: ArmProfile, acce
     ]
 
 
-def _camera_claims(timing: BundleTiming, target: Target, arm: ArmProfile, camera: CameraTiming | None) -> list[Claim]:
-    specs = [spec for spec in arm.cameras if camera is None or spec.name == camera.name]
-    if camera is not None and not specs:
-        known = ", ".join(spec.name for spec in arm.cameras) or "none"
-        text = f"the bundle's camera {camera.name!r} is one of the arm's: {known}"
-        return [Claim("camera", "proved", text, 1, 0, "cameras", 0, None, False)]
+def _camera_claims(
+    timing: BundleTiming, target: Target, arm: ArmProfile, cameras: Sequence[CameraTiming] | None
+) -> list[Claim]:
+    """Of the arm's cameras that the bundle names; without a bundle, of all."""
+    specs = {spec.name: spec for spec in arm.cameras}
+    asked = {camera.name: camera for camera in cameras} if cameras is not None else dict.fromkeys(specs)
     claims = []
-    for spec in specs:
-        period = 1.0 / spec.rate_hz
-        claims.append(
-            _seconds(
-                f"camera {spec.name} age",
-                "camera period + T <= max age",
-                period + timing.period_s,
-                spec.max_age_s,
-            )
-        )
-        skew = max(period + timing.period_s, servo_period_s(timing, target))
-        claims.append(
-            _seconds(
-                f"camera {spec.name} skew",
-                "frame against state <= max of both ages",
-                skew,
-                max(spec.max_age_s, arm.max_state_age_s),
-            )
-        )
-        if camera is not None:
-            claims.append(
-                _seconds(
-                    f"camera {spec.name} rate",
-                    "camera period <= that of training",
-                    period,
-                    1.0 / camera.rate_hz,
-                )
-            )
+    for name, camera in asked.items():
+        if name in specs:
+            claims += _one_camera(timing, target, arm, specs[name], camera)
+        elif camera is not None and camera.when_missing == "refuse":
+            known = ", ".join(specs) or "none"
+            text = f"the bundle's camera {name!r} is one of the arm's: {known}"
+            claims.append(Claim("camera", "proved", text, 1, 0, "cameras", 0, None, False))
     claims.append(_seconds("state age", "T <= max state age", timing.period_s, arm.max_state_age_s))
+    return claims
+
+
+def _one_camera(
+    timing: BundleTiming, target: Target, arm: ArmProfile, spec: CameraSpec, camera: CameraTiming | None
+) -> list[Claim]:
+    period, oldest = 1.0 / spec.rate_hz, max(spec.max_age_s, arm.max_state_age_s)
+    skew = max(period + timing.period_s, servo_period_s(timing, target))
+    claims = [
+        _seconds(f"camera {spec.name} age", "camera period + T <= max age", period + timing.period_s, spec.max_age_s),
+        _seconds(f"camera {spec.name} skew", "frame against state <= max of both ages", skew, oldest),
+    ]
+    if camera is not None:
+        name, text = f"camera {spec.name} rate", "camera period <= that of training"
+        claims.append(_seconds(name, text, period, 1.0 / camera.rate_hz))
     return claims
 
 

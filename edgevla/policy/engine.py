@@ -1,24 +1,28 @@
-"""The policy at run time: three ONNX graphs, NumPy around them, nothing else.
+"""The policy at run time: the ONNX graphs of a bundle, NumPy around them, nothing else.
 
-Stages: `text` once per instruction, `vision` and `head` once per chunk. The graphs, the fixed noise z, the statistics
-and the words all come from the bundle.
+The stages run in the order of the manifest, each fed by name (`edgevla.bundle.wiring`); those that depend on words
+alone run once per instruction. The graphs, the fixed noise z, the statistics and the words all come from the bundle.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
+from edgevla.bundle.wiring import once_per_instruction
 from edgevla.errors import BadInput, DeviceFault, explain
-from edgevla.policy.preprocess import Float32, image_tensor, prefix_tensors, state_tensor
+from edgevla.policy.preprocess import Float32, Images, pictures, prefix_tensors, state_tensor
 from edgevla.policy.setpoints import integrate
-from edgevla.policy.tokens import Vocabulary
+from edgevla.policy.words import encoder_of
 
 _PROVIDER = "CPUExecutionProvider"
+Tensors = dict[str, Any]
 
 
 class _Session(Protocol):
@@ -32,39 +36,53 @@ class PolicyEngine:
         bundle: an opened (verified) bundle.
         threads: of ONNX Runtime, within one operator.
         float_model: run the FP32 graphs that the bundle carries for comparison instead of its artifact.
+
+    Raises:
+        BadInput: a graph or the tokenizer cannot be loaded, or there are no FP32 graphs.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, float_model: bool = False) -> None:
         manifest = bundle.manifest
-        self._timing, self._camera = manifest.timing, manifest.camera
+        self._timing, self._cameras = manifest.timing, manifest.cameras
+        self._stages = manifest.float_stages if float_model else manifest.stages
+        if not self._stages:
+            raise BadInput(explain("FP32 graphs", "float/ in the bundle", "none", "export it with them"))
         self._sessions = {
-            name: open_session(bundle.model(name, float_model), name, threads) for name in ("text", "vision", "head")
+            s.name: open_session(bundle.model(s.name, float_model), s.name, threads) for s in self._stages
         }
-        self._vocabulary = Vocabulary(bundle.vocabulary.tokens, bundle.vocabulary.max_tokens)
-        self._noise = bundle.noise[None]
-        self._mean, self._std = bundle.stats.state_mean, bundle.stats.state_std
+        self._once = once_per_instruction(self._stages)
+        self._each = tuple(stage for stage in self._stages if stage not in self._once)
+        self._encode_words = encoder_of(bundle)
+        self._noise = None if bundle.noise is None else bundle.noise[None]
+        stats = bundle.stats
+        self._state_offset, self._state_scale = stats.state_offset, stats.state_scale
         self._delta = np.array([channel.kind == "delta" for channel in manifest.channels])
-        self._scale = bundle.stats.action_scale
+        self._offset, self._scale = stats.action_offset, stats.action_scale
         self._low = np.array([channel.minimum for channel in manifest.channels], np.float32)
         self._high = np.array([channel.maximum for channel in manifest.channels], np.float32)
         _refuse_velocity(bundle)
-        self._text: Float32 | None = None
+        self._words: Tensors | None = None
+        self._past: deque[tuple[Float32, Float32, Float32]] = deque(maxlen=manifest.observations)
         self.stage_ns: dict[str, int] = {}
 
     def set_instruction(self, text: str) -> None:
-        """Encodes an instruction; later inferences act on it.
+        """Encodes an instruction; later inferences act on it. Earlier observations are forgotten.
 
         Raises:
-            BadInput: a word outside the vocabulary.
+            BadInput: words that the policy cannot hear.
         """
-        tokens = self._vocabulary.encode(text)[None]
-        self._text = self._run("text", tokens=tokens)
+        tokens, mask = self._encode_words(text)
+        values: Tensors = {"tokens": tokens[None], "token_mask": mask[None]}
+        for stage in self._once:
+            self._run(stage, values)
+        self._words = values
+        self._past.clear()
 
-    def infer(self, image: npt.NDArray[np.uint8], state: Float32, prefix: Float32) -> Float32:
+    def infer(self, images: Images, state: Float32, prefix: Float32) -> Float32:
         """One chunk float32 (H, A) in normalised action units; its first d rows are the prefix.
 
         Args:
-            image: RGB uint8 (h, w, 3), as the camera gave it.
+            images: RGB uint8 (h, w, 3) as the camera gave it; of several cameras, by name.
             state: float32 (S,) in the units of the manifest.
             prefix: float32 (d, A), the actions already committed, normalised.
 
@@ -72,50 +90,69 @@ class PolicyEngine:
             BadInput: no instruction set, an input of the wrong size or not finite, or a graph that fails.
             DeviceFault: the graph answered something that is not finite.
         """
-        if self._text is None:
+        chunk: Float32 = self.trace(images, state, prefix)["chunk"][0]
+        return chunk
+
+    def trace(self, images: Images, state: Float32, prefix: Float32) -> Tensors:
+        """Everything `infer` computes, by name: raw inputs, what every stage answered, `chunk` (1, H, A)."""
+        if self._words is None:
             raise BadInput(explain("no instruction", "set_instruction() first", "none", "give --instruction"))
         started = time.monotonic_ns()
-        pixels = image_tensor(image, self._camera.height, self._camera.width)
-        body = state_tensor(state, self._mean, self._std)
+        values = {**self._words, **self._observed(images, state)}
         rows, mask = prefix_tensors(prefix, self._timing.horizon, self._timing.d_max)
+        values |= {"prefix": rows, "prefix_mask": mask, "noise": self._noise}
         self.stage_ns["preprocess"] = time.monotonic_ns() - started
-        vision = self._run("vision", image=pixels)
-        chunk = self._run(
-            "head",
-            vision=vision,
-            text=self._text,
-            state=body,
-            noise=self._noise,
-            prefix=rows,
-            prefix_mask=mask,
-        )[0]
+        for stage in self._each:
+            self._run(stage, values)
+        chunk = np.ascontiguousarray(values["chunk"][..., : len(self._scale)])
         if not np.isfinite(chunk).all():
-            raise DeviceFault(
-                explain("policy output", "finite actions", "NaN or infinity", "stop and check the bundle")
-            )
-        return chunk
+            got, todo = "NaN or infinity", "stop and check the bundle"
+            raise DeviceFault(explain("policy output", "finite actions", got, todo))
+        return {**values, "chunk": chunk}
 
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32:
         """Absolute set-points (H, A) of a chunk (H, A).
 
         `anchor` (A,) is the set-point commanded at tick k + d - 1; see `edgevla.policy.setpoints.integrate`.
         """
-        return integrate(chunk * self._scale, anchor, d, self._delta, self._low, self._high)
+        return integrate(chunk * self._scale + self._offset, anchor, d, self._delta, self._low, self._high)
 
     def stages(self) -> dict[str, _Session]:
         """The sessions by stage, for parity and profiling."""
         return dict(self._sessions)
 
-    def _run(self, stage: str, **feeds: Any) -> Any:
+    def _observed(self, images: Images, state: Float32) -> Tensors:
+        """This observation behind those before it; the first one stands for all that came before."""
+        pixels, present = pictures(images, self._cameras)
+        seen = (pixels, present, state_tensor(state, self._state_offset, self._state_scale)[0])
+        self._past.extend([seen] * (1 if self._past else self._past.maxlen or 1))
+        if len(self._past) == 1:
+            return {"image": pixels, "camera_mask": present[None], "state": seen[2][None]}
+        image, mask, body = (np.concatenate(column) for column in zip(*self._past, strict=True))
+        return {"image": image, "camera_mask": mask[None], "state": body[None]}
+
+    def _run(self, stage: Stage, values: Tensors) -> None:
+        """Runs a stage, once or once per flow time, and adds its outputs to the values."""
         started = time.monotonic_ns()
+        feeds = {tensor.name: values.get(tensor.name) for tensor in stage.inputs}
         try:
-            output = self._sessions[stage].run(None, feeds)[0]
+            if stage.times:
+                values["chunk"] = self._flow(stage, feeds)
+            else:
+                answers = self._sessions[stage.name].run(None, feeds)
+                values |= zip((tensor.name for tensor in stage.outputs), answers, strict=True)
         except Exception as error:  # what ONNX Runtime raises has no base class of its own
             got = f"{type(error).__name__}: {str(error)[:200]}"
             todo = "see `edgevla bundle verify`, and export the bundle again"
-            raise BadInput(explain(f"stage {stage}", "a graph that answers", got, todo)) from error
-        self.stage_ns[stage] = time.monotonic_ns() - started
-        return output
+            raise BadInput(explain(f"stage {stage.name}", "a graph that answers", got, todo)) from error
+        self.stage_ns[stage.name] = time.monotonic_ns() - started
+
+    def _flow(self, stage: Stage, feeds: Mapping[str, Any]) -> Any:
+        x = self._noise
+        for t in stage.times:
+            step = {**feeds, "noisy": x, "t": np.array([t], np.float32)}
+            x = self._sessions[stage.name].run(None, step)[0]
+        return x
 
 
 def open_session(graph: bytes, name: str, threads: int = 1) -> _Session:

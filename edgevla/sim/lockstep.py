@@ -42,6 +42,7 @@ class Loop:
     period_s: float
     kinds: tuple[str, ...]
     scale: tuple[float, ...]
+    offset: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class _Runner:
         self._policy, self._plant, self._loop = policy, plant, loop
         self._limits = limits_of(loop.arm)
         self._ladder = Ladder(round(loop.arm.hold_s / loop.period_s), round(loop.arm.torque_s / loop.period_s))
-        self._units = Units(loop.kinds, np.array(loop.scale), loop.period_s)
+        self._units = Units(loop.kinds, np.array(loop.scale), np.array(loop.offset), loop.period_s)
         self._plan, self._control = Plan(), Control(Motion.at_rest(plant.setpoint0))
         self._chunk: Float32 | None = None
         self._coming: Float32 | None = None

@@ -18,6 +18,7 @@ from bench.interleaved import Interleaved, measure
 from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
+from export.channels import TRAINING_CAMERA
 from export.onnx.cost import multiply_adds
 from export.onnx.teacher import OnnxTeacher
 from export.teachers.engine import TeacherEngine
@@ -42,7 +43,7 @@ def measure_models(bundle: Bundle, teacher: Teacher, rounds: int = ROUNDS, limit
     callables: dict[str, Callable[[], object]] = {}
     for name, engine in engines.items():
         engine.set_instruction(golden.instruction)
-        callables[name] = _bind(engine, golden.image, golden.state, prefix)
+        callables[name] = _bind(engine, golden.images["corner"], golden.state, prefix)
     callables["teacher_fp32"] = _teacher_fp32(bundle, teacher, golden, prefix)
     # The words are encoded once per instruction, not once per chunk: no stage of this latency.
     probes = {"student_int8": lambda: {k: v for k, v in int8.stage_ns.items() if k != "text"}}
@@ -59,7 +60,7 @@ def _teacher_fp32(bundle: Bundle, teacher: Teacher, golden: Any, prefix: Any) ->
 
     def infer() -> object:
         feeds = {
-            "image": image_tensor(golden.image, config.image_size, config.image_size),
+            "image": image_tensor(golden.images["corner"], TRAINING_CAMERA),
             "tokens": tokens,
             "state": state_tensor(golden.state, teacher.state_mean, teacher.state_std),
         }

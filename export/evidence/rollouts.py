@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -76,8 +76,7 @@ def reference_loop() -> Loop:
 def loop_of(bundle_path: Path) -> Loop:
     """The loop that the bundle declares, on its own target and arm."""
     manifest = open_bundle(bundle_path).manifest
-    channels = [{"kind": channel.kind, "scale": channel.scale} for channel in manifest.channels]
-    return _loop(manifest.timing, manifest.target, manifest.arm, channels)
+    return _loop(manifest.timing, manifest.target, manifest.arm, [asdict(channel) for channel in manifest.channels])
 
 
 def _loop(timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str, Any]]) -> Loop:
@@ -87,6 +86,7 @@ def _loop(timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str,
         period_s=timing.period_s,
         kinds=tuple(str(channel["kind"]) for channel in channels),
         scale=tuple(float(channel["scale"]) for channel in channels),
+        offset=tuple(float(channel["offset"]) for channel in channels),
     )
 
 

@@ -118,6 +118,7 @@ def interface(spec: StageSpec, file: str) -> dict[str, Any]:
         "file": file,
         "inputs": [_tensor(name, value) for name, value in spec.inputs.items()],
         "outputs": [_tensor(name, value) for name, value in zip(spec.outputs, values, strict=True)],
+        "times": list(spec.times),
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgevla.policy.preprocess import Float32, image_tensor, prefix_tensors, state_tensor
 from edgevla.policy.setpoints import integrate
-from export.channels import ACTION_HIGH, ACTION_LOW, ACTION_SCALE, IS_DELTA
+from export.channels import ACTION_HIGH, ACTION_LOW, ACTION_SCALE, IS_DELTA, TRAINING_CAMERA
 from export.teachers.folder import Teacher
 from export.teachers.noise import noise_scale
 
@@ -38,7 +38,7 @@ class TeacherEngine:
     @torch.inference_mode()
     def infer(self, image: npt.NDArray[np.uint8], state: Float32, prefix: Float32) -> Float32:
         config = self._model.config
-        pixels = image_tensor(image, config.image_size, config.image_size)
+        pixels = image_tensor(image, TRAINING_CAMERA)
         body = state_tensor(state, self._teacher.state_mean, self._teacher.state_std)
         rows, mask = prefix_tensors(prefix, config.horizon, config.d_max)
         encoded = self._model.encode(torch.from_numpy(pixels), self._tokens, torch.from_numpy(body))

@@ -159,8 +159,8 @@ def test_the_bundle_says_what_was_made_of_what(bundle, wide_teacher_path):
     assert 3e6 < manifest.student.parameters < 4e6
     assert bundle.total_bytes("model/") < 0.5 * bundle.total_bytes("float/")
     assert (bundle.noise == bundle_noise(teacher, SEED)).all()
-    assert bundle.stats.state_mean.tolist() == teacher.state_mean.tolist()
-    assert bundle.vocabulary.tokens == teacher.vocabulary.words
+    assert bundle.stats.state_offset.tolist() == teacher.state_mean.tolist()
+    assert bundle.words.tokens == teacher.vocabulary.words
 
 
 def test_its_graphs_and_golden_vectors_hold(bundle):
@@ -173,7 +173,7 @@ def test_golden_vectors_are_recorded_frames_with_their_raw_state(bundle, recorde
     frames = np.concatenate([np.load(path)["image"] for path in sorted(recorded.glob("*.npz"))])
     states = np.concatenate([np.load(path)["state"] for path in sorted(recorded.glob("*.npz"))])
     for golden in bundle.golden.values():
-        assert (frames == golden.image).all((1, 2, 3)).any()
+        assert (frames == golden.images["corner"]).all((1, 2, 3)).any()
         assert (states == golden.state).all(1).any()
     assert len({len(golden.prefix) for golden in bundle.golden.values()}) > 1
 
@@ -184,7 +184,7 @@ def test_int8_and_float_graphs_answer_alike_but_not_the_same(bundle):
     for float_model in (False, True):
         engine = PolicyEngine(bundle, float_model=float_model)
         engine.set_instruction(golden.instruction)
-        chunks.append(engine.infer(golden.image, golden.state, golden.prefix))
+        chunks.append(engine.infer(golden.images, golden.state, golden.prefix))
     assert 0 < np.abs(chunks[0] - chunks[1]).max() < 0.2
 
 

@@ -17,6 +17,8 @@ from edgevla.bundle.parts import json_bytes
 from edgevla.errors import BadInput
 from tests.tiny_bundle import tiny_files, tiny_manifest
 
+CORNER = tiny_files()["cameras.toml"]
+
 
 def refuse(tmp_path: Path, name: str, raw: bytes) -> str:
     with pytest.raises(BadInput) as caught:
@@ -28,8 +30,9 @@ def refuse(tmp_path: Path, name: str, raw: bytes) -> str:
 
 def stats(**change: Any) -> bytes:
     good = {
-        "state_mean": [0, 0, 0, 0],
-        "state_std": [1, 1, 1, 1],
+        "state_offset": [0, 0, 0, 0],
+        "state_scale": [1, 1, 1, 1],
+        "action_offset": [0, 0, 0, 0],
         "action_scale": [0.01, 0.01, 0.01, 1],
         "units": {},
     }
@@ -45,8 +48,9 @@ def test_nan_in_the_statistics_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"state_std": [1, 1, 1, 0]},
-        {"state_mean": [0, 0, 0]},
+        {"state_scale": [1, 1, 1, 0]},
+        {"state_offset": [0, 0, 0]},
+        {"action_offset": [0, 0, 0, 1]},
         {"action_scale": [1, 1, 1, 1]},
         {"x": 1},
         {"units": 1},
@@ -127,13 +131,21 @@ def test_a_vocabulary_that_cannot_be_used_is_refused(tmp_path: Path, change: dic
     [
         b"[[camera]\n",
         b"",
-        b'[[camera]]\nname="other"\nwidth=96\nheight=96\ncolour="rgb"\nrate_hz=40.0\n',
-        b'[[camera]]\nname="corner"\nwidth=96\nheight=96\ncolour="rgb"\nrate_hz=40.0\nframe="cameras/none.png"\n',
+        CORNER.replace(b"corner", b"other"),
+        CORNER.replace(b"exact", b"stretch"),
+        CORNER.replace(b"exact", b"squeeze"),
+        CORNER + b'frame="cameras/none.png"\n',
+        CORNER + CORNER,
         b"\xff",
     ],
 )
 def test_a_camera_file_that_contradicts_the_manifest_is_refused(tmp_path: Path, raw: bytes) -> None:
     refuse(tmp_path, "cameras.toml", raw)
+
+
+def with_frame(raw: bytes) -> dict[str, bytes]:
+    files = {**tiny_files(), "cameras/corner.png": raw}
+    return {**files, "cameras.toml": CORNER + b'frame = "cameras/corner.png"\n'}
 
 
 def png(width: int, height: int) -> bytes:
@@ -146,13 +158,19 @@ def png(width: int, height: int) -> bytes:
     [(b"", "no PNG"), (b"GIF89a" + bytes(40), "no PNG"), (png(96, 96)[:20], "no PNG"), (png(96, 48), "96 x 48")],
 )
 def test_a_training_frame_that_is_no_png_of_the_cameras_size_is_refused(tmp_path: Path, raw: bytes, got: str) -> None:
-    text = refuse(tmp_path, "cameras/corner.png", raw)
+    with pytest.raises(BadInput, match=r"cameras/corner\.png") as caught:
+        write_bundle(tmp_path / "x.bundle", tiny_manifest(), with_frame(raw))
+    text = str(caught.value)
     assert "96 x 96" in text
     assert got in text
 
 
 def test_a_training_frame_of_the_cameras_size_is_taken(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "x.bundle", tiny_manifest(), {**tiny_files(), "cameras/corner.png": png(96, 96)})
+    write_bundle(tmp_path / "x.bundle", tiny_manifest(), with_frame(png(96, 96)))
+
+
+def test_a_picture_that_no_camera_names_is_refused(tmp_path: Path) -> None:
+    assert "not named" in refuse(tmp_path, "cameras/corner.png", png(96, 96))
 
 
 @pytest.mark.parametrize("raw", [b"not json", b"", b'{"p99": NaN}', b'{"a": 1, "a": 2}', b" " * (4 * 1024**2) + b"{}"])

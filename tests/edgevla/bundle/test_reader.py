@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgevla.bundle import open_bundle
+from edgevla.bundle.parts import KnownWords
 from edgevla.bundle.reader import sum_line
 from edgevla.errors import BadInput
 
@@ -43,7 +44,8 @@ def test_a_sound_bundle_opens_with_all_its_parts(tiny_bundle_path: Path) -> None
     assert bundle.manifest.timing.horizon == 32
     assert bundle.noise.shape == (32, 4)
     assert bundle.stats.action_scale.tolist() == pytest.approx([0.01, 0.01, 0.01, 1.0])
-    assert bundle.vocabulary.tokens[0] == "open"
+    assert isinstance(bundle.words, KnownWords)
+    assert bundle.words.tokens[0] == "open"
     assert list(bundle.golden) == ["golden/000.npz"]
     assert bundle.stage("text").inputs[0].shape == (1, 16)
     assert bundle.model("head")[:2] == b"\x08\x0a"  # ONNX field 1, IR version 10
@@ -147,7 +149,7 @@ def test_a_path_out_of_the_bundle_is_refused(bundle_copy: Path, path: str) -> No
 
 
 MANIFEST_FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "schema": lambda m: m.update(schema="edgevla.bundle/2"),
+    "schema": lambda m: m.update(schema="edgevla.bundle/1"),
     "horizon": lambda m: m["timing"].update(horizon="32"),
     "d_max": lambda m: m["timing"].update(d_max=32),
     "period_s": lambda m: m["timing"].update(period_s=0),
@@ -169,9 +171,17 @@ MANIFEST_FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "files": lambda m: m["files"].pop("stats.json"),
     "ir_version": lambda m: m.update(ir_version=11),
     "opset": lambda m: m.update(opset=21),
-    "camera": lambda m: m.update(camera="corner"),
-    "rate_hz": lambda m: m["camera"].update(rate_hz=-1),
-    "colour": lambda m: m["camera"].update(colour="bgr"),
+    "cameras": lambda m: m.update(cameras="corner"),
+    "rate_hz": lambda m: m["cameras"][0].update(rate_hz=-1),
+    "colour": lambda m: m["cameras"][0].update(colour="bgr"),
+    "fit": lambda m: m["cameras"][0].update(fit="squeeze"),
+    "input size": lambda m: m["cameras"][0].update(input_width=48),
+    "when_missing": lambda m: m["cameras"][0].pop("when_missing"),
+    "offset": lambda m: m["channels"][0].update(offset=0.5),
+    "observations": lambda m: m.update(observations=0),
+    "max_tokens": lambda m: m["text"].update(max_tokens="16"),
+    "text/tokens.json": lambda m: m["text"].update(kind="tokens"),
+    "times": lambda m: m["stages"][0].update(times=[1.0]),
     "teacher": lambda m: m.pop("teacher"),
     "surprise": lambda m: m.update(surprise=1),
 }

@@ -27,6 +27,7 @@ def plan(engine="to_goal", arm=None, **target):
         period_s=0.0125,
         kinds=("delta", "delta", "delta", "absolute"),
         scale=(0.01, 0.01, 0.01, 1.0),
+        offset=(0.0, 0.0, 0.0, 0.0),
         start_low=(-0.5, 0.40, 0.05, -1.0),
         start_high=(0.5, 1.0, 0.5, 1.0),
         width=96,

@@ -10,7 +10,7 @@ from edgevla.control.schedule import Plan, Schedule
 
 T = 0.0125  # s
 LADDER = Ladder(hold_ticks=40, torque_ticks=800)
-UNITS = Units(("delta", "absolute"), np.array([0.01, 1.0]), T)
+UNITS = Units(("delta", "absolute"), np.array([0.01, 1.0]), np.zeros(2), T)
 LIMITS = Limits(
     minimum=np.array([-0.5, -1.0]),
     maximum=np.array([0.5, 1.0]),
@@ -49,7 +49,7 @@ def test_deltas_count_from_the_command_of_the_tick_before():
 
 
 def test_a_velocity_channel_is_normalised_by_the_period():
-    units = Units(("velocity",), np.array([0.8]), T)
+    units = Units(("velocity",), np.array([0.8]), np.zeros(1), T)
     assert np.allclose(normalise(units, np.array([0.0]), np.array([[0.01]])), [[1.0]])
 
 

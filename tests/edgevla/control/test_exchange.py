@@ -82,6 +82,7 @@ def test_the_servo_configuration_survives_its_line(watchdog_s):
         servo_ratio=1,
         kinds=("delta", "absolute"),
         scale=(0.01, 1.0),
+        offset=(0.0, 0.0),
         start_low=(0.0, -1.0),
         start_high=(0.5, 1.0),
         duration_ticks=80,

@@ -9,6 +9,7 @@ from edgevla.bundle import open_bundle
 from edgevla.control.plan import plan_of
 from edgevla.control.schedule import Schedule
 from edgevla.errors import Refused
+from tests.rich_bundle import write_rich_bundle
 
 TARGET = profiles.load_target("host")
 ARM = profiles.load_arm("metaworld-sawyer")
@@ -35,6 +36,11 @@ def test_the_plan_of_a_bundle_takes_each_number_from_its_owner(tiny_bundle_path)
 def test_an_arm_that_does_not_fit_is_refused(tiny_bundle_path, arm, text):
     with pytest.raises(Refused, match=text):
         plan_of(open_bundle(tiny_bundle_path), TARGET, replace(ARM, **arm))
+
+
+def test_a_policy_of_two_cameras_is_refused_before_it_is_fed_one(tmp_path):
+    with pytest.raises(Refused, match="2 cameras, 2 observations"):
+        plan_of(write_rich_bundle(tmp_path / "rich.bundle"), TARGET, ARM)
 
 
 def test_an_arm_without_a_watchdog_runs_only_when_that_is_accepted(tiny_bundle_path):

@@ -30,6 +30,7 @@ class Timing:
 class Camera:
     name: str
     rate_hz: float
+    when_missing: str = "refuse"
 
 
 TARGET = profiles.load_target("host")
@@ -91,9 +92,9 @@ def test_a_slow_camera_is_refused():
 
 def test_a_camera_slower_than_in_training_and_an_unknown_camera_are_refused():
     name = ARM.cameras[0].name
-    slower = evaluate(Timing(), TARGET, ARM, camera=Camera(name, 2 * ARM.cameras[0].rate_hz))
+    slower = evaluate(Timing(), TARGET, ARM, cameras=[Camera(name, 2 * ARM.cameras[0].rate_hz)])
     assert [claim.name for claim in broken(slower)] == [f"camera {name} rate"]
-    unknown = evaluate(Timing(), TARGET, ARM, camera=Camera("wrist", 10.0))
+    unknown = evaluate(Timing(), TARGET, ARM, cameras=[Camera("wrist", 10.0)])
     assert "'wrist'" in broken(unknown)[0].text
 
 

@@ -89,7 +89,7 @@ def test_a_refused_instruction_leaves_the_last_one_in_force(engine):
 
 
 def test_an_image_of_another_size_is_refused(engine):
-    with pytest.raises(BadInput, match="camera image"):
+    with pytest.raises(BadInput, match="image of camera corner"):
         engine.infer(IMAGE[::2, ::2], STATE, PREFIX)
 
 

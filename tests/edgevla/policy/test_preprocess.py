@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
+from edgevla.bundle.manifest import Camera
 from edgevla.errors import BadInput
 from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
+
+
+def camera(height, width, name="corner", fit="exact", size=None, when_missing="refuse"):
+    wanted = size or (height, width)
+    return Camera(name, width, height, 3, "rgb", 30.0, wanted[1], wanted[0], fit, when_missing)
 
 
 def test_bytes_0_and_255_are_minus_one_and_one():
     image = np.zeros((2, 3, 3), np.uint8)
     image[1] = 255
-    tensor = image_tensor(image, 2, 3)
+    tensor = image_tensor(image, camera(2, 3))
     assert (tensor.shape, tensor.dtype) == ((1, 2, 3, 3), np.float32)
     assert (tensor[0, 0] == -1).all()
     assert (tensor[0, 1] == 1).all()
@@ -27,7 +33,7 @@ def test_bytes_0_and_255_are_minus_one_and_one():
 )
 def test_an_image_of_another_size_or_type_is_refused_with_both_sizes(shape, dtype, told):
     with pytest.raises(BadInput, match=told) as caught:
-        image_tensor(np.zeros(shape, dtype), 96, 96)
+        image_tensor(np.zeros(shape, dtype), camera(96, 96))
     assert "uint8 (96, 96, 3)" in str(caught.value)
     assert "cameras.toml" in str(caught.value)
 

@@ -16,6 +16,7 @@ LOOP = Loop(
     period_s=0.0125,
     kinds=("delta", "delta", "delta", "absolute"),
     scale=(0.01, 0.01, 0.01, 1.0),
+    offset=(0.0, 0.0, 0.0, 0.0),
 )
 
 

@@ -169,7 +169,7 @@ class TestEngine:
         engine = TeacherEngine(teacher, self.NOISE)
         with pytest.raises(BadInput, match="outside the vocabulary"):
             engine.set_instruction("open the fridge")
-        with pytest.raises(BadInput, match="camera image"):
+        with pytest.raises(BadInput, match="image of camera corner"):
             engine.infer(self.IMAGE[:48], self.STATE, self.PREFIX)
 
     def test_its_set_points_are_in_metres_from_the_anchor(self, teacher):
