@@ -24,7 +24,7 @@ class Units:
 
     kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
     scale: NDArray[np.float64]  # (n,)
-    offset: NDArray[np.float64]  # (n,), 0 unless absolute
+    offset: NDArray[np.float64]  # (n,)
     period_s: float
 
 

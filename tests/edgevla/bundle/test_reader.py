@@ -177,7 +177,7 @@ MANIFEST_FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "fit": lambda m: m["cameras"][0].update(fit="squeeze"),
     "input size": lambda m: m["cameras"][0].update(input_width=48),
     "when_missing": lambda m: m["cameras"][0].pop("when_missing"),
-    "offset": lambda m: m["channels"][0].update(offset=0.5),
+    "offset": lambda m: m["channels"][0].pop("offset"),
     "observations": lambda m: m.update(observations=0),
     "max_tokens": lambda m: m["text"].update(max_tokens="16"),
     "text/tokens.json": lambda m: m["text"].update(kind="tokens"),
