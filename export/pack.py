@@ -170,9 +170,17 @@ def camera_map(policy: Policy, embodiment: Embodiment, sizes: Mapping[str, tuple
         height, width = sizes.get(camera.name, (camera.height, camera.width))
         made.append(
             Camera(
-                camera.name, width, height, 3, "rgb", rates[camera.name],
-                input_width=camera.width, input_height=camera.height, fit=camera.fit, when_missing=camera.when_missing,
-            )  # fmt: skip
+                camera.name,
+                width,
+                height,
+                3,
+                "rgb",
+                rates[camera.name],
+                input_width=camera.width,
+                input_height=camera.height,
+                fit=camera.fit,
+                when_missing=camera.when_missing,
+            )
         )
     return tuple(made)
 
@@ -188,9 +196,7 @@ def golden_vectors(
         row = {key: value[i] for key, value in frames.rows.items()}
         pictures = frames.source.pictures(row["seen"][None, -1:])
         shown = zip(cameras, pictures, frames.source.present, strict=True)
-        outputs = {
-            f"{stage.name}.{name}": sampled(values[name]) for stage in policy.stages for name in stage.outputs
-        }
+        outputs = {f"{stage.name}.{name}": sampled(values[name]) for stage in policy.stages for name in stage.outputs}
         actions = row["actions"].shape[-1]
         vectors.append(
             Golden(

@@ -51,7 +51,9 @@ class Frames:
         past = seen.shape[1]
         newest = state[:, -(state.shape[1] // past) :]
         repeated = {**self.rows, "seen": np.repeat(seen[:, -1:], past, 1), "state": np.tile(newest, past)}
-        whole = {key: (value if key in ("seen", "state") else self.rows[key][i : i + 1]) for key, value in repeated.items()}
+        whole = {
+            key: (value if key in ("seen", "state") else self.rows[key][i : i + 1]) for key, value in repeated.items()
+        }
         return Frames(self.source, self.feed, whole, self.noise).frame(0)
 
 

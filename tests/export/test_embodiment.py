@@ -33,7 +33,7 @@ def filled(tmp_path, text=None, **changes):
 def test_a_draft_holds_names_and_recorded_ranges_and_is_refused_until_filled_in(tmp_path):
     text = draft(Recorded(), {"front": "top"})
     (tmp_path / "robot.toml").write_text(text)
-    with pytest.raises(BadInput, match="robot.toml"):
+    with pytest.raises(BadInput, match=r"robot\.toml"):
         read_embodiment(tmp_path / "robot.toml")
     (tmp_path / "robot.toml").write_text(text.replace(f'arm = "{FILL_IN}"', 'arm = "so101"'))
     with pytest.raises(BadInput, match="what it is on your robot"):
@@ -71,7 +71,7 @@ def test_a_file_that_is_wrong_names_the_key(tmp_path, change, told):
 def test_names_in_another_order_than_the_policys_are_refused(tmp_path):
     found = read_embodiment(filled(tmp_path))
     require_fits(found, ("pan.pos", "gripper.pos"), ("pan.pos",))
-    with pytest.raises(BadInput, match="gripper.pos, pan.pos, in this order"):
+    with pytest.raises(BadInput, match=r"gripper\.pos, pan\.pos, in this order"):
         require_fits(found, ("gripper.pos", "pan.pos"), ("pan.pos",))
     with pytest.raises(BadInput, match="embodiment: state"):
         require_fits(found, ("pan.pos", "gripper.pos"), ("lift.pos",))

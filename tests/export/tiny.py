@@ -51,6 +51,7 @@ def write_meta(folder: Path, tasks: list[str]) -> None:
     """dataset.json, as `examples.metaworld.demos` writes it."""
     meta = {
         "schema": "edgevla.demos/1",
+        "period_s": 0.0125,
         "shards": [{"file": f"{task}.npz", "task": task, "half_way": False, "episodes": 1} for task in tasks],
         "instructions": {t: {"train": w.train, "held_out": w.held_out} for t, w in WORDINGS.items()},
         "known_instructions": SHORT,

@@ -1,0 +1,67 @@
+"""Our own demonstration shards (`export.distill.dataset.Demonstrations`) as a `RobotDataset`."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from edgevla.errors import BadInput, explain
+from export.channels import ACTION_NAMES, STATE, TRAINING_CAMERA
+from export.data.interface import Camera, Ticks, Uint8, stacked
+from export.distill.dataset import Demonstrations
+
+
+class OurData:
+    """See `export.data.interface.RobotDataset`: `action` is what the expert wanted, `executed` has the disturbance."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises BadInput: shards that are not whole, no period, a task without an instruction."""
+        self.folder, self.demonstrations = folder, Demonstrations(folder)
+        data, record = self.demonstrations, self.demonstrations.meta
+        period_s = record.get("period_s")
+        if not isinstance(period_s, (int, float)) or not 0 < period_s < 60:
+            raise BadInput(
+                explain(f"`period_s` of {folder / 'dataset.json'}", "seconds per tick", period_s, "record it again")
+            )
+        self.period_s, self.fps = float(period_s), 1.0 / period_s
+        self.cameras = (Camera(TRAINING_CAMERA.name, TRAINING_CAMERA.height, TRAINING_CAMERA.width),)
+        self.state_names = tuple(name for name, _ in STATE)
+        self.action_names = ACTION_NAMES
+        self.state, self.action, self.executed = data.state, data.expert, data.executed
+        self.start, self.end = data.start.astype(np.int64), data.end.astype(np.int64)
+        self.episode = np.cumsum(np.arange(len(data)) == self.start, dtype=np.int64) - 1
+        tasks = list(dict.fromkeys(data.tasks))
+        self.task_index = np.array([tasks.index(task) for task in data.tasks], np.int64)[data.shard]
+        known = record["known_instructions"]
+        self.instructions = [known.get(task) or data.instructions[task]["train"][0] for task in tasks]
+        self.wordings = [list(data.instructions[task]["train"]) for task in tasks]
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over dataset.json and all shards."""
+        names = ["dataset.json", *sorted(shard["file"] for shard in self.demonstrations.meta["shards"])]
+        digest = hashlib.sha256()
+        for name in names:
+            with (self.folder / name).open("rb") as file:
+                inner = hashlib.sha256()
+                while block := file.read(1 << 20):
+                    inner.update(block)
+            digest.update(f"{name} {inner.hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def instruction(self, tick: int) -> str:
+        return self.instructions[self.task_index[tick]]
+
+    def images(self, ticks: Ticks) -> Uint8:
+        return stacked(self, ticks)
+
+    def image(self, ticks: Ticks, camera: str) -> Uint8:
+        if camera != self.cameras[0].name:
+            raise BadInput(explain("camera", self.cameras[0].name, camera, "ask for one that was recorded"))
+        return self.demonstrations.images(np.asarray(ticks, np.int64))
