@@ -50,11 +50,8 @@ class Frames:
         seen, state = rows["seen"], rows["state"]
         past = seen.shape[1]
         newest = state[:, -(state.shape[1] // past) :]
-        repeated = {**self.rows, "seen": np.repeat(seen[:, -1:], past, 1), "state": np.tile(newest, past)}
-        whole = {
-            key: (value if key in ("seen", "state") else self.rows[key][i : i + 1]) for key, value in repeated.items()
-        }
-        return Frames(self.source, self.feed, whole, self.noise).frame(0)
+        repeated = {**rows, "seen": np.repeat(seen[:, -1:], past, 1), "state": np.tile(newest, past)}
+        return Frames(self.source, self.feed, repeated, self.noise).frame(0)
 
 
 def prefix_mask(rows: Rows) -> Array:
