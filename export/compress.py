@@ -52,7 +52,7 @@ from export.channels import (
 )
 from export.distill.dataset import Batches, Demonstrations, Sampling, normalise_image
 from export.onnx.cost import multiply_adds
-from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface, stage_specs
+from export.onnx.stages import IR_VERSION, OPSET, export_stage, interface
 from export.parity.stages import StageParity, require_float_parity, stage_parity
 from export.quantize.dynamic import quantize
 from export.request import Request, require_files
@@ -193,7 +193,7 @@ def pack(
     request: Request, teacher: Teacher, data: Demonstrations, student: OnePassStudent, student_sha: str, work: Path
 ) -> tuple[Bundle, list[StageParity]]:
     """Exports, quantizes, compares and writes the bundle."""
-    specs = stage_specs(student)
+    specs = student.stages()
     floats = {spec.name: export_stage(spec) for spec in specs}
     # The words are encoded once per instruction: int8 would save nothing there.
     int8 = {name: graph if name == "text" else quantize(graph) for name, graph in floats.items()}

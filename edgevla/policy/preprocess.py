@@ -56,26 +56,28 @@ def image_tensor(image: npt.NDArray[np.uint8], camera: Camera) -> Float32:
 
 
 def fitted(image: Float32, height: int, width: int, fit: str) -> Float32:
-    """(h, w, 3) resized to (height, width, 3): bilinear between pixel centres, no smoothing before.
+    """(..., h, w, 3) resized to (..., height, width, 3): bilinear between pixel centres, no smoothing before.
 
     fit: `stretch`, or `pad`: aspect kept, -1 at the top and left (as SmolVLA and pi0 were trained).
     """
     if fit == "stretch":
         return _resized(image, height, width)
-    ratio = max(image.shape[1] / width, image.shape[0] / height)
-    inner = _resized(image, int(image.shape[0] / ratio), int(image.shape[1] / ratio))
-    whole = np.full((height, width, 3), -1.0, np.float32)
-    whole[height - inner.shape[0] :, width - inner.shape[1] :] = inner
+    tall, wide = image.shape[-3:-1]
+    ratio = max(wide / width, tall / height)
+    inner = _resized(image, int(tall / ratio), int(wide / ratio))
+    whole = np.full((*image.shape[:-3], height, width, 3), -1.0, np.float32)
+    whole[..., height - inner.shape[-3] :, width - inner.shape[-2] :, :] = inner
     return whole
 
 
 def _resized(image: Float32, height: int, width: int) -> Float32:
-    if image.shape[:2] == (height, width):
+    if image.shape[-3:-1] == (height, width):
         return image
-    top, bottom, down = _neighbours(image.shape[0], height)
-    left, right, across = _neighbours(image.shape[1], width)
-    rows = image[top] + (image[bottom] - image[top]) * down[:, None, None]
-    result: Float32 = rows[:, left] + (rows[:, right] - rows[:, left]) * across[:, None]
+    top, bottom, down = _neighbours(image.shape[-3], height)
+    left, right, across = _neighbours(image.shape[-2], width)
+    above, left_of = image[..., top, :, :], (..., left, slice(None))
+    rows = above + (image[..., bottom, :, :] - above) * down[:, None, None]
+    result: Float32 = rows[left_of] + (rows[..., right, :] - rows[left_of]) * across[:, None]
     return result
 
 

@@ -109,6 +109,16 @@ def episode_bounds(episode: Int64) -> tuple[Int64, Int64]:
     return np.repeat(first, last - first).astype(np.int64), np.repeat(last, last - first).astype(np.int64)
 
 
+HELD_EVERY = 10  # episodes: the first of ten is never trained on
+
+
+def held_out(start: Int64) -> npt.NDArray[np.bool_]:
+    """Which ticks (n,) belong to episodes kept for judging; none where there are fewer than ten."""
+    episode = np.unique(start, return_inverse=True)[1]
+    few = len(episode) == 0 or episode.max() + 1 < HELD_EVERY
+    return np.zeros(len(start), bool) if few else np.asarray(episode % HELD_EVERY == 0)
+
+
 def numbered(kind: str, count: int) -> tuple[str, ...]:
     """Names where the recorder left none, `state_0, state_1, ...`: they say nothing about the robot."""
     return tuple(f"{kind}_{number}" for number in range(count))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ class Demonstrations:
 
     def __init__(self, folder: Path) -> None:
         self.meta = _read_meta(folder)
+        self._folder = folder
         shards = [_read_shard(folder / shard["file"]) for shard in self.meta["shards"]]
         self.image = [shard["image"] for shard in shards]
         self.state = np.concatenate([shard["state"] for shard in shards])
@@ -51,6 +53,17 @@ class Demonstrations:
         self.start, self.end = _episode_bounds(shards)
         self.tasks = [shard["task"] for shard in self.meta["shards"]]
         self.instructions: dict[str, dict[str, list[str]]] = self.meta["instructions"]
+        self.sentences = tuple(dict.fromkeys(text for texts in self.instructions.values() for text in texts["train"]))
+
+    @property
+    def sha256(self) -> str:
+        """Of dataset.json and of the CRC-32 of every array, which its shard lists: instant at any size."""
+        digest = hashlib.sha256((self._folder / "dataset.json").read_bytes())
+        for shard in self.meta["shards"]:
+            with ZipFile(self._folder / shard["file"]) as archive:
+                sums = [(array.filename, array.file_size, array.CRC) for array in archive.infolist()]
+            digest.update(json.dumps(sums).encode())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.state)
@@ -177,10 +190,9 @@ class Batches:
         self.data, self.sampling, self.batch = data, sampling, batch
         self.rng = np.random.default_rng(seed)
         vocabulary = data.vocabulary(sampling.max_tokens)
-        self.sentences = {
-            task: np.stack([vocabulary.encode(text) for text in texts["train"]])
-            for task, texts in data.instructions.items()
-        }
+        self._tokens = np.stack([vocabulary.encode(text) for text in data.sentences])
+        number = {text: i for i, text in enumerate(data.sentences)}
+        self._choices = {task: [number[t] for t in texts["train"]] for task, texts in data.instructions.items()}
         self.mean, self.std = statistics or data.state_statistics()
 
     def next(self) -> dict[str, Tensor]:
@@ -190,21 +202,33 @@ class Batches:
 
     def at(self, ticks: Array) -> dict[str, Tensor]:
         """The batch of the given ticks, with random frame age, paraphrase and prefix length."""
-        data, sampling, rng = self.data, self.sampling, self.rng
-        lag = rng.integers(MAX_IMAGE_LAG + 1, size=len(ticks))
-        depth = rng.integers(sampling.d_max + 1, size=len(ticks))
-        actions, valid = self._chunks(ticks, depth)
-        rows = np.arange(sampling.horizon)[None, :, None]
-        seen = np.maximum(ticks - lag, data.start[ticks])
+        data, rows = self.data, self.rows(ticks)
+        seen, ahead = rows["seen"][:, 0], np.arange(self.sampling.horizon)[None, :, None]
         return {
             "image": normalise_image(torch.from_numpy(data.images(seen))),
             "shard": torch.from_numpy(data.shard[seen]),
             "frame": torch.from_numpy(data.frame[seen]),
-            "tokens": torch.from_numpy(self._words(ticks)),
-            "state": torch.from_numpy((data.state[ticks] - self.mean) / self.std),
-            "actions": torch.from_numpy(actions),
-            "mask": torch.from_numpy((rows < depth[:, None, None]).astype(np.float32)),
-            "valid": torch.from_numpy(valid[..., None].astype(np.float32)),
+            "tokens": torch.from_numpy(self._words(rows["sentence"])),
+            "state": torch.from_numpy(rows["state"]),
+            "actions": torch.from_numpy(rows["actions"]),
+            "mask": torch.from_numpy((ahead < rows["depth"][:, None, None]).astype(np.float32)),
+            "valid": torch.from_numpy(rows["valid"]),
+        }
+
+    def rows(self, ticks: Array) -> dict[str, Array]:
+        """The same without pictures and tokens (see `export.distill.source`): a sentence is a number."""
+        data, sampling, rng = self.data, self.sampling, self.rng
+        lag = rng.integers(MAX_IMAGE_LAG + 1, size=len(ticks))
+        depth = rng.integers(sampling.d_max + 1, size=len(ticks))
+        actions, valid = self._chunks(ticks, depth)
+        return {
+            "seen": np.maximum(ticks - lag, data.start[ticks])[:, None],
+            "tick": ticks,
+            "sentence": self._sentences(ticks),
+            "state": ((data.state[ticks] - self.mean) / self.std).astype(np.float32),
+            "actions": actions,
+            "valid": valid[..., None].astype(np.float32),
+            "depth": depth,
         }
 
     def _chunks(self, ticks: Array, depth: Array) -> tuple[Array, Array]:
@@ -220,13 +244,16 @@ class Batches:
         executed = np.where(held[:, None, None], np.array([0, 0, 0, -1], np.float32), data.executed[source])
         return np.where(prefix, executed, data.expert[source]).astype(np.float32), valid
 
-    def _words(self, ticks: Array) -> Array:
-        """Random paraphrases with dropped words; blank if the sampling says so."""
-        tasks = [self.data.tasks[self.data.shard[tick]] for tick in ticks]
-        choices = [self.sentences[task] for task in tasks]
-        tokens = np.stack([c[self.rng.integers(len(c))] for c in choices])
+    def _sentences(self, ticks: Array) -> Array:
+        """A random paraphrase for each tick, int64 (B,): which of the dataset's sentences."""
+        choices = [self._choices[self.data.tasks[self.data.shard[tick]]] for tick in ticks]
+        return np.array([c[self.rng.integers(len(c))] for c in choices], np.int64)
+
+    def _words(self, sentences: Array) -> Array:
+        """Their word ids, some dropped; blank if the sampling says so."""
+        tokens = self._tokens[sentences]
         dropped = self.rng.random(tokens.shape) < self.sampling.word_dropout
-        dropped[self.rng.random(len(ticks)) < 0.5] = False
+        dropped[self.rng.random(len(tokens)) < 0.5] = False
         return np.zeros_like(tokens) if self.sampling.blank_words else np.where(dropped, 0, tokens)
 
 

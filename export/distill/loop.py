@@ -1,8 +1,9 @@
 """One training loop for teacher and student: time budget, weight averaging, resume, progress.
 
 The learning rate follows the share of the budget that is spent, so a run ends on time on any machine. The whole state
-is written every `CHECKPOINT_S` seconds as safetensors (no pickle), first beside and then over the old one: a kill
-loses at most that much. Under `torchrun` or `accelerate launch` the same loop runs data-parallel on the gloo backend.
+is written every `CHECKPOINT_S` seconds as safetensors (no pickle), first beside and then over the old one: a kill, a
+full disk or an allocation that fails loses at most that much. Under `torchrun` or `accelerate launch` the same loop
+runs data-parallel on the gloo backend.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
+from export.distill.board import Board
+from export.distill.failures import is_out_of_memory, out_of_memory, writing
 
 CHECKPOINT_S = 30.0
+LOG_EVERY = 50  # steps
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser settings; `budget_s` is training time on this machine."""
+    """Optimiser settings; `budget_s` is training time on this machine. With `steps` it is not looked at: for runs
+    that are compared at equal steps on a machine that others use too."""
 
     budget_s: float
     learning_rate: float = 1e-3
@@ -39,6 +44,8 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     bf16: bool = True
+    steps: int | None = None
+    finish: float = 0.0  # share of the budget, at its end, for which `train` calls its `finish`
 
 
 @dataclass
@@ -51,9 +58,14 @@ class Progress:
     loss: float = float("nan")
 
 
-def learning_rate(recipe: Recipe, elapsed_s: float) -> float:
+def spent(recipe: Recipe, progress: Progress) -> float:
+    """Share of the budget behind us, 0 to 1."""
+    share = progress.step / recipe.steps if recipe.steps else progress.elapsed_s / recipe.budget_s
+    return min(1.0, share)
+
+
+def learning_rate(recipe: Recipe, share: float) -> float:
     """Linear warm-up, then cosine, over the spent share of the budget."""
-    share = min(1.0, elapsed_s / recipe.budget_s)
     if share < recipe.warmup:
         return recipe.learning_rate * (share / recipe.warmup + 1e-3)
     rest = (share - recipe.warmup) / (1 - recipe.warmup)
@@ -65,24 +77,30 @@ class Run:
 
     def __init__(self, model: nn.Module, recipe: Recipe, path: Path) -> None:
         self.model, self.recipe, self.path = model, recipe, path
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+            self.trained.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
         )
-        self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()}
         self.progress = Progress()
-        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        self.names: dict[Tensor, str] = {p: name for name, p in self.trained.items()}
 
     def save(self) -> None:
-        """Writes the whole state atomically."""
-        tensors = {f"model.{k}": v.detach().clone() for k, v in self.model.named_parameters()}
+        """Writes the whole state atomically.
+
+        Raises:
+            BadInput: the disk is full; the state written before is still whole.
+        """
+        tensors = {f"model.{k}": v.detach() for k, v in self.trained.items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for parameter, state in self.optimiser.state.items():
             name = self.names[parameter]
             tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"progress": json.dumps(vars(self.progress))})
-        os.replace(temporary, self.path)
+        with writing(self.path, temporary):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, temporary, metadata={"progress": json.dumps(vars(self.progress))})
+            os.replace(temporary, self.path)
 
     def resume(self) -> bool:
         """Continues from the file if there is one."""
@@ -120,9 +138,7 @@ class Run:
     def update_average(self) -> None:
         """Moves the averaged weights; early on faster, so that the start is forgotten."""
         decay = min(self.recipe.ema, (1 + self.progress.step) / (10 + self.progress.step))
-        names = list(self.average)
-        parameters = dict(self.model.named_parameters())
-        torch._foreach_lerp_([self.average[n] for n in names], [parameters[n] for n in names], 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.trained.values()), 1 - decay)
 
     def use_average(self) -> None:
         """Replaces the model's weights by their average."""
@@ -135,6 +151,8 @@ def train(
     draw: Callable[[], Batch],
     report: Callable[[Progress], None],
     log: Path | None = None,
+    board: Board | None = None,
+    finish: Callable[[Batch], None] | None = None,
 ) -> Progress:
     """Trains until the budget is spent.
 
@@ -143,7 +161,12 @@ def train(
         objective: holds `run.model`; its `forward(batch)` returns the loss.
         draw: the next batch of this process.
         report: called after every step.
-        log: JSON lines, one every 50 steps.
+        log: JSON lines, one every `LOG_EVERY` steps.
+        board: the same figures for TensorBoard.
+        finish: called once, with a batch, when the last `recipe.finish` of the budget begins.
+
+    Raises:
+        BadInput: out of memory, disk full; the checkpoint is whole.
     """
     parallel = dist.is_available() and dist.is_initialized()
     module = _data_parallel(objective) if parallel else objective
@@ -151,25 +174,31 @@ def train(
     world = dist.get_world_size() if parallel else 1
     progress, saved, last = run.progress, time.monotonic(), time.monotonic()
     run.model.train()
+    progress.elapsed_s, _ = _agree(progress.elapsed_s, 0.0, parallel)
     while True:
-        progress.elapsed_s = _chiefs(progress.elapsed_s, parallel)
-        if progress.elapsed_s >= run.recipe.budget_s:
+        share = spent(run.recipe, progress)
+        if share >= 1.0:
             break
-        batch = draw()
-        value = _step(run, module, batch)
+        try:
+            batch = draw()
+            if finish is not None and share >= 1.0 - run.recipe.finish:
+                finish(batch)
+                finish = None
+            value = _gradients(run, module, batch)
+        except (RuntimeError, MemoryError) as error:
+            raise _stopped(run, chief, error) from error
+        _move(run)
         now = time.monotonic()
-        progress.elapsed_s, last = progress.elapsed_s + now - last, now
-        progress.step, progress.samples = (
-            progress.step + 1,
-            progress.samples + len(next(iter(batch.values()))) * world,
-        )
+        progress.elapsed_s, value = _agree(progress.elapsed_s + now - last, value, parallel)
+        last = now
+        count = len(next(iter(batch.values()))) * world
+        progress.step, progress.samples = progress.step + 1, progress.samples + count
         progress.loss = value if math.isnan(progress.loss) else progress.loss + 0.02 * (value - progress.loss)
         if not chief:
             continue
         report(progress)
-        if log and progress.step % 50 == 0:
-            with log.open("a") as stream:
-                stream.write(json.dumps({k: round(v, 5) for k, v in vars(progress).items()}) + "\n")
+        if progress.step % LOG_EVERY == 0:
+            _log(run, log, board)
         if now - saved > CHECKPOINT_S:
             run.save()
             saved = now
@@ -180,28 +209,64 @@ def train(
     return progress
 
 
+def _stopped(run: Run, chief: bool, error: BaseException) -> BaseException:
+    """What to raise. Weights are whole: they move only after all gradients are there."""
+    if not is_out_of_memory(error):
+        return error
+    run.optimiser.zero_grad(set_to_none=True)
+    if chief:
+        run.save()
+    return out_of_memory("training", error, f"the state of step {run.progress.step} is kept in {run.path.name}")
+
+
+def _log(run: Run, log: Path | None, board: Board | None) -> None:
+    """One line and one point on each curve."""
+    progress = run.progress
+    rate = learning_rate(run.recipe, spent(run.recipe, progress))
+    speed = progress.samples / max(progress.elapsed_s, 1e-9)
+    if log is not None:
+        with writing(log), log.open("a") as stream:
+            line = {**vars(progress), "learning_rate": rate, "samples_per_s": speed}
+            stream.write(json.dumps({k: float(f"{v:.6g}") if k != "step" else v for k, v in line.items()}) + "\n")
+    if board is not None:
+        with writing(run.path.parent / "tensorboard"):
+            board.add(progress.step, loss=progress.loss, learning_rate=rate, samples_per_s=speed)
+
+
 def _data_parallel(objective: nn.Module) -> nn.Module:
-    return nn.parallel.DistributedDataParallel(objective, gradient_as_bucket_view=True)
+    """The loss of all processes together. `partly_used`: some of its parameters may bear on nothing."""
+    unused = bool(getattr(objective, "partly_used", False))
+    return nn.parallel.DistributedDataParallel(objective, gradient_as_bucket_view=True, find_unused_parameters=unused)
 
 
-def _step(run: Run, module: nn.Module, batch: Batch) -> float:
-    for group in run.optimiser.param_groups:
-        group["lr"] = learning_rate(run.recipe, run.progress.elapsed_s)
+def _gradients(run: Run, module: nn.Module, batch: Batch) -> float:
+    """The loss of a batch; gradients of all trained parameters."""
     run.optimiser.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=run.recipe.bf16):
         value = module(batch)
     value.backward()
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
-    if torch.isfinite(norm):
-        run.optimiser.step()
-        run.update_average()
     return float(value.detach())
 
 
-def _chiefs(elapsed_s: float, parallel: bool) -> float:
-    """The chief's clock counts for all: they end together, and one learning rate keeps their weights equal."""
+def _move(run: Run) -> None:
+    """One step of the optimiser and of the average, unless a gradient is not finite."""
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(run.recipe, spent(run.recipe, run.progress))
+    norm = nn.utils.clip_grad_norm_(run.trained.values(), run.recipe.clip)
+    if torch.isfinite(norm):
+        run.optimiser.step()
+        run.update_average()
+
+
+def _agree(elapsed_s: float, loss: float, parallel: bool) -> tuple[float, float]:
+    """The chief's clock and the mean loss of all processes.
+
+    One clock counts for all: they end together, and one learning rate keeps their weights equal.
+    """
     if not parallel:
-        return elapsed_s
-    value = torch.tensor([elapsed_s], dtype=torch.float64)
-    dist.broadcast(value, src=0)
-    return float(value.item())
+        return elapsed_s, loss
+    mine = elapsed_s if dist.get_rank() == 0 else 0.0
+    both = torch.tensor([mine, loss / dist.get_world_size()], dtype=torch.float64)
+    dist.all_reduce(both)
+    clock, mean = both.tolist()
+    return clock, mean

@@ -9,7 +9,7 @@ ACTING_ROWS = 16  # rows that act when the longest prefix and the usual re-plan 
 SPARE_WEIGHT = 0.3  # of the rows behind them, which act only after lost inferences
 
 
-def row_weights(horizon: int) -> Tensor:
+def row_weights(horizon: int, acting: int = ACTING_ROWS) -> Tensor:
     """float32 (1, H, 1)."""
     rows = torch.arange(horizon)
-    return torch.where(rows < ACTING_ROWS, 1.0, SPARE_WEIGHT)[None, :, None]
+    return torch.where(rows < acting, 1.0, SPARE_WEIGHT)[None, :, None]

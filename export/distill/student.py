@@ -1,9 +1,10 @@
 """Distils a one-pass student from a multi-step teacher; started by `edgevla compress` on every core.
 
     torchrun --nproc_per_node 2 -m export.distill.student --teacher DIR --data DIR --work DIR --budget 7m
+    accelerate launch --multi_gpu --num_processes 2 -m export.distill.student --teacher DIR ...
 
-First the missing target shards are made, then the student is trained on them for the rest of the budget. Both go on
-where a kill left them.
+First the missing targets are made, then the student is trained on them for the rest of the budget. Both go on where a
+kill left them. `--multi_gpu` is what makes accelerate start several processes, on CPUs too.
 """
 
 from __future__ import annotations
@@ -12,39 +13,45 @@ import argparse
 import json
 import os
 import signal
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from edgevla.control.realtime import die_with_parent
+from edgevla.errors import EdgevlaError
 from export.budget import parse_duration_s
-from export.distill.dataset import Demonstrations
-from export.distill.loop import Progress, Recipe, Run, train
+from export.distill import qat
+from export.distill.board import Board
+from export.distill.cache import CachedRows, TargetCache
+from export.distill.failures import writing
+from export.distill.feed import Feed, teacher_feed
+from export.distill.loop import Batch, Progress, Recipe, Run, train
+from export.distill.losses import DistilObjective
+from export.distill.opening import open_source, open_teacher
 from export.distill.parallel import Place, join, leave
 from export.distill.progress import Reporter
-from export.distill.rows import row_weights
-from export.distill.start import student_for, whiten
-from export.distill.targets import SHARD, TargetPlan, Targets, make_shard, missing_shards
+from export.distill.source import Source
+from export.distill.start import FORMS, Wish, bundle_noise, make_student, matched_features, whiten
+from export.distill.targets import SHARD, TargetPlan, Targets, make_targets, open_cache, planned_keys
 from export.request import MODES
-from export.students.onepass import OnePassStudent
-from export.teachers.folder import Teacher, load_teacher
-from export.teachers.noise import bundle_noise, noise_scale
+from export.students.interface import Feeding, Student, save_student
+from export.teachers.interface import TeacherPolicy
 
-FEATURE_WEIGHT = 0.3
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
+FINISH_SHARE = 0.1  # of the budget
+FINISHING = ("none", *qat.KINDS)
 
 
 @dataclass(frozen=True)
 class Settings:
     """One distillation. `budget_s` covers target making and training."""
 
-    teacher: Path
-    data: Path
+    teacher: str  # folder, or FILE.py:FUNCTION
+    data: str
     work: Path
     budget_s: float
     examples: int
@@ -52,92 +59,112 @@ class Settings:
     learning_rate: float
     seed: int
     mode: str
+    finish: str = "none"
+    steps: int | None = None
+    wish: Wish = field(default_factory=Wish)
 
 
-class DistilObjective(nn.Module):
-    """Distance of the chunk to its target after the prefix, and of the observation tokens to the teacher's."""
+@dataclass(frozen=True)
+class Job:
+    """What is distilled into what: everything that does not change while it runs."""
 
-    def __init__(self, student: OnePassStudent, mode: str) -> None:
-        super().__init__()
-        self.student, self.mode = student, mode
-        self.register_buffer("row_weight", row_weights(student.config.horizon))
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        student = self.student
-        text, body = student.encode_text(batch["tokens"]), student.state(batch["state"])[:, None]
-        observation = student.observe(student.encode_image(batch["image"]), text, body)
-        chunk = student.decode(observation, text + body, batch["noise"], batch["prefix"], batch["mask"]).float()
-        if self.mode == "demos-only":
-            return self._action_loss(chunk, batch["actions"], batch["valid"] * (1 - batch["mask"]))
-        features = (observation.float() - batch["features"].float()).square().mean()
-        return self._action_loss(chunk, batch["endpoint"], 1 - batch["mask"]) + FEATURE_WEIGHT * features
-
-    def _action_loss(self, chunk: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        weight = weight * torch.as_tensor(self.row_weight)
-        error = nn.functional.smooth_l1_loss(chunk, target, beta=0.1, reduction="none")
-        return (weight * error).sum() / (weight.sum() * chunk.shape[-1])
+    teacher: TeacherPolicy
+    source: Source
+    student: Student
+    feeding: Feeding
+    feed: Feed  # of the student
+    plan: TargetPlan
+    widths: tuple[int, int] | None  # of the features that are matched
 
 
-def make_targets(settings: Settings, place: Place, teacher: Teacher, data: Demonstrations) -> TargetPlan:
-    """Makes this process's part of the missing shards; returns when all are there."""
-    noise = bundle_noise(teacher, settings.seed)
+def prepare(settings: Settings) -> Job:
+    """Teacher, data, and a student as it starts; the same in every process.
+
+    Raises:
+        BadInput: teacher or data are unusable or do not fit each other.
+        Refused, Usage: a student or control that this teacher does not allow.
+    """
+    torch.manual_seed(settings.seed)
+    teacher = open_teacher(settings.teacher)
+    source = open_source(settings.data, teacher, settings.work / "frames")
+    noise, scale = bundle_noise(teacher, settings.seed)
+    student, feeding = make_student(teacher, settings.wish, settings.mode, noise, source.sentences)
+    feed = Feed(feeding, source.sentences, source.present, teacher)
+    whiten(student, feed, source, settings.seed)
+    form, widths = matched_features(teacher, student, feed, source)
     plan = TargetPlan(
-        settings.examples // SHARD, settings.seed, torch.from_numpy(noise), noise_scale=noise_scale(teacher)
+        shards=settings.examples // SHARD,
+        seed=settings.seed,
+        fixed_noise=noise,
+        d_max=student.d_max,
+        noise_scale=scale,
+        blend=student.d_max,
+        features=form,
     )
-    folder = settings.work / "targets"
-    mine = missing_shards(folder, plan)[place.rank :: place.world]
+    return Job(teacher, source, student, feeding, feed, plan, widths)
+
+
+def ask_teacher(job: Job, cache: TargetCache, place: Place) -> CachedRows:
+    """Makes this process's part of the missing targets; returns all when they are there."""
+    feed = teacher_feed(job.teacher, job.source.sentences, job.source.present)
+    mine = range(place.rank, job.plan.shards, place.world)
     reporter = Reporter("teacher targets", len(mine), place.chief)
     for done, number in enumerate(mine, 1):
-        make_shard(teacher, data, plan, number, folder)
+        make_targets(job.teacher, feed, job.source, job.plan, number, cache)
         reporter.show(done, f"{done * SHARD * place.world:,} examples")
     reporter.close()
     if dist.is_initialized():
         dist.barrier()
-    return plan
+    cache.refresh()
+    return cache.rows(planned_keys(job.source, job.plan, job.teacher.spec.d_max > 0))
 
 
 def distil(settings: Settings) -> None:
     """Runs one distillation in this process and its peers; the chief writes `student.safetensors`."""
     place = join()
     started = time.monotonic()
-    torch.manual_seed(settings.seed)
-    teacher, data = load_teacher(settings.teacher), Demonstrations(settings.data)
-    plan = make_targets(settings, place, teacher, data)
+    job, folder = prepare(settings), settings.work / settings.mode
+    cache = open_cache(settings.work / "targets", job.teacher, job.source, job.plan)
+    rows = ask_teacher(job, cache, place)
     clock = _Clock(settings.work / "targets_s.json")
     if place.chief:
         clock.add(time.monotonic() - started)
     if dist.is_initialized():
         dist.barrier()
-    student = student_for(teacher, settings.mode, plan.fixed_noise)
-    whiten(student, teacher, data, settings.mode, settings.seed)
     rest_s = max(LEAST_TRAINING * settings.budget_s, settings.budget_s - clock.read())
-    recipe = Recipe(rest_s, settings.learning_rate, ema=0.998)
-    run = Run(student, recipe, settings.work / settings.mode / "checkpoint.safetensors")
+    progress = _train(settings, job, rows, place, rest_s)
+    if place.chief:
+        notes = {"progress": vars(progress), "mode": settings.mode, "finish": settings.finish}
+        save_student(folder / "student.safetensors", job.student, job.feeding, notes)
+    leave()
+
+
+def _train(settings: Settings, job: Job, rows: CachedRows, place: Place, rest_s: float) -> Progress:
+    """Trains the student of a job in place."""
+    folder = settings.work / settings.mode
+    objective = DistilObjective(job.student, settings.mode, job.widths)
+    share = 0.0 if settings.finish == "none" else FINISH_SHARE
+    recipe = Recipe(rest_s, settings.learning_rate, ema=0.998, steps=settings.steps, finish=share)
+    run = Run(objective, recipe, folder / "checkpoint.safetensors")
     run.resume()
-    targets = Targets(
-        settings.work / "targets",
-        plan,
-        data,
-        settings.batch,
-        settings.seed + 1000 * place.rank + run.progress.step,
-    )
-    reporter = Reporter(f"distillation ({settings.mode})", rest_s, place.chief)
+    where = (place.rank, place.world)
+    targets = Targets(rows, job.source, job.feed, settings.batch, settings.seed, where, run.progress.step)
+    total = float(settings.steps or rest_s)
+    reporter = Reporter(f"distillation ({settings.mode})", total, place.chief)
+    board = Board(folder / "tensorboard", place.chief)
 
     def report(progress: Progress) -> None:
-        reporter.show(progress.elapsed_s, f"loss {progress.loss:.4f}, {progress.samples:,} examples")
+        done = progress.step if settings.steps else progress.elapsed_s
+        reporter.show(done, f"loss {progress.loss:.4f}, {progress.samples:,} examples")
 
-    os.makedirs(settings.work / settings.mode, exist_ok=True)
-    progress = train(
-        run,
-        DistilObjective(student, settings.mode),
-        targets.next,
-        report,
-        settings.work / settings.mode / "log.jsonl",
-    )
+    def finish(batch: Batch) -> None:
+        qat.start_finishing(job.student, settings.finish, lambda: objective(batch))
+
+    progress = train(run, objective, targets.next, report, folder / "log.jsonl", board, finish if share else None)
+    qat.stop_finishing(job.student)
     reporter.close()
-    if place.chief:
-        _write_student(student, settings.work / settings.mode, progress)
-    leave()
+    board.close()
+    return progress
 
 
 class _Clock:
@@ -152,32 +179,46 @@ class _Clock:
     def add(self, seconds: float) -> None:
         if self._path.exists() and seconds < 15.0:
             return  # a restart that found everything there: loading is not target making
-        self._path.write_text(json.dumps(self.read() + seconds))
+        temporary = self._path.with_suffix(".part")
+        with writing(self._path, temporary):
+            temporary.write_text(json.dumps(self.read() + seconds))
+            os.replace(temporary, self._path)
 
 
-def _write_student(student: OnePassStudent, folder: Path, progress: Progress) -> None:
-    weights = {name: value.detach().contiguous() for name, value in student.state_dict().items()}
-    metadata = {"config": json.dumps(student.config.to_dict()), "progress": json.dumps(vars(progress))}
-    save_file(weights, folder / ".student.part", metadata=metadata)
-    os.replace(folder / ".student.part", folder / "student.safetensors")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--teacher", required=True, help="policy folder, or FILE.py:FUNCTION that returns one")
+    made.add_argument("--data", required=True, help="dataset folder, or FILE.py:FUNCTION that returns one")
+    made.add_argument("--work", type=Path, required=True)
+    made.add_argument("--budget", dest="budget_s", type=parse_duration_s, default=parse_duration_s("7m"))
+    made.add_argument("--examples", type=int, default=20_480, help="cached teacher answers")
+    made.add_argument("--batch", type=int, default=64, help="per process")
+    made.add_argument("--learning-rate", type=float, default=1e-3)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--mode", choices=MODES, default="distil")
+    made.add_argument("--finish", choices=FINISHING, default="none", help="artifact to finish for")
+    made.add_argument("--steps", type=int, help="train that many steps instead of the budget")
+    made.add_argument("--student", dest="form", choices=FORMS, default="auto")
+    made.add_argument("--depth", type=float, help="share of the teacher's layers in a pruned student")
+    made.add_argument("--d-max", type=int, help="longest prefix, ticks, for a teacher that knows none")
+    made.add_argument("--picture", type=int, default=128, help="longest side of a compact student's pictures, pixels")
+    made.add_argument("--width", type=int, default=320, help="of a compact student")
+    return made
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--budget", dest="budget_s", type=parse_duration_s, default=parse_duration_s("7m"))
-    parser.add_argument("--examples", type=int, default=20_480, help="cached teacher answers")
-    parser.add_argument("--batch", type=int, default=64, help="per process")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mode", choices=MODES, default="distil")
-    settings = Settings(**vars(parser.parse_args()))
+    given = vars(parser().parse_args())
+    wish = Wish(**{name: given.pop(name) for name in ("form", "depth", "d_max", "picture", "width")})
+    settings = replace(Settings(**given), wish=wish)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(os.getppid(), signal.SIGKILL)  # a killed torchrun must not leave its workers behind
-    distil(settings)
+    try:
+        distil(settings)
+    except EdgevlaError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(error.exit_code)  # peers of this process may wait in gloo, whose threads would abort it
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from edgevla.errors import Refused, explain
-from export.students.onepass import OnePassStudent
 
 OPSET = 20
 IR_VERSION = 10
@@ -41,44 +40,6 @@ class StageSpec:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     times: tuple[float, ...] = ()
-
-
-class _Call(nn.Module):
-    """A method of the student as a module of its own."""
-
-    def __init__(self, student: OnePassStudent, method: str) -> None:
-        super().__init__()
-        self.student, self.method = student, method
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        result: Tensor = getattr(self.student, self.method)(*inputs)
-        return result
-
-
-def stage_specs(student: OnePassStudent) -> list[StageSpec]:
-    """The stages with example inputs of the shapes that the robot will feed."""
-    config = student.config
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
-
-    chunk = (1, config.horizon, config.actions)
-    head = {
-        "vision": normal(1, (config.image_size // config.patch) ** 2, config.width),
-        "text": normal(1, 1, config.width),
-        "state": normal(1, config.state),
-        "noise": normal(*chunk),
-        "prefix": normal(*chunk),
-        "prefix_mask": (torch.arange(config.horizon) < 2).float()[None, :, None],
-    }
-    tokens = torch.randint(1, config.vocabulary, (1, config.max_tokens), generator=generator)
-    image = normal(1, config.image_size, config.image_size, 3)
-    return [
-        StageSpec("text", _Call(student, "encode_text"), {"tokens": tokens}, ("text",)),
-        StageSpec("vision", _Call(student, "encode_image"), {"image": image}, ("vision",)),
-        StageSpec("head", _Call(student, "act"), head, ("chunk",)),
-    ]
 
 
 def export_stage(spec: StageSpec) -> bytes:

@@ -1,59 +1,74 @@
-"""The `cpu` artifact: dynamic int8 for CPUs with VNNI or dot-product instructions.
+"""The `dynamic-s8` artifact: for CPUs with VNNI or dot-product instructions.
 
-Weights S8, symmetric, one scale per output channel; activations quantized at run time (so no calibration); products of
-two activations, small products and everything that is no product stay in float.
+Weights S8, symmetric, one scale per output channel; activations U8, quantized at run time (so no calibration); products
+of two activations, small products and everything that is no product stay in float.
+
+Written by hand, as `onnxruntime.quantization.quantize_dynamic` chooses scales of its own. The operators and
+their order are the ones that ONNX Runtime fuses into DynamicQuantizeMatMul and MatMulIntegerToFloat.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from pathlib import Path
-
+import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import TensorProto, helper, numpy_helper
 
-MIN_SIDE = 128  # a weight with a shorter side saves less than quantizing its activation costs
+from export.quantize.graph import Product, finish, load, rewrite, split_gemms, weight_of, worth_it
+from export.quantize.scales import WeightScales, scale_of, to_int8
 
 
-def quantize(graph: bytes) -> bytes:
-    """The graph with its large matrix products in int8.
+def quantize(graph: bytes, keep: frozenset[str] = frozenset(), scales: WeightScales | None = None) -> bytes:
+    """The graph with its large matrix products in int8, as it is if there are none.
 
-    The raw export goes in: optimising it first fuses MatMul + Add into Gemm, and then the quantizer fails on shapes.
+    Args:
+        graph: the raw export.
+        keep: nodes that stay in float.
+        scales: of the weights, by node; default: computed.
+
+    Raises:
+        Usage: `keep` names no product of the graph.
+        BadInput: the graph cannot be read or has dynamic shapes.
     """
-    model = onnx.load_model_from_string(graph)
-    chosen = _chosen(model)
-    if not chosen:
+    model = load(graph)
+    names = [p.node for p in worth_it(model, keep)]
+    if not names:
         return graph
-    logging.getLogger().addFilter(_not_a_hint)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-        source.write_bytes(graph)
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_quantize=chosen,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            extra_options={"MatMulConstBOnly": True},
-        )
-        quantized = onnx.load(target)
-    quantized.ir_version = model.ir_version
-    onnx.checker.check_model(quantized)
-    return bytes(quantized.SerializeToString())
+    split_gemms(model, names)
+    chosen = [p for p in worth_it(model, frozenset()) if p.node in names]
+    outputs = {node.name: node.output[0] for node in model.graph.node}
+    replaced, quantized = {}, set[str]()
+    for p in chosen:
+        nodes = _integer_product(model, p, outputs[p.node], scales)
+        replaced[p.node] = nodes if p.activation in quantized else [_quantize_activation(p.activation), *nodes]
+        quantized.add(p.activation)
+    rewrite(model, replaced)
+    return finish(model)
 
 
-def _not_a_hint(record: logging.LogRecord) -> bool:
-    """Drops ONNX Runtime's advice to pre-process, which breaks this quantizer (see `quantize`)."""
-    return "pre-processing before quantization" not in record.getMessage()
+def _quantize_activation(tensor: str) -> onnx.NodeProto:
+    """Once per tensor, whoever reads it."""
+    outputs = [f"{tensor}_quantized", f"{tensor}_scale", f"{tensor}_zero_point"]
+    return helper.make_node("DynamicQuantizeLinear", [tensor], outputs, f"{tensor}_QuantizeLinear")
 
 
-def _chosen(model: onnx.ModelProto) -> list[str]:
-    """Names of the products worth it: constant weight, both sides at least MIN_SIDE."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+def _integer_product(
+    model: onnx.ModelProto, p: Product, output: str, scales: WeightScales | None
+) -> list[onnx.NodeProto]:
+    """x_u8 @ w_s8 in int32, then to float by both scales."""
+    weight = weight_of(model, p.weight)
+    scale = scale_of(p, weight, scales)
+    x, w = p.activation, f"{p.node}_weight"
+    stored = {
+        f"{w}_quantized": to_int8(weight, scale, p.axis),
+        f"{w}_scale": scale,
+        f"{w}_zero_point": np.zeros(p.channels, np.int8),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in stored.items())
+    inputs = [f"{x}_quantized", f"{w}_quantized", f"{x}_zero_point", f"{w}_zero_point"]
+    both, integer, cast = f"{p.node}_scale", f"{p.node}_int32", f"{p.node}_float"
     return [
-        node.name
-        for node in model.graph.node
-        if node.op_type in ("MatMul", "Gemm") and min(shapes.get(node.input[1], (0,))) >= MIN_SIDE
+        helper.make_node("Mul", [f"{x}_scale", f"{w}_scale"], [both], f"{p.node}_quant_scales_mul"),
+        helper.make_node("MatMulInteger", inputs, [integer], f"{p.node}_quant"),
+        helper.make_node("Cast", [integer], [cast], f"{p.node}_quant_cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", [cast, both], [output], f"{p.node}_quant_output_scale_mul"),
     ]

@@ -94,14 +94,17 @@ class TextEncoder(nn.Module):
 
 
 class ActionTokens(nn.Module):
-    """Actions (B, H, A) with their prefix mask (B, H, 1) to tokens of `ticks` actions each, and back."""
+    """Rows of a chunk (B, H, R) with their prefix mask (B, H, 1) to tokens of `ticks` rows each, and back to (B, H, A).
 
-    def __init__(self, horizon: int, actions: int, ticks: int, width: int) -> None:
+    numbers: R of a row that comes in, where noise is wider than an action; left out, A.
+    """
+
+    def __init__(self, horizon: int, actions: int, ticks: int, width: int, numbers: int | None = None) -> None:
         super().__init__()
         if horizon % ticks:
             raise ValueError(f"horizon: expected a multiple of {ticks} ticks per token, got {horizon}")
         self.ticks, self.actions = ticks, actions
-        self.embed = nn.Linear(ticks * (actions + 1), width)
+        self.embed = nn.Linear(ticks * ((numbers or actions) + 1), width)
         self.position = nn.Parameter(0.02 * torch.randn(horizon // ticks, width))
         self.norm = nn.LayerNorm(width)
         self.unembed = nn.Linear(width, ticks * actions)
@@ -115,38 +118,46 @@ class ActionTokens(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """Image (B, S, S, 3) to (B, N, W): cut into patches, two linear layers. No convolution: int8 makes those slower.
+    """Pictures (B * P, h, w, 3) to (B, P * N, W): cut into N patches, two linear layers; the P of a row lie in a row.
 
-    The mean image is taken off first, and the first layer starts as a whitening of what is left (`whiten`): a fixed
-    camera shows the same background in every frame, and what matters is a small deviation from it.
+    No convolution: int8 makes those slower. The mean picture is taken off first, one for each of the P, and the first
+    layer starts as a whitening of what is left (`whiten`): a fixed camera shows the same background in every frame,
+    and what matters is a small deviation from it. An int for the size means a square.
     """
 
-    def __init__(self, image_size: int, patch: int, width: int) -> None:
+    mean: Tensor
+
+    def __init__(self, size: int | tuple[int, int], patch: int, width: int, pictures: int = 1) -> None:
         super().__init__()
-        self.rows, self.patch = image_size // patch, patch
-        self.register_buffer("mean", torch.zeros(image_size, image_size, 3))
+        height, wide = (size, size) if isinstance(size, int) else size
+        if height % patch or wide % patch:
+            raise ValueError(f"picture: expected sides that are multiples of {patch} pixels, got {height} x {wide}")
+        self.grid, self.patch, self.pictures = (height // patch, wide // patch), patch, pictures
+        several = () if pictures == 1 else (pictures,)
+        self.register_buffer("mean", torch.zeros(*several, height, wide, 3))
         self.embed = nn.Linear(patch * patch * 3, width)
         self.mix = nn.Linear(width, width)
-        self.position = nn.Parameter(0.02 * torch.randn(self.rows**2, width))
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
 
     def patches(self, image: Tensor) -> Tensor:
-        """(B, S, S, 3) less the mean image, cut to (B, N, patch * patch * 3)."""
-        rows, patch = self.rows, self.patch
-        cut = (image - torch.as_tensor(self.mean)).reshape(-1, rows, patch, rows, patch * 3).transpose(2, 3)
-        return cut.reshape(-1, rows * rows, patch * patch * 3)
+        """(B * P, h, w, 3) less the mean pictures, cut to (B, P, N, patch * patch * 3)."""
+        (rows, columns), patch = self.grid, self.patch
+        shown = image.unflatten(0, (-1, self.pictures)) - self.mean
+        cut = shown.reshape(-1, self.pictures, rows, patch, columns, patch * 3).transpose(3, 4)
+        return cut.reshape(-1, self.pictures, rows * columns, patch * patch * 3)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.embed(self.patches(image)) + self.position
+        x = (self.embed(self.patches(image)) + self.position).flatten(1, 2)
         return x + self.mix(torch.relu(x))
 
     @torch.no_grad()
     def whiten(self, images: Tensor, floor: float = 0.05) -> None:
-        """Starts from data: `mean` is that of the images (B, S, S, 3), `embed` projects on their main components.
+        """Starts from data: `mean` is that of the pictures (B * P, h, w, 3), `embed` projects on main components.
 
         floor: share of the largest deviation below which a component is not scaled up further.
         """
-        self.mean = images.mean(0)
-        flat = self.patches(images).flatten(0, 1)
+        self.mean = images.unflatten(0, (-1, self.pictures)).mean(0).reshape_as(self.mean)
+        flat = self.patches(images).flatten(0, 2)
         values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
         width = min(self.embed.out_features, len(values))
         deviation = values[-width:].flip(0).clamp_min(0).sqrt()

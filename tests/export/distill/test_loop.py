@@ -16,7 +16,8 @@ from torch import nn
 
 from edgevla.errors import BadInput
 from export.distill import loop
-from export.distill.loop import Progress, Recipe, Run, learning_rate, train
+from export.distill.board import Board
+from export.distill.loop import Progress, Recipe, Run, learning_rate, spent, train
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -37,6 +38,11 @@ class Line(nn.Module):
 def draw_from(generator):
     x = torch.randn(32, 2, generator=generator)
     return {"x": x, "y": x @ torch.tensor([[2.0], [-1.0]]) + 0.5}
+
+
+def step(run, batch):
+    loop._gradients(run, Line(run.model), batch)
+    loop._move(run)
 
 
 def trained(path, steps=30, resume=False, **recipe):
@@ -68,11 +74,18 @@ def trained(path, steps=30, resume=False, **recipe):
     ],
 )
 def test_the_learning_rate_follows_the_spent_share_of_the_budget(elapsed_s, expected):
-    assert learning_rate(Recipe(100.0), elapsed_s) == pytest.approx(expected, rel=1e-9)
+    recipe = Recipe(100.0)
+    assert learning_rate(recipe, spent(recipe, Progress(elapsed_s=elapsed_s))) == pytest.approx(expected, rel=1e-9)
+
+
+def test_with_a_number_of_steps_the_clock_is_not_looked_at():
+    recipe = Recipe(100.0, steps=40)
+    assert spent(recipe, Progress(step=10, elapsed_s=99.0)) == 0.25
+    assert spent(recipe, Progress(step=40, elapsed_s=1.0)) == 1.0
 
 
 def test_the_learning_rate_never_rises_after_the_warm_up():
-    rates = [learning_rate(Recipe(100.0), t) for t in range(2, 101)]
+    rates = [learning_rate(Recipe(100.0), t / 100) for t in range(2, 101)]
     assert rates == sorted(rates, reverse=True)
 
 
@@ -102,7 +115,7 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing(tmp_path):
     run = Run(model, Recipe(10.0, bf16=False), tmp_path / "c.safetensors")
     before = model.weight.clone()
     batch = {"x": torch.full((4, 2), float("nan")), "y": torch.zeros(4, 1)}
-    loop._step(run, Line(model), batch)
+    step(run, batch)
     assert (model.weight == before).all()
     assert not run.optimiser.state
 
@@ -114,7 +127,7 @@ def test_a_resumed_run_has_the_state_of_the_saved_one_to_the_bit(tmp_path):
     run = Run(model, Recipe(1e9, 0.05, bf16=False), path)
     generator = torch.Generator().manual_seed(0)
     for _ in range(7):
-        loop._step(run, Line(model), draw_from(generator))
+        step(run, draw_from(generator))
         run.progress.step += 1
     run.save()
     other = nn.Linear(2, 1)
@@ -125,7 +138,7 @@ def test_a_resumed_run_has_the_state_of_the_saved_one_to_the_bit(tmp_path):
     assert again.progress.step == 7
     batch = draw_from(generator)
     for each in (run, again):
-        loop._step(each, Line(each.model), batch)
+        step(each, batch)
     assert (other.weight == model.weight).all()  # so the optimiser's moments are the same too
 
 
@@ -201,3 +214,95 @@ def test_two_processes_under_torchrun_train_one_model_on_different_batches(tmp_p
     assert out.count("\nstep ") == steps  # the chief alone reports
     with safe_open(tmp_path / "c.safetensors", framework="pt") as archive:
         assert json.loads(archive.metadata()["progress"])["step"] == steps
+
+
+def test_the_finish_begins_once_when_its_share_of_the_budget_is_left(tmp_path):
+    model, began = nn.Linear(2, 1), []
+    run = Run(model, Recipe(1e9, bf16=False, steps=20, finish=0.25), tmp_path / "c.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    train(
+        run,
+        Line(model),
+        lambda: draw_from(generator),
+        lambda progress: None,
+        finish=lambda batch: began.append((run.progress.step, len(batch["x"]))),
+    )
+    assert began == [(15, 32)]
+
+
+def test_the_board_holds_loss_learning_rate_and_speed(tmp_path):
+    model = nn.Linear(2, 1)
+    run = Run(model, Recipe(1e9, bf16=False, steps=100), tmp_path / "c.safetensors")
+    generator, board = torch.Generator().manual_seed(0), Board(tmp_path / "tensorboard")
+    train(run, Line(model), lambda: draw_from(generator), lambda progress: None, board=board)
+    board.close()
+    raw = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").glob("events.*"))
+    assert [raw.count(name) for name in (b"loss", b"learning_rate", b"samples_per_s")] == [2, 2, 2]
+
+
+def test_without_tensorboardx_training_says_so_once_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)  # as the import system marks what cannot be imported
+    board = Board(tmp_path / "tensorboard")
+    board.add(1, loss=0.5)
+    board.close()
+    assert capsys.readouterr().err.count("pip install tensorboardX") == 1
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_out_of_memory_is_one_sentence_and_leaves_the_state_of_the_last_whole_step(tmp_path):
+    path, generator = tmp_path / "c.safetensors", torch.Generator().manual_seed(0)
+    model = nn.Linear(2, 1)
+    run = Run(model, Recipe(1e9, bf16=False, steps=20), path)
+
+    def draw():
+        if run.progress.step == 7:
+            torch.empty(1 << 60)  # an exbibyte: the allocator itself refuses
+        return draw_from(generator)
+
+    with pytest.raises(BadInput, match="out of memory while training") as caught:
+        train(run, Line(model), draw, lambda progress: None)
+    assert "the state of step 7 is kept" in str(caught.value)
+    again = Run(nn.Linear(2, 1), Recipe(1e9, bf16=False, steps=20), path)
+    assert again.resume()
+    assert again.progress.step == 7
+    assert (again.model.weight == model.weight).all()
+
+
+def test_any_other_error_is_passed_on_as_it_is(tmp_path):
+    run = Run(nn.Linear(2, 1), Recipe(1e9, bf16=False, steps=2), tmp_path / "c.safetensors")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(run, Line(run.model), lambda: {"x": torch.zeros(4, 3), "y": torch.zeros(4, 1)}, lambda progress: None)
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from torch import nn
+from edgevla.errors import BadInput
+from export.distill.loop import Recipe, Run
+
+path = Path(sys.argv[1])
+run = Run(nn.Linear(64, 64), Recipe(1.0), path)
+run.save()
+run.progress.step = 5
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # the kernel refuses to write further, as a full disk does
+try:
+    run.save()
+except BadInput as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays_whole(tmp_path):
+    path = tmp_path / "c.safetensors"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cannot write c.safetensors" in done.stdout
+    assert "run the same command again" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+    run = Run(nn.Linear(64, 64), Recipe(1.0), path)
+    assert run.resume()
+    assert run.progress.step == 0

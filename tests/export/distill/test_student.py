@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from export.distill.start import student_for, whiten
-from export.distill.student import FEATURE_WEIGHT, DistilObjective
+from export.distill.feed import Feed
+from export.distill.losses import FEATURE_WEIGHT, DistilObjective, chunk_loss
+from export.distill.source import DemoSource
+from export.distill.start import Wish, make_student, whiten
 from export.students.onepass import OnePassStudent, StudentConfig
+from export.teachers.ours import FlowPolicy
 from tests.export.tiny import tiny_teacher
 
 SMALL = {"vocabulary": 30, "width": 32, "heads": 2}
@@ -21,7 +24,7 @@ def batch():
     generator = torch.Generator().manual_seed(1)
     depth = torch.tensor([0, 2, 8])
     return {
-        "image": torch.rand((3, 96, 96, 3), generator=generator) * 2 - 1,
+        "image": torch.rand((3, 1, 96, 96, 3), generator=generator) * 2 - 1,
         "tokens": torch.randint(1, 30, (3, 16), generator=generator),
         "state": torch.randn((3, 4), generator=generator),
         "noise": torch.randn((3, 32, 4), generator=generator),
@@ -36,9 +39,12 @@ def batch():
 
 def answer(model, batch, **changes):
     inputs = {**batch, **changes}
-    names = ("image", "tokens", "state", "noise", "prefix", "mask")
     with torch.inference_mode():
-        return model(*(inputs[name] for name in names))
+        return model(inputs, inputs["noise"], inputs["prefix"], inputs["mask"])[0]
+
+
+def objective(mode="distil"):
+    return DistilObjective(student(), mode, (32, 32))
 
 
 def test_prefix_rows_come_out_as_they_went_in(batch):
@@ -90,12 +96,12 @@ def test_patches_are_the_squares_of_the_image():
 
 
 def test_the_loss_counts_only_rows_after_the_prefix(batch):
-    objective = DistilObjective(student(), "distil")
+    taught = objective()
     with torch.inference_mode():
-        first = objective(batch)
+        first = taught(batch)
         spoilt = batch["endpoint"] + 100 * batch["mask"]
-        assert objective({**batch, "endpoint": spoilt}) == first
-        assert objective({**batch, "endpoint": -batch["endpoint"]}) != first
+        assert taught({**batch, "endpoint": spoilt}) == first
+        assert taught({**batch, "endpoint": -batch["endpoint"]}) != first
 
 
 @torch.inference_mode()
@@ -103,35 +109,41 @@ def test_the_loss_is_worked_out_by_hand(batch):
     """Smooth L1 with beta 0.1 at distance 1 is 1 - 0.05; observation tokens 2 off add their share of 4."""
     model = student()
     text, body = model.encode_text(batch["tokens"]), model.state(batch["state"])[:, None]
-    features = model.observe(model.encode_image(batch["image"]), text, body)
+    features = model.observe(model.encode_image(batch["image"].flatten(0, 1)), text, body)
     taught = {**batch, "endpoint": answer(model, batch) + 1.0, "features": features}
-    assert DistilObjective(model, "distil")(taught).item() == pytest.approx(0.95, abs=1e-5)
+    assert DistilObjective(model, "distil", (32, 32))(taught).item() == pytest.approx(0.95, abs=1e-5)
     taught["features"] = features + 2.0
-    assert DistilObjective(model, "distil")(taught).item() == pytest.approx(0.95 + 4 * FEATURE_WEIGHT, abs=1e-4)
+    found = DistilObjective(model, "distil", (32, 32))(taught).item()
+    assert found == pytest.approx(0.95 + 4 * FEATURE_WEIGHT, abs=1e-4)
 
 
 @torch.inference_mode()
 def test_rows_that_a_replan_normally_replaces_weigh_less(batch):
     """One wrong row of 32, no prefix: its weight over the sum of all, 16 of 1 and 16 of 0.3."""
-    model, alone = student(), {**batch, "mask": torch.zeros(3, 32, 1)}
-    right = answer(model, alone)
+    weights = objective().row_weight
+    right = batch["endpoint"]
     for row, weight in ((0, 1.0), (15, 1.0), (16, 0.3), (31, 0.3)):
         wrong = right.clone()
         wrong[:, row] += 1.0
-        loss = DistilObjective(model, "distil")._action_loss(right, wrong, torch.ones(3, 32, 1))
+        loss = chunk_loss(right, wrong, weights.expand(3, -1, -1))
         assert loss.item() == pytest.approx(0.95 * weight / 20.8, rel=1e-4)
 
 
 def test_demonstrations_alone_mean_their_labels_where_the_episode_still_runs(batch):
-    objective = DistilObjective(student(), "demos-only")
+    taught = objective("demos-only")
     half = batch["valid"].clone()
     half[:, 16:] = 0
     with torch.inference_mode():
-        first = objective({**batch, "valid": half})
-        assert objective({**batch, "valid": half, "endpoint": batch["endpoint"] + 9}) == first
+        first = taught({**batch, "valid": half})
+        assert taught({**batch, "valid": half, "endpoint": batch["endpoint"] + 9}) == first
         past_the_end = batch["actions"] + 9 * (1 - half)
-        assert objective({**batch, "valid": half, "actions": past_the_end}) == first
-        assert objective({**batch, "valid": half, "actions": batch["actions"] + 9}) > first
+        assert taught({**batch, "valid": half, "actions": past_the_end}) == first
+        assert taught({**batch, "valid": half, "actions": batch["actions"] + 9}) > first
+
+
+def student_for(teacher, mode, noise):
+    torch.manual_seed(1)
+    return make_student(FlowPolicy(teacher), Wish(), mode, noise, ())[0]
 
 
 NOISE = torch.randn((32, 4), generator=torch.Generator().manual_seed(7))
@@ -169,7 +181,7 @@ def test_the_patch_stem_starts_as_a_whitening_of_the_frames():
     tiles = torch.einsum("bijk,kxyc->bixjyc", amounts, patterns).reshape(40, 96, 96, 3)
     stem = student().stem
     stem.whiten(tiles + 0.5)
-    out = stem.embed(stem.patches(tiles + 0.5)).flatten(0, 1)
+    out = stem.embed(stem.patches(tiles + 0.5)).flatten(0, 2)
     covariance = out.T @ out / len(out)
     assert torch.allclose(covariance[:3, :3], torch.eye(3), atol=0.02)
     assert covariance[3:, 3:].abs().max() < 0.02
@@ -177,8 +189,34 @@ def test_the_patch_stem_starts_as_a_whitening_of_the_frames():
 
 
 def test_whitening_is_the_same_for_the_same_seed(counting, teacher):
-    students = [student_for(teacher, "distil", NOISE) for _ in range(2)]
-    for one in students:
-        whiten(one, teacher, counting, "distil", 4)
+    policy = FlowPolicy(teacher)
+    stats = policy.spec.state_stats
+    source = DemoSource(counting, (stats.offset, stats.scale), 16)
+    students = []
+    for _ in range(2):
+        one, feeding = make_student(policy, Wish(), "distil", NOISE, source.sentences)
+        whiten(one, Feed(feeding, source.sentences, source.present), source, 4)
+        students.append(one)
+    assert students[0].stem.mean.any()
     assert torch.equal(students[0].stem.mean, students[1].stem.mean)
     assert torch.equal(students[0].stem.embed.weight, students[1].stem.embed.weight)
+
+
+def test_features_of_another_width_are_matched_through_a_map_that_is_no_part_of_the_student(batch):
+    model = student()
+    taught = DistilObjective(model, "distil", (32, 48))
+    wider = torch.randn((3, 38, 48), generator=torch.Generator().manual_seed(2))
+    taught({**batch, "features": wider}).backward()
+    assert taught.map.weight.grad.abs().sum() > 0
+    assert not [name for name in model.state_dict() if "map" in name]
+
+
+def test_features_of_another_number_of_tokens_are_matched_by_their_mean(batch):
+    model = student()
+    with torch.inference_mode():
+        mine = model(batch, batch["noise"], batch["prefix"], batch["mask"])[1]
+        taught = DistilObjective(model, "distil", (32, 32))
+        pooled = {**batch, "features": mine.mean(1, keepdim=True)}
+        alone = DistilObjective(model, "distil")(pooled)
+        assert taught(pooled) == pytest.approx(float(alone), abs=1e-6)
+        assert taught({**batch, "features": pooled["features"] + 1.0}) > alone + 0.9 * FEATURE_WEIGHT

@@ -11,7 +11,7 @@ from torch import nn
 from edgevla.errors import Refused
 from edgevla.policy.engine import open_session
 from export.onnx.cost import multiply_adds
-from export.onnx.stages import FORBIDDEN, StageSpec, export_stage, interface, stage_specs
+from export.onnx.stages import FORBIDDEN, StageSpec, export_stage, interface
 from export.onnx.teacher import OnnxTeacher
 from export.students.onepass import OnePassStudent, StudentConfig
 
@@ -23,7 +23,7 @@ STAGES = ("text", "vision", "head")
 @pytest.fixture(scope="module")
 def specs():
     torch.manual_seed(0)
-    return stage_specs(OnePassStudent(StudentConfig(vocabulary=30, width=WIDTH, heads=2)).eval())
+    return OnePassStudent(StudentConfig(vocabulary=30, width=WIDTH, heads=2)).eval().stages()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from edgevla.errors import Refused
 from edgevla.policy.engine import open_session
 from export.onnx.chain import onnx_stage, run_chain
-from export.onnx.stages import StageSpec, export_stage, stage_specs
+from export.onnx.stages import StageSpec, export_stage
 from export.parity.stages import StageParity, Tally, first_diverging, require_float_parity, stage_parity
 from export.quantize.dynamic import quantize
 from export.students.onepass import OnePassStudent, StudentConfig
@@ -76,7 +76,7 @@ def test_a_result_that_is_not_a_number_does_not_pass():
 @pytest.fixture(scope="module")
 def student():
     torch.manual_seed(0)
-    specs = stage_specs(OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval())
+    specs = OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval().stages()
     floats = {spec.name: export_stage(spec) for spec in specs}
     sessions = {
         "fp32": {name: open_session(graph, name) for name, graph in floats.items()},
@@ -113,7 +113,7 @@ def test_float_graphs_equal_torch_and_int8_ones_are_near(student, frames):
 def test_a_graph_swapped_for_another_is_found_in_its_own_stage_and_in_the_whole(student, frames):
     specs, sessions = student
     torch.manual_seed(9)
-    others = stage_specs(OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval())
+    others = OnePassStudent(StudentConfig(vocabulary=30, width=128, heads=2)).eval().stages()
     wrong = open_session(export_stage(others[1]), "vision")
     told = stage_parity(specs, {"fp32": {**sessions["fp32"], "vision": wrong}}, frames, SCALE)
     broken = {r.stage for r in told if r.relative_rms > 1e-4}

@@ -1,0 +1,105 @@
+"""A student made of the teacher's own layers: some of them, and one step of its flow instead of many.
+
+A teacher offers it by a method `pruned(depth) -> Student` (`Prunable`). Most need no class for that: a smaller policy
+of the same architecture, set to one step, is wrapped into `OneStepStudent`. It answers the teacher's ten-step endpoint
+in one step after distillation, and it learns to continue a prefix even where the teacher knows none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from edgevla.errors import Refused, explain
+from export.onnx.stages import StageSpec
+from export.students.interface import Student
+from export.teachers.interface import Inputs, TeacherPolicy
+
+Builder = Callable[[Mapping[str, Any]], TeacherPolicy]
+# name in a file -> "module:function" that builds a policy of random weights from its sizes
+BUILDERS: dict[str, str | Builder] = {"smolvla": "export.teachers.lerobot.smolvla:from_sizes"}
+
+
+@runtime_checkable
+class Prunable(Protocol):
+    """A teacher that a student can be cut from."""
+
+    def pruned(self, depth: float) -> Student:
+        """A student with this share of the layers, each with the teacher's weights."""
+        ...
+
+
+def prune(teacher: TeacherPolicy, depth: float) -> Student:
+    """The student cut from a teacher.
+
+    Raises:
+        Refused: this teacher offers none.
+    """
+    if not isinstance(teacher, Prunable):
+        todo = "take a compact student, or write `pruned(depth)` (docs/distillation.md)"
+        raise Refused(explain(f"a student cut from {teacher.spec.name}", "a method `pruned`", "none", todo))
+    return teacher.pruned(depth)
+
+
+def kept_layers(count: int, depth: float) -> list[int]:
+    """Which of `count` layers to keep: that share, at least one, evenly spread, the first always.
+
+    With more than one the last is kept too: the layers at both ends do what no other does.
+    """
+    keep = min(count, max(1, round(depth * count)))
+    if keep == 1:
+        return [0]
+    return [round(i * (count - 1) / (keep - 1)) for i in range(keep)]
+
+
+def select(layers: nn.ModuleList, kept: Sequence[int]) -> nn.ModuleList:
+    """Those layers, the same modules."""
+    return nn.ModuleList(layers[i] for i in kept)
+
+
+class OneStepStudent(Student):
+    """A policy of the teacher's architecture that is run for one step.
+
+    Args:
+        policy: answers in one step; its `stages` are the student's.
+        builder: name in `BUILDERS` that makes it from `sizes`.
+        sizes: JSON.
+        d_max: longest prefix to be trained with.
+    """
+
+    kind = "one-step"
+
+    def __init__(self, policy: TeacherPolicy, builder: str, sizes: Mapping[str, Any], d_max: int) -> None:
+        super().__init__()
+        self.policy, self._builder, self._sizes = policy, builder, dict(sizes)
+        self.horizon, self.noise, self.d_max = policy.spec.horizon, policy.spec.noise, d_max
+        self.register_buffer("fixed_noise", torch.zeros(self.horizon, self.noise))
+
+    def forward(self, inputs: Inputs, noise: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        context = self.policy.encode(inputs)
+        chunk = self.policy.decode(context, noise, prefix, mask)
+        return torch.where(mask > 0, prefix, chunk), self.policy.features(context)
+
+    def stages(self) -> list[StageSpec]:
+        return self.policy.stages()
+
+    def to_config(self) -> dict[str, Any]:
+        return {"builder": self._builder, "sizes": self._sizes, "d_max": self.d_max}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OneStepStudent:
+        return cls(build(config["builder"], config["sizes"]), config["builder"], config["sizes"], config["d_max"])
+
+
+def build(name: str, sizes: Mapping[str, Any]) -> TeacherPolicy:
+    """A policy of random weights. Raises KeyError: a name that is not in `BUILDERS`."""
+    builder = BUILDERS[name]
+    if isinstance(builder, str):
+        module, _, function = builder.partition(":")
+        builder = getattr(importlib.import_module(module), function)
+    policy: TeacherPolicy = builder(sizes)
+    return policy
