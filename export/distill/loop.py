@@ -45,6 +45,7 @@ class Recipe:
     ema: float = 0.999
     bf16: bool = True
     steps: int | None = None
+    pause: int | None = None  # step at which to stop before the budget is spent
     finish: float = 0.0  # share of the budget, at its end, for which `train` calls its `finish`
 
 
@@ -177,7 +178,7 @@ def train(
     progress.elapsed_s, _ = _agree(progress.elapsed_s, 0.0, parallel)
     while True:
         share = spent(run.recipe, progress)
-        if share >= 1.0:
+        if share >= 1.0 or progress.step == run.recipe.pause:
             break
         try:
             batch = draw()

@@ -3,64 +3,60 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgevla.errors import BadInput, explain
-from export.distill.dataset import Demonstrations
-from export.distill.source import DemoSource, RobotSource, Source
-from export.teachers.folder import SCHEMA, load_teacher
+from export.data.load import open_dataset
+from export.data.mapped import MappedCameras
+from export.data.ours import OurData
+from export.distill.source import DemoSource, Recorded, RobotSource, Source
 from export.teachers.interface import TeacherPolicy
+from export.teachers.load import load_policy
 from export.teachers.ours import FlowPolicy
 
 
-def open_teacher(where: str) -> TeacherPolicy:
-    """A policy folder, or `FILE.py:FUNCTION` that returns a `TeacherPolicy`.
+def open_teacher(where: str, tokenizer: Path | None = None, precision: str = "fp32") -> TeacherPolicy:
+    """A policy folder (the rest as in `load_policy`), or `FILE.py:FUNCTION` that returns a `TeacherPolicy`.
 
     Raises:
         BadInput: no such teacher; the sentence says what is missing.
     """
     made = _from_file(where)
     if made is None:
-        made = _from_folder(Path(where))
+        made = load_policy(Path(where), tokenizer, precision)
     if not isinstance(made, TeacherPolicy):
         got = type(made).__name__
-        raise BadInput(explain(f"teacher {where}", "a TeacherPolicy", got, "see docs/distillation.md"))
+        raise BadInput(explain(f"teacher {where}", "a TeacherPolicy", got, "see docs/export.md"))
     made.requires_grad_(False)
     return made.eval()
 
 
-def _from_folder(folder: Path) -> TeacherPolicy:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(explain("teacher folder", "a config.json", f"{folder}: {error}", "check the path")) from error
-    if isinstance(config, dict) and config.get("schema") == SCHEMA:
-        return FlowPolicy(load_teacher(folder))
-    load = importlib.import_module("export.teachers.load")
-    policy: TeacherPolicy = load.load_policy(folder)
-    return policy
+def open_data(where: str, work: Path, cameras: Mapping[str, str] | None = None, progress: bool = True) -> Recorded:
+    """A dataset folder, or `FILE.py:FUNCTION` that returns one (see `source.Recorded`).
 
-
-def open_source(where: str, teacher: TeacherPolicy, work: Path) -> Source:
-    """A dataset folder, or `FILE.py:FUNCTION` that returns one (see `source.Recorded`), as questions to this teacher.
-
-    Decoded video is kept in `work`.
+    Args:
+        where: the folder or function.
+        work: where decoded video is kept.
+        cameras: the policy's name of a camera -> the dataset's, where they differ; "none": it has no such camera.
+        progress: show how far the decoding is.
 
     Raises:
-        BadInput: no such dataset, or one of another embodiment.
+        BadInput: no such dataset, or none with these cameras.
     """
-    made = _from_file(where)
-    if made is not None:
-        return RobotSource(made, teacher.spec)
-    folder = Path(where)
-    if isinstance(teacher, FlowPolicy):
+    made: Recorded | None = _from_file(where)
+    data = open_dataset(Path(where), work, progress) if made is None else made
+    return data if cameras is None else MappedCameras.of(data, cameras)
+
+
+def source_of(data: Recorded, teacher: TeacherPolicy) -> Source:
+    """The dataset as questions to this teacher. Raises BadInput: it is of another embodiment."""
+    if isinstance(data, OurData) and isinstance(teacher, FlowPolicy):
         stats, spec = teacher.spec.state_stats, teacher.spec
-        return DemoSource(Demonstrations(folder), (stats.offset, stats.scale), spec.max_tokens)
-    data = importlib.import_module("export.data.load")
-    return RobotSource(data.open_dataset(folder, work), teacher.spec)
+        return DemoSource(data.demonstrations, (stats.offset, stats.scale), spec.max_tokens)
+    return RobotSource(data, teacher.spec)
 
 
 def _from_file(where: str) -> Any:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from edgevla.errors import Refused, Usage, explain
+from edgevla.policy.tokens import Vocabulary
 from export.distill.feed import Feed, teacher_feed, words_of
 from export.distill.source import Source
 from export.students.interface import Feeding, Student
 from export.students.onepass import OnePassStudent, StudentConfig
-from export.students.pruned import Prunable, prune
+from export.students.pruned import can_prune, prune
 from export.teachers.interface import CameraSpec, TeacherPolicy, TeacherSpec
 
 WHITENING_FRAMES = 512
@@ -56,7 +57,8 @@ def make_student(
     Args:
         teacher: the loaded teacher.
         wish: its form.
-        mode: `distil`, or a control: `demos-only` gets no weight of the teacher, `without-z` all but the noise.
+        mode: `distil`, or a control: `demos-only` gets no weight of the teacher (a policy cut from a pre-trained one
+            keeps them: what is compared is the training), `without-z` all but the noise.
         noise: (H, Z), the z that the bundle will carry.
         sentences: of the dataset.
 
@@ -67,21 +69,21 @@ def make_student(
         todo = "leave this control out: the student has no z either"
         raise Refused(explain("the control without z", "a teacher that takes noise", teacher.spec.name, todo))
     d_max = longest_prefix(teacher.spec, wish)
-    form = wish.form if wish.form != "auto" else "pruned" if isinstance(teacher, Prunable) else "compact"
+    form = wish.form if wish.form != "auto" else "pruned" if can_prune(teacher) else "compact"
     words = _words(teacher, sentences)
     if form == "pruned":
-        student = prune(teacher, wish.depth if wish.depth is not None else float(getattr(teacher, "depth", 0.5)))
+        depth = wish.depth if wish.depth is not None else float(getattr(teacher, "depth", 0.5))
+        student = prune(teacher, depth, d_max)
     else:
-        student = OnePassStudent(compact_config(teacher.spec, wish, words, sentences))
-    student.d_max = d_max
+        student = OnePassStudent(compact_config(teacher.spec, d_max, wish, words, sentences))
     if isinstance(student, OnePassStudent):
-        student.config = replace(student.config, d_max=d_max, noise_input=mode == "distil")
+        student.config = replace(student.config, noise_input=mode == "distil")
         feeding = Feeding(_cameras(teacher.spec, student), teacher.spec.observations, words, student.config.max_tokens)
     else:
         spec = teacher.spec
         feeding = Feeding(spec.cameras, spec.observations, (), spec.max_tokens, teacher_tokens=spec.max_tokens > 0)
-    if mode == "demos-only":
-        student = type(student).from_config(student.to_config())
+    if mode == "demos-only" and isinstance(student, OnePassStudent):
+        student = OnePassStudent(student.config)
     student.fixed_noise = noise.clone()
     return student, feeding
 
@@ -90,10 +92,13 @@ def _words(teacher: TeacherPolicy, sentences: Sequence[str]) -> tuple[str, ...]:
     """The teacher's own vocabulary, else the words of the dataset; none where the teacher hears nothing."""
     if not teacher.spec.max_tokens:
         return ()
-    return tuple(getattr(teacher, "words", ())) or words_of(sentences)
+    vocabulary = getattr(teacher, "vocabulary", None)
+    return vocabulary.words if isinstance(vocabulary, Vocabulary) else words_of(sentences)
 
 
-def compact_config(spec: TeacherSpec, wish: Wish, words: Sequence[str], sentences: Sequence[str]) -> StudentConfig:
+def compact_config(
+    spec: TeacherSpec, d_max: int, wish: Wish, words: Sequence[str], sentences: Sequence[str]
+) -> StudentConfig:
     """Sizes of a compact student for a teacher of any cameras, state, actions, noise and horizon."""
     height, width = picture_size(spec.cameras, wish.picture)
     longest = max((len(sentence.split()) for sentence in sentences), default=0)
@@ -108,6 +113,7 @@ def compact_config(spec: TeacherSpec, wish: Wish, words: Sequence[str], sentence
         actions=len(spec.actions),
         noise=spec.noise,
         horizon=spec.horizon,
+        d_max=d_max,
         ticks_per_token=ticks_per_token(spec.horizon),
         width=wish.width,
         heads=max(1, wish.width // 64),

@@ -40,6 +40,7 @@ from export.distill.targets import SHARD, TargetPlan, Targets, make_targets, ope
 from export.request import MODES
 from export.students.interface import Feeding, Student, save_student
 from export.teachers.interface import TeacherPolicy
+from export.teachers.precision import PRECISIONS
 
 LEAST_TRAINING = 0.1  # of the budget, however long the targets took
 FINISH_SHARE = 0.1  # of the budget
@@ -61,6 +62,8 @@ class Settings:
     mode: str
     finish: str = "none"
     steps: int | None = None
+    tokenizer: Path | None = None
+    precision: str = "fp32"
     wish: Wish = field(default_factory=Wish)
 
 
@@ -85,7 +88,7 @@ def prepare(settings: Settings) -> Job:
         Refused, Usage: a student or control that this teacher does not allow.
     """
     torch.manual_seed(settings.seed)
-    teacher = open_teacher(settings.teacher)
+    teacher = open_teacher(settings.teacher, settings.tokenizer, settings.precision)
     source = open_source(settings.data, teacher, settings.work / "frames")
     noise, scale = bundle_noise(teacher, settings.seed)
     student, feeding = make_student(teacher, settings.wish, settings.mode, noise, source.sentences)
@@ -199,6 +202,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--mode", choices=MODES, default="distil")
     made.add_argument("--finish", choices=FINISHING, default="none", help="artifact to finish for")
     made.add_argument("--steps", type=int, help="train that many steps instead of the budget")
+    made.add_argument("--tokenizer", type=Path, help="folder with the teacher's tokenizer.json")
+    made.add_argument("--teacher-precision", dest="precision", choices=PRECISIONS, default="fp32")
     made.add_argument("--student", dest="form", choices=FORMS, default="auto")
     made.add_argument("--depth", type=float, help="share of the teacher's layers in a pruned student")
     made.add_argument("--d-max", type=int, help="longest prefix, ticks, for a teacher that knows none")

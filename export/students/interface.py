@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
 from export.onnx.stages import StageSpec
-from export.teachers.interface import CameraSpec, Inputs
+from export.teachers.interface import Affine, CameraSpec, Inputs, TeacherSpec
 
 KINDS = {"one-pass": "export.students.onepass:OnePassStudent", "one-step": "export.students.pruned:OneStepStudent"}
 
@@ -45,6 +46,23 @@ class Feeding:
     def from_dict(values: Mapping[str, Any]) -> Feeding:
         cameras = tuple(CameraSpec(**camera) for camera in values["cameras"])
         return Feeding(**{**values, "cameras": cameras, "words": tuple(values["words"])})
+
+
+def spec_to_dict(spec: TeacherSpec) -> dict[str, Any]:
+    """As JSON."""
+    stats = {name: {k: v.tolist() for k, v in vars(getattr(spec, name)).items()} for name in _STATS}
+    return {**asdict(spec), **stats}
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> TeacherSpec:
+    """What `spec_to_dict` wrote."""
+    stats = {name: Affine(*(np.array(values[name][k], np.float32) for k in ("offset", "scale"))) for name in _STATS}
+    cameras = tuple(CameraSpec(**camera) for camera in values["cameras"])
+    names = {name: tuple(values[name]) for name in ("state", "actions")}
+    return TeacherSpec(**{**values, **stats, **names, "cameras": cameras})
+
+
+_STATS = ("state_stats", "action_stats")
 
 
 class Student(nn.Module, ABC):

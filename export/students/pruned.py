@@ -1,8 +1,9 @@
 """A student made of the teacher's own layers: some of them, and one step of its flow instead of many.
 
-A teacher offers it by a method `pruned(depth) -> Student` (`Prunable`). Most need no class for that: a smaller policy
-of the same architecture, set to one step, is wrapped into `OneStepStudent`. It answers the teacher's ten-step endpoint
-in one step after distillation, and it learns to continue a prefix even where the teacher knows none.
+A teacher of one's own offers it by a method `pruned(depth, d_max) -> Student` (`Prunable`); for those in `CUTTERS` it
+is written already. Most need no class for that: a smaller policy of the same architecture, set to one step, is wrapped
+into `OneStepStudent`. It answers the teacher's ten-step endpoint in one step after distillation, and it learns to
+continue a prefix even where the teacher knows none.
 """
 
 from __future__ import annotations
@@ -21,28 +22,48 @@ from export.teachers.interface import Inputs, TeacherPolicy
 
 Builder = Callable[[Mapping[str, Any]], TeacherPolicy]
 # name in a file -> "module:function" that builds a policy of random weights from its sizes
-BUILDERS: dict[str, str | Builder] = {"smolvla": "export.teachers.lerobot.smolvla:from_sizes"}
+BUILDERS: dict[str, str | Builder] = {"smolvla": "export.students.smolvla:from_sizes"}
+# name of a teacher's architecture -> "module:function" that cuts a student from it
+CUTTERS = {"flow-teacher": "export.students.reference:cut", "smolvla": "export.students.smolvla:cut"}
 
 
 @runtime_checkable
 class Prunable(Protocol):
     """A teacher that a student can be cut from."""
 
-    def pruned(self, depth: float) -> Student:
-        """A student with this share of the layers, each with the teacher's weights."""
+    def pruned(self, depth: float, d_max: int) -> Student:
+        """A student with this share of the layers, each with the teacher's weights, for prefixes up to d_max."""
         ...
 
 
-def prune(teacher: TeacherPolicy, depth: float) -> Student:
+def can_prune(teacher: TeacherPolicy) -> bool:
+    """Whether a student can be cut from this teacher."""
+    return isinstance(teacher, Prunable) or teacher.spec.name in CUTTERS
+
+
+def prune(teacher: TeacherPolicy, depth: float, d_max: int) -> Student:
     """The student cut from a teacher.
 
     Raises:
-        Refused: this teacher offers none.
+        Refused: this teacher offers none, or is in a precision that cannot be trained.
     """
-    if not isinstance(teacher, Prunable):
-        todo = "take a compact student, or write `pruned(depth)` (docs/distillation.md)"
+    found = {str(p.dtype) for p in teacher.parameters()} - {"torch.float32"}
+    if found:
+        todo = "load it with --teacher-precision fp32, or take a compact student"
+        raise Refused(explain(f"a student cut from {teacher.spec.name}", "weights in float32", f"{found}", todo))
+    if isinstance(teacher, Prunable):
+        return teacher.pruned(depth, d_max)
+    if teacher.spec.name not in CUTTERS:
+        todo = "take a compact student, or write `pruned(depth, d_max)` (docs/distillation.md)"
         raise Refused(explain(f"a student cut from {teacher.spec.name}", "a method `pruned`", "none", todo))
-    return teacher.pruned(depth)
+    student: Student = _named(CUTTERS[teacher.spec.name])(teacher, depth, d_max)
+    return student
+
+
+def _named(place: str) -> Any:
+    """module:function"""
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def kept_layers(count: int, depth: float) -> list[int]:
@@ -98,8 +119,5 @@ class OneStepStudent(Student):
 def build(name: str, sizes: Mapping[str, Any]) -> TeacherPolicy:
     """A policy of random weights. Raises KeyError: a name that is not in `BUILDERS`."""
     builder = BUILDERS[name]
-    if isinstance(builder, str):
-        module, _, function = builder.partition(":")
-        builder = getattr(importlib.import_module(module), function)
-    policy: TeacherPolicy = builder(sizes)
+    policy: TeacherPolicy = (_named(builder) if isinstance(builder, str) else builder)(sizes)
     return policy

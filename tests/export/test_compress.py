@@ -92,7 +92,10 @@ def story(recorded, wide_teacher_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compress")
 
     def shards():
-        return {path.name: path.stat().st_mtime_ns for path in folder.glob("work/*/targets/targets-*")}
+        """Those that count: a manifest lists them."""
+        listed = "".join(path.read_text() for path in folder.glob("work/*/targets/manifest.json"))
+        found = folder.glob("work/*/targets/rows-*")
+        return {path.name: path.stat().st_mtime_ns for path in found if path.name in listed}
 
     told = {"folder": folder}
     first = Compress(wide_teacher_path, recorded, folder)
@@ -117,7 +120,7 @@ def test_a_killed_compress_leaves_no_process_and_no_bundle(story):
     code, _, _, others, shards, written = story["killed"]
     assert code == -signal.SIGKILL
     assert others == []
-    assert list(shards) == ["targets-00000.safetensors"]
+    assert len(shards) == 1
     assert not written
 
 

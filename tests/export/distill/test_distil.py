@@ -155,7 +155,7 @@ def test_a_prefix_is_a_quarter_of_the_chunk_unless_said_or_trained():
 
 
 def test_sizes_of_a_compact_student_follow_the_teacher_s_interface():
-    config = compact_config(OwnPolicy().spec, Wish(width=128), (), ())
+    config = compact_config(OwnPolicy().spec, 3, Wish(width=128), (), ())
     assert (config.pictures, config.picture_height, config.picture_width) == (2, 32, 48)
     assert (config.state, config.actions, config.noise, config.horizon, config.ticks_per_token) == (2, 3, 5, 12, 4)
     assert config.vocabulary == 0

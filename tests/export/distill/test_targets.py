@@ -57,7 +57,9 @@ def all_rows(made):
 
 
 def student_feed(policy, source):
-    return Feed(Feeding(policy.spec.cameras, words=policy.words, max_tokens=16), source.sentences, source.present)
+    return Feed(
+        Feeding(policy.spec.cameras, words=policy.vocabulary.words, max_tokens=16), source.sentences, source.present
+    )
 
 
 def test_nothing_is_asked_twice(made):

@@ -1,0 +1,1 @@
+"""Policy folders of LeRobot as teachers: read by us, without the library."""
