@@ -83,6 +83,11 @@ class Embodiment:
     state: tuple[StateChannel, ...]
     cameras: tuple[CameraMeaning, ...]
 
+    @property
+    def camera_sources(self) -> dict[str, str]:
+        """The policy's name of each camera -> the dataset's and the arm's."""
+        return {camera.name: camera.source for camera in self.cameras}
+
 
 def reference_embodiment() -> Embodiment:
     """Meta-World's arm, as `examples.metaworld.demos` records it."""

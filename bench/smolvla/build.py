@@ -161,8 +161,9 @@ def _row(frames: dict[str, Any], index: int) -> dict[str, Any]:
 
 
 def _quantized(path: Path) -> bytes:
-    from export.quantize.dynamic import quantize
     from export.quantize.tables import quantize_tables
+
+    from export.quantize.dynamic import quantize
 
     return quantize_tables(quantize(path.read_bytes()))
 

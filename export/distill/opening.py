@@ -18,7 +18,9 @@ from export.teachers.load import load_policy
 from export.teachers.ours import FlowPolicy
 
 
-def open_teacher(where: str, tokenizer: Path | None = None, precision: str = "fp32") -> TeacherPolicy:
+def open_teacher(
+    where: str, tokenizer: Path | None = None, precision: str = "fp32", steps: int | None = None
+) -> TeacherPolicy:
     """A policy folder (the rest as in `load_policy`), or `FILE.py:FUNCTION` that returns a `TeacherPolicy`.
 
     Raises:
@@ -26,7 +28,7 @@ def open_teacher(where: str, tokenizer: Path | None = None, precision: str = "fp
     """
     made = _from_file(where)
     if made is None:
-        made = load_policy(Path(where), tokenizer, precision)
+        made = load_policy(Path(where), tokenizer, precision, steps)
     if not isinstance(made, TeacherPolicy):
         got = type(made).__name__
         raise BadInput(explain(f"teacher {where}", "a TeacherPolicy", got, "see docs/export.md"))

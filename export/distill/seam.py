@@ -26,7 +26,7 @@ from torch import Tensor
 
 from export.distill.failures import writing
 from export.distill.feed import Feed, teacher_feed
-from export.distill.opening import open_source, open_teacher
+from export.distill.opening import open_data, open_teacher, source_of
 from export.distill.source import Rows, Source
 from export.distill.targets import shift_rows
 from export.students.interface import load_student
@@ -162,7 +162,7 @@ def main() -> None:
     given = made.parse_args()
     torch.set_num_threads(1)
     teacher = open_teacher(given.teacher)
-    source = open_source(given.data, teacher, given.out.parent / "frames")
+    source = source_of(open_data(given.data, given.out.parent / "frames"), teacher)
     lines = measure(teacher, source, given.student, given.frames, given.back)
     write(given.out, lines, {"teacher": teacher.spec.name, "prefix_trained": teacher.spec.d_max})
     print(table(lines))

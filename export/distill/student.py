@@ -31,12 +31,13 @@ from export.distill.failures import writing
 from export.distill.feed import Feed, teacher_feed
 from export.distill.loop import Batch, Progress, Recipe, Run, train
 from export.distill.losses import DistilObjective
-from export.distill.opening import open_source, open_teacher
+from export.distill.opening import open_data, open_teacher, source_of
 from export.distill.parallel import Place, join, leave
 from export.distill.progress import Reporter
 from export.distill.source import Source
 from export.distill.start import FORMS, Wish, bundle_noise, make_student, matched_features, whiten
 from export.distill.targets import SHARD, TargetPlan, Targets, make_targets, open_cache, planned_keys
+from export.embodiment import read_embodiment
 from export.request import MODES
 from export.students.interface import Feeding, Student, save_student
 from export.teachers.interface import TeacherPolicy
@@ -64,6 +65,8 @@ class Settings:
     steps: int | None = None
     tokenizer: Path | None = None
     precision: str = "fp32"
+    teacher_steps: int | None = None
+    embodiment: Path | None = None
     wish: Wish = field(default_factory=Wish)
 
 
@@ -88,8 +91,10 @@ def prepare(settings: Settings) -> Job:
         Refused, Usage: a student or control that this teacher does not allow.
     """
     torch.manual_seed(settings.seed)
-    teacher = open_teacher(settings.teacher, settings.tokenizer, settings.precision)
-    source = open_source(settings.data, teacher, settings.work / "frames")
+    teacher = open_teacher(settings.teacher, settings.tokenizer, settings.precision, settings.teacher_steps)
+    robot = None if settings.embodiment is None else read_embodiment(settings.embodiment)
+    cameras = None if robot is None else robot.camera_sources
+    source = source_of(open_data(settings.data, settings.work, cameras), teacher)
     noise, scale = bundle_noise(teacher, settings.seed)
     student, feeding = make_student(teacher, settings.wish, settings.mode, noise, source.sentences)
     feed = Feed(feeding, source.sentences, source.present, teacher)
@@ -204,6 +209,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="train that many steps instead of the budget")
     made.add_argument("--tokenizer", type=Path, help="folder with the teacher's tokenizer.json")
     made.add_argument("--teacher-precision", dest="precision", choices=PRECISIONS, default="fp32")
+    made.add_argument("--teacher-steps", type=int, help="flow or diffusion steps, for a teacher that can choose")
+    made.add_argument("--embodiment", type=Path, help="TOML of the robot: which camera is which")
     made.add_argument("--student", dest="form", choices=FORMS, default="auto")
     made.add_argument("--depth", type=float, help="share of the teacher's layers in a pruned student")
     made.add_argument("--d-max", type=int, help="longest prefix, ticks, for a teacher that knows none")

@@ -35,7 +35,7 @@ def load_policy(
     """
     if _schema(folder) == SCHEMA:
         _refuse("flow-teacher", tokenizer=tokenizer, precision=None if precision == "fp32" else precision, steps=steps)
-        return FlowPolicy(load_teacher(folder))
+        return FlowPolicy(load_teacher(folder)).eval()
     opened = open_folder(folder)
     if opened.type not in ARCHITECTURES:
         todo = "write an adapter of some 30 lines: docs/export.md"
@@ -49,7 +49,7 @@ def load_policy(
     taken = inspect.signature(build).parameters
     _refuse(opened.type, **{name: value for name, value in given.items() if name not in taken})
     policy: TeacherPolicy = build(opened, **{n: v for n, v in given.items() if n in taken and v is not None})
-    return policy
+    return policy.eval()
 
 
 def _refuse(kind: str, **unused: object) -> None:

@@ -139,6 +139,8 @@ class DiffusionPolicy(TeacherPolicy):
 
     def unpack(self, noisy: Tensor) -> Tensor:
         """(B, H, Z) to the rows of the network (B, horizon, A), oldest first."""
+        if not self.past:
+            return noisy
         actions = len(self.spec.actions)
         return torch.cat([noisy[:, : self.past, actions:], noisy[..., :actions]], dim=1)
 

@@ -72,10 +72,12 @@ class Adapter:
         for key in self.weights.files:
             path = key.removeprefix(_PREFIX)
             if match := re.fullmatch(r"(.+)\.lora_([AB])\.weight", path):
-                target = _target(match[1], base)
+                target = f"{_module(match[1])}.weight"
                 partner = key.replace(f".lora_{match[2]}.", f".lora_{'BA'['AB'.index(match[2])]}.")
-                if target is None or partner not in self.weights:
-                    raise self._misfit(key, "present", f"{_module(match[1])}.weight in the base, and {partner}")
+                if f"{_module(match[1])}.in_proj_weight" in base:
+                    raise _packed(key)
+                if target not in base or partner not in self.weights:
+                    raise self._misfit(key, "present", f"{target} in the base, and {partner}")
                 lora[target] = key.rsplit(".lora_", 1)[0]
             else:
                 target = _module(path.replace(".modules_to_save", "").replace(".default", ""))
@@ -135,13 +137,11 @@ def _base(folder: Path, name: object) -> Path:
     raise BadInput(explain(f"base_model_name_or_path in {CONFIG}", "a policy folder here", f"{name!r}", todo))
 
 
+def _packed(key: str) -> BadInput:
+    # peft 0.21 adds the share of such a layer's output projection twice: B A alone would not be what it trained.
+    todo = "merge it with merge_and_unload() of the peft that trained it, then save the policy"
+    return BadInput(explain(f"{key} in {WEIGHTS}", "LoRA of linear or convolution layers", "of packed attention", todo))
+
+
 def _module(path: str) -> str:
     return path.replace(".base_layer", "")
-
-
-def _target(path: str, base: Weights) -> str | None:
-    """Key of the weight that a LoRA pair belongs to; for attention layers of torch it is the packed one."""
-    for leaf in ("weight", "in_proj_weight"):
-        if (key := f"{_module(path)}.{leaf}") in base:
-            return key
-    return None

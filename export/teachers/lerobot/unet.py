@@ -88,8 +88,9 @@ class Unet(nn.Module):
         self.up = nn.ModuleList(
             Stage(block(2 * b, a), block(a, a), nn.ConvTranspose1d(a, a, 4, 2, 1)) for a, b in reversed(steps[1:])
         )
-        kernel, groups = folder.setting("kernel_size", 5), folder.setting("n_groups", 8)
-        self.out = nn.Sequential(ConvBlock(widths[0], widths[0], kernel, groups), nn.Conv1d(widths[0], actions, 1))
+        # The last norm has 8 groups whatever n_groups says: so the library trains it.
+        last = ConvBlock(widths[0], widths[0], folder.setting("kernel_size", 5), groups=8)
+        self.out = nn.Sequential(last, nn.Conv1d(widths[0], actions, 1))
 
     def forward(self, rows: Tensor, time: Tensor, observation: Tensor) -> Tensor:
         """rows (B, R, A), time (B,) as the number of the training step, observation (B, C) to (B, R, A)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgevla.errors import BadInput, explain
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-FSDP = ("pytorch_model_fsdp*", "*.distcp", "*/*.distcp")
+FSDP = ("*.distcp", "*/*.distcp", "pytorch_model_fsdp*")  # shards, and what the folder around them is called
 Rename = Callable[[str], "str | None"]
 
 
@@ -99,10 +100,11 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _no_weights(folder: Path) -> BadInput:
     """What lies there instead of safetensors, and what to do with it."""
-    shards = sorted(path.name for pattern in FSDP for path in folder.glob(pattern))
+    shards = [path for pattern in FSDP for path in sorted(folder.glob(pattern))]
     if shards:
-        command = f"accelerate merge-weights {folder / shards[0].split('/')[0]} {folder}"
-        got = f"FSDP shards ({shards[0]})"
+        place = shards[0].parent if shards[0].suffix == ".distcp" else shards[0]
+        command = shlex.join(["accelerate", "merge-weights", str(place), str(folder)])
+        got = f"FSDP shards ({shards[0].relative_to(folder)})"
         return BadInput(explain(f"weights in {folder.name}", SINGLE, got, f"convert them once: {command}"))
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:

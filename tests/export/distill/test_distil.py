@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from edgevla.errors import BadInput, Refused, Usage
 from edgevla.policy.engine import open_session
 from examples.own_module import OwnPolicy, Recording
-from export.distill.opening import open_source, open_teacher
+from export.distill.opening import open_data, open_teacher, source_of
 from export.distill.source import RobotSource
 from export.distill.start import Wish, compact_config, longest_prefix, make_student, picture_size, ticks_per_token
 from export.onnx.stages import export_stage
@@ -195,7 +195,7 @@ def test_a_function_that_returns_no_policy_is_refused():
 
 
 def test_a_dataset_may_come_from_a_function_of_ones_own(tmp_path):
-    source = open_source("examples/own_module.py:recording", OwnPolicy(), tmp_path)
+    source = source_of(open_data("examples/own_module.py:recording", tmp_path), OwnPolicy())
     rows = source.draw(50, 3, 12, 3)
     assert source.sentences == ("follow the dot",)
     assert rows["actions"].shape == (50, 12, 3)
