@@ -1,12 +1,12 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench teacher blank controls evidence figures clean
+.PHONY: help setup demo test test-lerobot lint bench parity-arm64 teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(READY)  ## .venv from the locks, libraries for headless rendering; done again only when a lock changes
 
@@ -55,6 +55,13 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 test: $(READY) lint  ## lint and every test
 	$(VENV)/pytest
 
+test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-lerobot, made on the first call)
+	@sh scripts/setup_lerobot.sh
+	PYTHONPATH=. OMP_NUM_THREADS=1 .venv-lerobot/bin/pytest tests_lerobot
+
+parity-arm64: $(READY)  ## golden vectors of the demo's bundle on an emulated arm64 (qemu-user), against this CPU
+	$(VENV)/python -m bench.parity_arm64 out/demo/student.bundle
+
 clean:  ## remove everything that was made, .venv too
-	rm -rf .venv out build dist *.egg-info .ruff_cache
+	rm -rf .venv .venv-lerobot out build dist *.egg-info .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

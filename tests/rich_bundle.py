@@ -2,7 +2,7 @@
 absent, token ids, two observations, absolute joints with an offset, and a flow of three steps whose noise is wider than
 an action.
 
-prefix image (4, 16, 16, 3), camera_mask (1, 4), state (1, 4), tokens (1, 6), token_mask (1, 6) -> seen (1, 1, 5)
+prefix image (1, 4, 16, 16, 3), camera_mask (1, 4), state (1, 4), tokens (1, 6), token_mask (1, 6) -> seen (1, 1, 5)
 step   seen, noisy (1, 8, 5), t (1) -> chunk (1, 8, 5)
 """
 
@@ -31,7 +31,7 @@ _CHUNK = ["float32", [1, HORIZON, Z]]
 INTERFACE: dict[str, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {
     "prefix": (
         {
-            "image": ["float32", [4, 16, 16, 3]],
+            "image": ["float32", [1, 4, 16, 16, 3]],
             "camera_mask": ["float32", [1, 4]],
             "state": ["float32", [1, 4]],
             "tokens": ["int64", [1, TOKENS]],
@@ -127,7 +127,7 @@ def golden() -> Golden:
 
 def _prefix() -> bytes:
     weights = {
-        "axes": np.array([1, 2, 3], np.int64),
+        "axes": np.array([2, 3, 4], np.int64),
         "one": np.array([1], np.int64),
         "zero": np.zeros((1, 1), np.float32),
         "flat": np.array([1, 4], np.int64),

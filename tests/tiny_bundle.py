@@ -3,7 +3,7 @@
     python -m tests.tiny_bundle DEST.bundle
 
 text   tokens int64 (1, 16)            -> text float32 (1, 1, D)
-vision image float32 (1, 96, 96, 3)    -> vision float32 (1, 9, D)
+vision image float32 (1, 1, 96, 96, 3) -> vision float32 (1, 9, D)
 head   vision, text, state (1, 4), noise (1, H, 4), prefix (1, H, 4), prefix_mask (1, H, 1) -> chunk (1, H, 4)
 """
 
@@ -120,7 +120,7 @@ def tiny_manifest() -> dict[str, Any]:
 _CHUNK = ["float32", [1, HORIZON, ACTIONS]]
 _INTERFACE: dict[str, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {
     "text": ({"tokens": ["int64", [1, TOKENS]]}, {"text": ["float32", [1, 1, WIDTH]]}),
-    "vision": ({"image": ["float32", [1, SIDE, SIDE, 3]]}, {"vision": ["float32", [1, 9, WIDTH]]}),
+    "vision": ({"image": ["float32", [1, 1, SIDE, SIDE, 3]]}, {"vision": ["float32", [1, 9, WIDTH]]}),
     "head": (
         {
             "vision": ["float32", [1, 9, WIDTH]],
@@ -174,9 +174,14 @@ def _text(rng: np.random.Generator) -> bytes:
 
 
 def _vision(rng: np.random.Generator) -> bytes:
-    weights = {"shape": np.array([1, 9, 3], np.int64), "weight": _weight(rng, 3, WIDTH)}
+    weights = {
+        "shape": np.array([1, 9, 3], np.int64),
+        "weight": _weight(rng, 3, WIDTH),
+        "picture": np.array([1, SIDE, SIDE, 3], np.int64),
+    }
     nodes = [
-        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Reshape", ["image", "picture"], ["pixels"]),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[32, 32], strides=[32, 32]),
         helper.make_node("Transpose", ["pooled"], ["grid"], perm=[0, 2, 3, 1]),
         helper.make_node("Reshape", ["grid", "shape"], ["patches"]),
@@ -239,7 +244,7 @@ def _golden(graphs: dict[str, bytes], noise: np.ndarray) -> Golden:
     tokens = np.zeros((1, TOKENS), np.int64)
     tokens[0, :3] = [WORDS.index(word) + 1 for word in ("open", "the", "drawer")]
     text = _run(graphs["text"], tokens=tokens)
-    vision = _run(graphs["vision"], image=image[None].astype(np.float32) / np.float32(127.5) - 1)
+    vision = _run(graphs["vision"], image=image[None, None].astype(np.float32) / np.float32(127.5) - 1)
     mean, std = np.array([0.0, 0.6, 0.2, 0.5], np.float32), np.array([0.1, 0.1, 0.1, 0.5], np.float32)
     padded, mask = np.zeros((1, HORIZON, ACTIONS), np.float32), np.zeros((1, HORIZON, 1), np.float32)
     padded[0, :2], mask[0, :2] = prefix, 1.0

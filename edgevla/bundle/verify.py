@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgevla.bundle.answers import against_recorded, answers_of, first_divergence, worst_channel
 from edgevla.bundle.manifest import Stage, Tensor
 from edgevla.bundle.reader import Bundle
 from edgevla.errors import EdgevlaError
@@ -47,21 +48,25 @@ def _graph(stage: Stage, session: Any) -> Verdict:
 
 
 def verify_golden(bundle: Bundle) -> list[Verdict]:
-    """Run every golden vector from raw camera bytes through the engine and compare the chunk."""
+    """Run every golden vector from raw camera bytes through the engine: the chunk decides, and the stages are told."""
     engine = PolicyEngine(bundle)
     return [_golden(engine, name, bundle) for name in bundle.golden]
 
 
 def _golden(engine: PolicyEngine, name: str, bundle: Bundle) -> Verdict:
-    golden = bundle.golden[name]
+    golden, manifest = bundle.golden[name], bundle.manifest
     try:
-        engine.set_instruction(golden.instruction)
-        chunk = engine.infer(golden.images, golden.state, golden.prefix)
-        error_max = float(np.abs(np.asarray(chunk, np.float64) - golden.chunk).max())
+        answers = answers_of(engine, golden)
     except Exception as error:  # what ONNX Runtime raises has no base class of its own
         return Verdict(name, "a chunk", _reason(error), False)
+    off = np.abs(np.asarray(answers["chunk"][0], np.float64) - golden.chunk)
+    kept = bool(off.max() <= golden.tolerance)
+    stages = against_recorded(golden, answers, manifest)
+    worst, unit = worst_channel(off, manifest)
+    first = None if kept else first_divergence(stages, golden.tolerance)
+    named = f"stage {first.stage} diverges first" if first else ", ".join(f"{e.stage} {e.error:.2g}" for e in stages)
     expected = f"chunk within {golden.tolerance:.2g} of the recorded one"
-    return Verdict(name, expected, f"{error_max:.2g} off at most", error_max <= golden.tolerance)
+    return Verdict(name, expected, f"{off.max():.2g} off at most, {worst:.2g} {unit}; {named}", kept)
 
 
 def _reason(error: Exception) -> str:

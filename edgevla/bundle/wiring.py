@@ -4,7 +4,7 @@ Stages run in order. An input is one of the raw ones below or an output of a sta
 shape; stages that depend on words alone run once per instruction. The last stage answers `chunk`. With `times` it is
 one step of a flow: it takes `noisy`, the noise first and then its own chunk, and the time `t`, and runs once per time.
 
-    image        float32 (T * N, h, w, 3) in [-1, 1]   pictures of all N cameras, oldest of T observations first
+    image        float32 (1, T * N, h, w, 3) in [-1, 1]  pictures of all N cameras, oldest of T observations first
     camera_mask  float32 (1, T * N)                    1 where the camera is there
     state        float32 (1, T * S)                    normalised
     tokens       int64   (1, L), token_mask float32 (1, L)
@@ -58,7 +58,7 @@ def _raw(stages: Sequence[Stage], manifest: Manifest) -> dict[str, Kind]:
     horizon, actions, past = manifest.timing.horizon, len(manifest.channels), manifest.observations
     pictures, (first, *_) = past * len(manifest.cameras), manifest.cameras
     kinds: dict[str, Kind] = {
-        "image": ("float32", (pictures, first.input_height, first.input_width, 3)),
+        "image": ("float32", (1, pictures, first.input_height, first.input_width, 3)),
         "camera_mask": ("float32", (1, pictures)),
         "state": ("float32", (1, past * len(manifest.state))),
         "prefix": ("float32", (1, horizon, actions)),

@@ -110,6 +110,14 @@ class PolicyEngine:
             raise DeviceFault(explain("policy output", "finite actions", got, todo))
         return {**values, "chunk": chunk}
 
+    def finish(self, values: Mapping[str, Any], done: int) -> Float32:
+        """The chunk (H, A) from a trace, of this machine or another: all but the first `done` stages run here."""
+        known = dict(values)
+        for stage in self._stages[done:]:
+            self._run(stage, known)
+        chunk: Float32 = known["chunk"][0, :, : len(self._scale)]
+        return chunk
+
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32:
         """Absolute set-points (H, A) of a chunk (H, A).
 
@@ -127,9 +135,9 @@ class PolicyEngine:
         seen = (pixels, present, state_tensor(state, self._state_offset, self._state_scale)[0])
         self._past.extend([seen] * (1 if self._past else self._past.maxlen or 1))
         if len(self._past) == 1:
-            return {"image": pixels, "camera_mask": present[None], "state": seen[2][None]}
+            return {"image": pixels[None], "camera_mask": present[None], "state": seen[2][None]}
         image, mask, body = (np.concatenate(column) for column in zip(*self._past, strict=True))
-        return {"image": image, "camera_mask": mask[None], "state": body[None]}
+        return {"image": image[None], "camera_mask": mask[None], "state": body[None]}
 
     def _run(self, stage: Stage, values: Tensors) -> None:
         """Runs a stage, once or once per flow time, and adds its outputs to the values."""

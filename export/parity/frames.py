@@ -39,7 +39,6 @@ class Frames:
         rows = {key: value[i : i + 1] for key, value in self.rows.items()}
         inputs = self.feed(self.source.pictures(rows["seen"]), rows["state"], rows["sentence"])
         frame = {name: value.numpy() for name, value in inputs.items()}
-        frame["image"] = frame["image"][0]
         mask = prefix_mask(rows)
         frame |= {"prefix": rows["actions"] * mask, "prefix_mask": mask}
         return frame if self.noise is None else {**frame, "noise": self.noise[None]}

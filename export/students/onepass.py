@@ -5,7 +5,7 @@ is an input: without it the student could only learn the mean over all noise. P 
 all of one size. Up to three stages, exported as one ONNX graph each:
 
     text    tokens int64 (B, L)                                   -> text    (B, 1, W)      once per instruction
-    vision  image float32 (B * P, h, w, 3) in [-1, 1]             -> vision  (B, P * N, W)
+    vision  image float32 (B, P, h, w, 3) in [-1, 1]              -> vision  (B, P * N, W)
     head    vision, text, state (B, S), noise (B, H, Z),
             prefix (B, H, A), prefix_mask (B, H, 1)               -> chunk   (B, H, A)      rows under the mask = prefix
 
@@ -93,7 +93,7 @@ class OnePassStudent(Student):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Stage `vision`."""
-        vision: Tensor = self.stem(image) + self.position
+        vision: Tensor = self.stem(image.flatten(0, 1)) + self.position
         return vision
 
     def observe(self, vision: Tensor, text: Tensor | None, body: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class OnePassStudent(Student):
     def forward(self, inputs: Inputs, noise: Tensor, prefix: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Chunk and observation tokens from image (B, P, h, w, 3), state, and tokens where there are words."""
         text = self.encode_text(inputs["tokens"]) if self.config.vocabulary else None
-        vision = self.encode_image(inputs["image"].flatten(0, 1))
+        vision = self.encode_image(inputs["image"])
         return self._act(vision, text, inputs["state"], noise, prefix, mask)
 
     def float_layers(self) -> frozenset[str]:
@@ -186,7 +186,7 @@ class OnePassStudent(Student):
             "prefix_mask": (torch.arange(config.horizon) < min(2, config.d_max)).float()[None, :, None],
         }
         given = {name: value for name, value in head.items() if value is not None}
-        pictures = {"image": normal(config.pictures, config.picture_height, config.picture_width, 3)}
+        pictures = {"image": normal(1, config.pictures, config.picture_height, config.picture_width, 3)}
         stages = [
             StageSpec("vision", Method(self, "encode_image"), pictures, ("vision",)),
             StageSpec("head", _Head(self, tuple(given)), given, ("chunk",)),

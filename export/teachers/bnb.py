@@ -29,7 +29,7 @@ import bitsandbytes  # noqa: E402
 BLOCK = 64  # weights that share one scale in nf4
 NESTED_BLOCK = 256  # scales that share one scale of their own
 OUTLIER = 6.0  # activations above it are multiplied in float, columns of them (LLM.int8, section 3.2)
-CHUNK_WEIGHTS = 1 << 20  # quantized at a time: bounds what quantizing takes beside the weights to a few times 4 MB
+CHUNK_WEIGHTS = 1 << 18  # quantized at a time: what quantizing takes beside the weights is a few times 1 MB
 _CODES = {"nf4": 16, "fp4": 16}
 _PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
 _AGAIN = "fetch it again, or save it again with save_pretrained"
@@ -58,33 +58,31 @@ class Packed:
 
 def quantise(weight: Tensor, kind: str) -> Packed:
     """Weight matrix (n, k) of any float dtype -> nf4 or int8, the same codes as of the whole matrix at once."""
-    if kind == "int8":
-        pairs = [_int8_rows(rows) for rows in _row_chunks(weight)]
-        return Packed("int8", torch.cat([codes for codes, _ in pairs]), torch.cat([scale for _, scale in pairs]))
-    flat = weight.reshape(-1)
-    chunks = [_nf4(part.float()) for part in flat.split(CHUNK_WEIGHTS)]  # a chunk is a whole number of blocks
-    state = chunks[0][1]
-    state.shape, state.dtype = weight.shape, torch.float32
-    absmax = torch.cat([part.absmax for _, part in chunks])
-    state.offset, state.nested = absmax.mean(), True
+    return _quantise_int8(weight) if kind == "int8" else _quantise_nf4(weight)
+
+
+def _quantise_int8(weight: Tensor) -> Packed:
+    codes, maxima = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
+    rows = max(1, CHUNK_WEIGHTS // weight.shape[1])
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        codes[part], maxima[part], _ = bitsandbytes.functional.int8_vectorwise_quant(weight[part].half())
+    return Packed("int8", codes, maxima)
+
+
+def _quantise_nf4(weight: Tensor) -> Packed:
+    flat, count = weight.reshape(-1), weight.numel()
+    codes, absmax = torch.empty(-(count // -2), 1, dtype=torch.uint8), torch.empty(-(count // -BLOCK))
+    for start in range(0, count, CHUNK_WEIGHTS):  # a whole number of blocks
+        end = min(start + CHUNK_WEIGHTS, count)
+        part, state = bitsandbytes.functional.quantize_4bit(flat[start:end].float(), blocksize=BLOCK, quant_type="nf4")
+        codes[start // 2 : -(end // -2)], absmax[start // BLOCK : -(end // -BLOCK)] = part, state.absmax
+    state.shape, state.dtype, state.nested = weight.shape, torch.float32, True
+    state.offset = absmax.mean()
     state.absmax, state.state2 = bitsandbytes.functional.quantize_blockwise(
         absmax - state.offset, blocksize=NESTED_BLOCK
     )
-    return Packed("nf4", torch.cat([codes for codes, _ in chunks]), state)
-
-
-def _row_chunks(weight: Tensor) -> tuple[Tensor, ...]:
-    return weight.split(max(1, CHUNK_WEIGHTS // weight.shape[1]))
-
-
-def _int8_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    codes, scale, _ = bitsandbytes.functional.int8_vectorwise_quant(rows.half())
-    return codes, scale
-
-
-def _nf4(part: Tensor) -> tuple[Tensor, Any]:
-    codes, state = bitsandbytes.functional.quantize_4bit(part, blocksize=BLOCK, quant_type="nf4")
-    return codes, state
+    return Packed("nf4", codes, state)
 
 
 class Nf4Linear(bitsandbytes.nn.Linear4bit):

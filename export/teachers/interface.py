@@ -104,4 +104,6 @@ class TeacherPolicy(nn.Module, ABC):
 
     @property
     def parameters_total(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        """Numbers, not bytes: a 4-bit parameter of bitsandbytes holds two in each."""
+        packed = ((p, getattr(p, "quant_state", None)) for p in self.parameters())
+        return sum(p.numel() if state is None else state.shape.numel() for p, state in packed)

@@ -54,7 +54,7 @@ def test_a_chunk_is_what_onnx_runtime_says_of_the_same_numbers(engine, bundle):
     expected = by_hand(
         graphs["head"],
         text=by_hand(graphs["text"], tokens=tokens),
-        vision=by_hand(graphs["vision"], image=(IMAGE / 127.5 - 1).astype(np.float32)[None]),
+        vision=by_hand(graphs["vision"], image=(IMAGE / 127.5 - 1).astype(np.float32)[None, None]),
         state=((STATE - [0.0, 0.6, 0.2, 0.5]) / [0.1, 0.1, 0.1, 0.5]).astype(np.float32)[None],
         noise=bundle.noise[None],
         prefix=prefix,

@@ -90,7 +90,7 @@ def frames():
     generator = torch.Generator().manual_seed(1)
     mask = (torch.arange(32)[None] < torch.tensor([0, 2, 5, 8])[:, None]).float()[..., None]
     whole = {
-        "image": torch.rand((FRAMES, 96, 96, 3), generator=generator) * 2 - 1,
+        "image": torch.rand((FRAMES, 1, 96, 96, 3), generator=generator) * 2 - 1,
         "tokens": torch.randint(1, 30, (FRAMES, 16), generator=generator),
         "state": torch.randn((FRAMES, 4), generator=generator),
         "noise": torch.randn((FRAMES, 32, 4), generator=generator),

@@ -347,3 +347,33 @@ def test_int8_takes_inputs_of_any_rank() -> None:
 def test_packed_int8_is_codes_times_the_row_maximum() -> None:
     packed = Packed("int8", torch.tensor([[127, -64]], dtype=torch.int8), torch.tensor([2.0]))
     assert torch.allclose(packed.dequantise(), torch.tensor([[2.0, -64 * 2 / 127]]))
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_checkpoint_quantized_and_saved_by_transformers_is_read(tmp_path: Path, kind: str) -> None:
+    import transformers
+
+    torch.manual_seed(4)
+    sizes = {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = transformers.LlamaModel(transformers.LlamaConfig(vocab_size=100, **sizes)).half()
+    model.save_pretrained(tmp_path / "float")
+    how = transformers.BitsAndBytesConfig(
+        load_in_4bit=kind == "nf4", load_in_8bit=kind == "int8",
+        bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32,
+    )  # fmt: skip
+    theirs = transformers.AutoModel.from_pretrained(
+        tmp_path / "float", quantization_config=how, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    theirs.save_pretrained(tmp_path / "quantized")
+    path = tmp_path / "quantized" / "model.safetensors"
+    layer = "layers.1.mlp.down_proj"  # 320 inputs: five blocks of 64
+    assert load_file(path)[f"{layer}.weight"].dtype in (torch.uint8, torch.int8)
+    ours = transformers.LlamaModel(model.config)
+    load_layerwise(ours, safetensors_source(path), "fp32", path.name)
+    exact = model.float().state_dict()[f"{layer}.weight"]
+    assert error(ours.get_submodule(layer).weight, exact) < (0.1 if kind == "nf4" else 0.01)
+    tokens = torch.arange(12)[None]
+    with torch.inference_mode():
+        assert error(ours(tokens).last_hidden_state, theirs(tokens).last_hidden_state) < 0.03
+        plain = dequantise(theirs)
+        assert error(ours(tokens).last_hidden_state, plain(tokens).last_hidden_state.float()) < 0.01
