@@ -9,6 +9,7 @@ import typer
 
 from bench.budgets import DEMO, check_budgets, load_budgets
 from bench.report import build_report, print_figures, read_report, text
+from edgevla.bundle.reader import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Refused, Unsound
 from edgevla.telemetry.host import describe_host
@@ -87,3 +88,27 @@ def budgets(
         raise Refused(f"broken: {'; '.join(broken)}")
     if absent:
         raise Unsound(f"not in {path}: {'; '.join(absent)}")
+
+
+@app.command()
+def roofline(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="NAME.bundle"),
+    float_model: bool = typer.Option(False, "--float", help="Its FP32 graphs instead of what ships"),
+    rounds: int = typer.Option(300, min=50, help="Profiled passes"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Where the time of a chunk goes, per class of operators, against the peaks of this CPU. One thread.
+
+    Peaks are measured in the same run: large products in FP32 and U8S8 by ONNX Runtime, and a large copy.
+
+    Example: edgevla bench roofline out/demo/student.bundle
+    """
+    opened = open_bundle(bundle)
+    from bench.roofline.run import roofline as run_roofline  # here, as it loads onnx
+    from bench.roofline.table import print_roofline
+
+    found = run_roofline(opened, float_model, rounds)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    print_roofline(found)

@@ -94,7 +94,7 @@ def test_the_student_of_a_file_answers_by_onnx_what_it_answers_in_torch(distille
     saved = load_student(distilled / "distil" / "student.safetensors")
     stages = saved.student.stages()
     assert [stage.name for stage in stages] == ["vision", "head"]  # no words, no stage of words
-    assert stages[0].inputs["image"].shape == (2, 16, 32, 3)  # 32 x 48 shrunk to 32, in patches of 16
+    assert stages[0].inputs["image"].shape == (1, 2, 16, 32, 3)  # 32 x 48 shrunk to 32, in patches of 16
     assert {"noise", "text"} & set(stages[1].inputs) == {"noise"}
     values = dict(stages[0].inputs)
     for stage in stages:

@@ -109,7 +109,7 @@ def test_the_loss_is_worked_out_by_hand(batch):
     """Smooth L1 with beta 0.1 at distance 1 is 1 - 0.05; observation tokens 2 off add their share of 4."""
     model = student()
     text, body = model.encode_text(batch["tokens"]), model.state(batch["state"])[:, None]
-    features = model.observe(model.encode_image(batch["image"].flatten(0, 1)), text, body)
+    features = model.observe(model.encode_image(batch["image"]), text, body)
     taught = {**batch, "endpoint": answer(model, batch) + 1.0, "features": features}
     assert DistilObjective(model, "distil", (32, 32))(taught).item() == pytest.approx(0.95, abs=1e-5)
     taught["features"] = features + 2.0

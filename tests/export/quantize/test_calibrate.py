@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from edgevla.errors import BadInput
+from edgevla.policy.engine import open_session
+from export.quantize import calibrate
 from export.quantize.calibrate import TensorStats, collect, layer_outputs, observe
 from tests.export.quantize.tools import linear, random_feeds
 
@@ -39,16 +41,30 @@ def test_memory_does_not_grow_with_the_number_of_frames():
     assert float(done.stdout) < 40  # MiB; the activations of 30 frames take 480
 
 
-def test_no_run_fetches_more_than_the_budget():
+class Counting:
+    """A session that notes how many bytes each run hands out."""
+
+    def __init__(self, session, bytes_per_run):
+        self.session, self.bytes_per_run = session, bytes_per_run
+
+    def run(self, names, feed):
+        values = self.session.run(names, feed)
+        self.bytes_per_run.append(sum(value.nbytes for value in values))
+        return values
+
+
+@pytest.mark.parametrize(("budget", "runs"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3])])
+def test_no_run_fetches_more_than_the_budget(monkeypatch, budget, runs):
     graph, fetched = linear(rows=64, depth=128, channels=160), []
     tensor_bytes = 4 * 64 * 160
-
-    def note(name, values):
-        fetched.append((name, values.nbytes))
-
-    frames = observe(graph, ["y", "z", "out"], random_feeds(graph, 2), note, budget_bytes=tensor_bytes)
+    monkeypatch.setattr(calibrate, "open_session", lambda *a: Counting(open_session(*a), fetched))
+    frames = observe(graph, ["y", "z", "out"], random_feeds(graph, 2), lambda *_: None, budget * tensor_bytes)
     assert frames == 2
-    assert fetched == [(name, tensor_bytes) for _ in range(2) for name in ("y", "z", "out")]
+    assert fetched == 2 * [count * tensor_bytes for count in runs]
+
+
+def test_small_groups_give_the_same_ranges():
+    graph = linear()
     whole = collect(graph, ["y", "z"], random_feeds(graph, 2))
     parts = collect(graph, ["y", "z"], random_feeds(graph, 2), budget_bytes=1)
     assert whole["z"].range() == parts["z"].range()

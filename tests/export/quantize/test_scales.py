@@ -80,6 +80,7 @@ def test_clipping_pays_where_a_channel_has_an_outlier_and_costs_nothing_elsewher
     assert plain[0] == np.float32(8 / 127)
     assert best[0] < 0.8 * plain[0]
     assert weight_error(weight, best, -1) < 0.9 * weight_error(weight, plain, -1)
+    assert to_int8(-weight, best, -1).min() == -127
 
 
 def test_the_clipping_report_never_shows_a_loss(stages):

@@ -126,6 +126,17 @@ def test_a_tensor_that_something_else_reads_is_no_group():
     assert find_groups(load(through_relu(extra_reader=True))) == []
 
 
+def test_a_norm_whose_output_is_also_added_is_no_group():
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "g"], ["n"], "norm", axis=-1),
+        helper.make_node("MatMul", ["n", "w"], ["y"], "product"),
+        helper.make_node("Add", ["n", "y"], ["out"], "residual"),
+    ]
+    weights = {"g": np.ones(WIDTH, np.float32), "w": normal(WIDTH, WIDTH)}
+    graph = build(nodes, {"x": [1, 16, WIDTH]}, {"out": [1, 16, WIDTH]}, weights)
+    assert find_groups(load(graph)) == []
+
+
 def test_factors_that_do_not_help_on_other_frames_are_not_applied():
     graph = norm_then_linear()
     frames = random_feeds(graph, 8)

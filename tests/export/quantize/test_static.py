@@ -13,10 +13,11 @@ from export.quantize.readback import dequantized_weights, executed, int8_share
 from tests.export.quantize.tools import gemm, linear, random_feeds, relative_rms, run
 
 
-def with_added_biases(graph):
-    """The artifact as it would be with Add instead of Sub: what someone may write who simplifies it."""
+def with_added_biases(graph, count=None):
+    """The artifact as it would be with Add instead of Sub (the last `count` of them): a tempting simplification."""
     model = onnx.load_model_from_string(graph)
-    for node in model.graph.node:
+    subtractions = [node for node in model.graph.node if node.op_type == "Sub"]
+    for node in subtractions[-count if count else None :]:
         for tensor in model.graph.initializer:
             if node.op_type == "Sub" and tensor.name == node.input[1]:
                 value = -onnx.numpy_helper.to_array(tensor)

@@ -58,7 +58,7 @@ def answer(model, *asked):
 def test_every_interface_exports_and_answers_by_onnx_what_it_answers_in_torch(changes):
     model = made(**changes)
     inputs, noise, prefix, mask = question(model.config, batch=1)
-    values = {"image": inputs["image"][0], "tokens": inputs["tokens"], "state": inputs["state"]}
+    values = {"image": inputs["image"], "tokens": inputs["tokens"], "state": inputs["state"]}
     values |= {"noise": noise, "prefix": prefix, "prefix_mask": mask}
     stages = model.stages()
     assert ("text" in {stage.name for stage in stages}) == (model.config.vocabulary > 0)
