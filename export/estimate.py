@@ -1,0 +1,54 @@
+"""What a compression will take, said before it starts: from file sizes, without loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.request import DIRECT, Request
+
+PROCESS_MB = 500.0  # torch and the exporter, imported: resident in every process
+EXPORT_S = 40.0  # graphs, int8, parity and golden vectors of a policy of a few million weights
+EXPORT_S_PER_GB = 400.0  # more for a large one, per GB of its FP32 weights
+BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1, "nf4": 0.7}  # per weight, loaded
+STORED = 3.0  # bytes of a weight on disk, between fp16 and fp32
+EXPORT_COPIES = 4.0  # of the FP32 weights while a graph is written, checked and quantized
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Wall time, and memory of all processes together at their largest."""
+
+    seconds: float
+    memory_mb: float
+    parts: tuple[str, ...]
+
+
+def estimate(request: Request, budget_s: float) -> Estimate:
+    """A rough figure: the budget is kept, the rest depends on this machine."""
+    weights = weights_bytes(request.teacher.where) / STORED
+    data_mb = data_bytes(request.data) / 1e6
+    runs = 0 if request.mode == DIRECT else 3 if request.controls else 1
+    each_mb = PROCESS_MB + weights * BYTES[request.teacher.precision] / 1e6 + data_mb
+    distil_mb = request.processes * each_mb if runs else 0.0
+    exported = weights if request.mode == DIRECT else min(weights, 20e6)
+    export_mb = PROCESS_MB + data_mb + EXPORT_COPIES * exported * 4 / 1e6
+    export_s = EXPORT_S + EXPORT_S_PER_GB * exported * 4 / 1e9
+    search_s = 0.0 if not request.artifact.search else request.artifact.search_budget_s or 240.0
+    parts = [f"distillation {runs} x {budget_s / 60:.1f} min on {request.processes} cores"] if runs else []
+    parts.append(f"graphs and parity {export_s / 60:.1f} min")
+    if search_s:
+        parts.append(f"search {search_s / 60:.1f} min")
+    return Estimate(runs * budget_s + export_s + search_s, max(distil_mb, export_mb), tuple(parts))
+
+
+def weights_bytes(where: str) -> float:
+    """Of the weights in a policy folder; 0 for a function of a Python file."""
+    return (
+        float(sum(path.stat().st_size for path in Path(where).glob("*.safetensors"))) if Path(where).is_dir() else 0.0
+    )
+
+
+def data_bytes(where: str) -> float:
+    """What a dataset holds in memory: our shards unpacked; videos stay on disk."""
+    return float(sum(path.stat().st_size for path in Path(where).glob("*.npz"))) * 1.6 if Path(where).is_dir() else 0.0
