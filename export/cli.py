@@ -36,9 +36,7 @@ def compress(
     teacher: str = typer.Argument(..., help="Policy folder (ours, LeRobot's), or FILE.py:FUNCTION that returns one"),
     data: str = typer.Option(..., "--data", help="Dataset folder (ours, LeRobotDataset v3.0), or FILE.py:FUNCTION"),
     out: Path = typer.Option(Path("out/student.bundle"), "-o", "--out", help="Bundle to write, NAME.bundle"),
-    embodiment: Path | None = typer.Option(
-        None, help="TOML: what the numbers mean on the robot, which camera is which"
-    ),
+    embodiment: Path | None = typer.Option(None, help="TOML: what the numbers mean on the robot"),
     draft_embodiment: Path | None = typer.Option(None, help="Write that file to fill in, and do nothing else"),
     budget: str = typer.Option("7m", help="Time for distillation, such as 90s, 7m or 1h"),
     mode: str = typer.Option("distil", help="distil; direct: the teacher as it is; a control: demos-only, without-z"),
@@ -172,7 +170,8 @@ def _print(result: Result) -> None:
     say(f"{sum(result.steps_s.values()) / 60:.1f} min, largest process {result.peak_mb / 1000:.2f} GB")
     say(
         f"{bundle.path.name}: {manifest.teacher.parameters:,} -> {manifest.student.parameters:,} parameters, "
-        f"{manifest.artifact} {megabytes(bundle.total_bytes('model/'))} (FP32 {megabytes(bundle.total_bytes('float/'))})",
+        f"{manifest.artifact} {megabytes(bundle.total_bytes('model/'))} "
+        f"(FP32 {megabytes(bundle.total_bytes('float/'))})",
         "green",
     )
 
@@ -185,10 +184,5 @@ def _print_controls(result: Result, units: list[str]) -> None:
 
 def _worst(errors: tuple[float, ...], units: list[str]) -> str:
     """Per channel, in its unit."""
-    return (
-        ", ".join(
-            f"{value:.2g} {unit.partition('[')[2].rstrip(']')}" for value, unit in zip(errors, units, strict=True)
-        )
-        if errors
-        else ""
-    )
+    names = [unit.partition("[")[2].rstrip("]") for unit in units]
+    return ", ".join(f"{value:.2g} {name}" for value, name in zip(errors, names, strict=False))

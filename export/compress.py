@@ -265,7 +265,7 @@ def _recipe(request: Request, scene: Scene, made: Made) -> dict[str, Any]:
 
 
 def _require_same_answers(bundle: Bundle) -> None:
-    """The engine answers from raw bytes what the exporter recorded. Raises Refused, and the bundle is left to look at."""
+    """The engine answers from raw bytes what the exporter recorded. Raises Refused; the bundle stays, to look at."""
     broken = [verdict for verdict in verify_golden(bundle) if not verdict.kept]
     if broken:
         first, todo = broken[0], "report this: the robot would not see what the exporter saw"

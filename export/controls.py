@@ -46,25 +46,12 @@ def compare_students(
     """A row per student, over the same frames of held-out episodes, each from its bundle's z."""
     first = next(iter(students.values())).student
     rows = source.draw(frames, seed, first.horizon, first.d_max, held=True)
-    noise = first.fixed_noise[None]
-    mask = torch.from_numpy(prefix_mask(rows))
-    prefix = torch.from_numpy(rows["actions"]) * mask
+    weight, scale, found = 1 - prefix_mask(rows), teacher.spec.action_stats.scale, []
     asked = teacher_feed(teacher, source.sentences, source.present)
-    endpoint = _answers(
-        rows, lambda part, p, m: teacher(_inputs(asked, source, part), _many(noise, p), p, m), prefix, mask
-    )
-    scale, found = teacher.spec.action_stats.scale, []
+    endpoint = _answers(source, asked, rows, first.fixed_noise, teacher)
     for mode, saved in students.items():
-        student, feed = saved.student, Feed(saved.feeding, source.sentences, source.present, teacher)
-        chunk = _answers(
-            rows,
-            lambda part, p, m, student=student, feed=feed: student(  # type: ignore[misc]
-                _inputs(feed, source, part), _many(noise, p), p, m
-            )[0],
-            prefix,
-            mask,
-        )
-        weight = (1 - mask).numpy()
+        feed = Feed(saved.feeding, source.sentences, source.present, teacher)
+        chunk = _answers(source, feed, rows, saved.student.fixed_noise, lambda *given, s=saved.student: s(*given)[0])
         to_demonstration = rms(chunk, rows["actions"], weight * rows["valid"], scale)
         found.append(ControlRow(mode, frames, rms(chunk, endpoint, weight, scale), to_demonstration))
     return found
@@ -76,19 +63,13 @@ def rms(got: Array, wanted: Array, weight: Array, scale: Array) -> tuple[float, 
     return tuple(float(value) for value in np.sqrt(square))
 
 
-def _many(noise: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return noise.expand(len(like), -1, -1)
-
-
-def _inputs(feed: Feed, source: Source, rows: Rows) -> dict[str, torch.Tensor]:
-    return feed(source.pictures(rows["seen"]), rows["state"], rows["sentence"])
-
-
-def _answers(rows: Rows, answer: Any, prefix: torch.Tensor, mask: torch.Tensor) -> Array:
+def _answers(source: Source, feed: Feed, rows: Rows, noise: torch.Tensor, policy: Any) -> Array:
     """The chunks (B, H, A) of all rows, a few at a time."""
     parts = []
-    for first in range(0, len(prefix), BATCH):
-        some = slice(first, first + BATCH)
-        part = {name: value[some] for name, value in rows.items()}
-        parts.append(answer(part, prefix[some], mask[some]).float().numpy())
+    for first in range(0, len(rows["tick"]), BATCH):
+        part = {name: value[first : first + BATCH] for name, value in rows.items()}
+        inputs = feed(source.pictures(part["seen"]), part["state"], part["sentence"])
+        mask = torch.from_numpy(prefix_mask(part))
+        prefix = torch.from_numpy(part["actions"]) * mask
+        parts.append(policy(inputs, noise.expand(len(mask), -1, -1), prefix, mask).float().numpy())
     return np.concatenate(parts)

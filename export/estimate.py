@@ -12,6 +12,7 @@ EXPORT_S = 40.0  # graphs, int8, parity and golden vectors of a policy of a few 
 EXPORT_S_PER_GB = 400.0  # more for a large one, per GB of its FP32 weights
 BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1, "nf4": 0.7}  # per weight, loaded
 STORED = 3.0  # bytes of a weight on disk, between fp16 and fp32
+UNPACKED = 1.6  # of a shard on disk
 EXPORT_COPIES = 4.0  # of the FP32 weights while a graph is written, checked and quantized
 
 
@@ -51,4 +52,9 @@ def weights_bytes(where: str) -> float:
 
 def data_bytes(where: str) -> float:
     """What a dataset holds in memory: our shards unpacked; videos stay on disk."""
-    return float(sum(path.stat().st_size for path in Path(where).glob("*.npz"))) * 1.6 if Path(where).is_dir() else 0.0
+    return UNPACKED * _bytes(where, "*.npz")
+
+
+def _bytes(where: str, pattern: str) -> float:
+    folder = Path(where)
+    return float(sum(path.stat().st_size for path in folder.glob(pattern))) if folder.is_dir() else 0.0

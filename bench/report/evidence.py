@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bench.paired import PairCounts, compare_counts
 from bench.report import charts, parts, text
 from bench.report.data import Assets, as_number, get, number, rows
 from bench.report.sections import IN_DEMO, MODEL_CLASS, Report
 from edgevla.errors import BadInput, explain
 from edgevla.telemetry.stats import wilson_interval
+from export.evidence.paired import PairCounts, compare_counts
 
 
 def success(report: Report, assets: Assets) -> str:

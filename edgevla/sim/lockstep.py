@@ -33,6 +33,16 @@ class Policy(Protocol):
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32: ...
 
 
+class Plant(Protocol):
+    """What the loop needs of an arm and its camera: a simulated one, or a record that does not react."""
+
+    @property
+    def setpoint0(self) -> npt.NDArray[np.float32]: ...
+    def render(self) -> npt.NDArray[np.uint8]: ...
+    def position(self) -> Float32: ...
+    def step(self, setpoint: npt.NDArray[np.floating]) -> object: ...
+
+
 @dataclass(frozen=True)
 class Loop:
     """The loop a policy is evaluated in: the schedule in ticks, the arm, and the meaning of its actions."""
@@ -72,7 +82,7 @@ def play(
     scene = episode.task.replace("-close-", "-open-") if episode.half_way else episode.task
     plant = MetaworldPlant(scene, episode.seed, episode.half_way, reuse)
     policy.set_instruction(episode.instruction)
-    runner = _Runner(policy, plant, loop)
+    runner = Runner(policy, plant, loop)
     limit = HALF_WAY_TICKS if episode.half_way else MAX_TICKS
     tick = 0
     while tick < limit and not _reached(plant, episode):
@@ -89,10 +99,10 @@ def _reached(plant: MetaworldPlant, episode: Episode) -> bool:
     return moved >= HALF_WAY_MOVED_M
 
 
-class _Runner:
-    """Servo and policy of the real loop, called one tick at a time."""
+class Runner:
+    """Servo and policy of the real loop, called one tick at a time, from tick 0 on."""
 
-    def __init__(self, policy: Policy, plant: MetaworldPlant, loop: Loop) -> None:
+    def __init__(self, policy: Policy, plant: Plant, loop: Loop) -> None:
         self._policy, self._plant, self._loop = policy, plant, loop
         self._limits = limits_of(loop.arm)
         self._ladder = Ladder(round(loop.arm.hold_s / loop.period_s), round(loop.arm.torque_s / loop.period_s))

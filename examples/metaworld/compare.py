@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.paired import compare, count_pairs
 from edgevla.sim.metaworld import TASKS
 from examples.metaworld.episodes import half_way, paired
 from export.distill.progress import Reporter
 from export.evidence.outcomes import Row, play_recorded, share
+from export.evidence.paired import compare, count_pairs
 from export.evidence.rollouts import PolicySpec
 
 MODELS = {"teacher": "teacher", "student_fp32": "fp32", "student_int8": "int8"}  # report's name -> kind of policy
@@ -25,7 +25,7 @@ def play_policies(
     rows = {}
     for name, kind in MODELS.items():
         reporter = Reporter(f"{len(episodes)} episodes, {name}", len(episodes))
-        path = folder / f"{name}.csv"
+        path = folder / f"{name}.parquet"
         rows[name] = play_recorded(PolicySpec(kind, bundle, teacher), episodes, path, workers, reporter.show)
         reporter.close()
     return rows
@@ -42,6 +42,7 @@ def comparison(rows: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
         "loss": verdict.loss,
         "loss_interval95": [verdict.low, verdict.high],
         "loss_upper95": verdict.upper95,
+        "mcnemar_p": verdict.mcnemar_p,
         "halfway": share(halves["student_int8"]),
         "halfway_teacher": share(halves["teacher"]),
     }

@@ -8,7 +8,8 @@ Plays, on fresh scenes with sentences that training never saw:
 2. both instructions of a mechanism from the same half-way scenes: teacher, int8, and the teacher trained without words;
 3. teacher against int8 on the same seeds, group-sequentially, up to the last look declared in `DESIGN`;
 4. the two controls of the distillation (same budget): on demonstrations alone, and without the noise as an input.
-Raw outcomes (CSV) and `evidence.json` go to bench/results/metaworld.
+Raw outcomes (parquet) and `evidence.json` go to bench/results/metaworld. `--ray` plays on a Ray cluster; `--recount`
+plays nothing and computes evidence.json again from the outcomes that are there.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.paired import Design, Verdict, count_pairs, sequential_verdict
 from edgevla.sim.lockstep import Episode
 from edgevla.sim.metaworld import TASKS
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.compare import halfway_rows
 from examples.metaworld.episodes import half_way, paired
 from export.distill.progress import Reporter
-from export.evidence.outcomes import Row, play_recorded, share
-from export.evidence.rollouts import PolicySpec
+from export.evidence.outcomes import Row, play_recorded, recorded, share
+from export.evidence.paired import Design, PairCounts, compare_counts, count_pairs, sequential_verdict
+from export.evidence.rollouts import RAY_LOCAL, PolicySpec
 
 # Declared before the first look; multiples of the six tasks. One-sided alpha 0.05, O'Brien-Fleming spending.
 DESIGN = Design(margin=0.03, alpha=0.05, looks=(246, 498, 750, 996))
@@ -39,22 +40,38 @@ WORKERS = len(os.sched_getaffinity(0))
 
 
 class Player:
-    """Plays and records under one folder."""
+    """Plays and records under one folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        ray: see `export.evidence.rollouts.stream`.
+        recount: take what the folder holds, whichever policy played it, and play nothing.
+    """
+
+    def __init__(self, folder: Path, ray: str | None = None, recount: bool = False) -> None:
+        self._folder, self._ray, self._recount = folder, ray, recount
+        self.policies: dict[str, str] = {}
 
     def play(self, name: str, spec: PolicySpec, episodes: list[Episode]) -> list[Row]:
-        reporter = Reporter(name, len(episodes))
-        rows = play_recorded(spec, episodes, self._folder / f"{name}.csv", WORKERS, reporter.show)
-        reporter.close()
+        path = self._folder / f"{name}.parquet"
+        rows = recorded(path, episodes) if self._recount else self._play(name, spec, episodes, path)
+        self.policies[name] = rows[0].policy
         print(f"{name}: {sum(row.success for row in rows)} of {len(rows)}", flush=True)
         return rows
 
+    def has(self, name: str) -> bool:
+        """Whether a recount finds outcomes of that name."""
+        return self._recount and (self._folder / f"{name}.parquet").exists()
 
-def sequential(player: Player, bundle: Path, teacher: Path) -> Verdict:
+    def _play(self, name: str, spec: PolicySpec, episodes: list[Episode], path: Path) -> list[Row]:
+        reporter = Reporter(name, len(episodes))
+        rows = play_recorded(spec, episodes, path, WORKERS, reporter.show, self._ray)
+        reporter.close()
+        return rows
+
+
+def sequential(player: Player, bundle: Path, teacher: Path) -> dict[str, Any]:
     """Teacher against int8, look by look, until the boundary is crossed or the looks are used up."""
-    looks = []
+    looks: list[PairCounts] = []
     for pairs in DESIGN.looks:
         episodes = paired(pairs // len(TASKS), SEQUENTIAL_FIRST)
         reference = player.play("sequential-teacher", PolicySpec("teacher", bundle, teacher), episodes)
@@ -64,7 +81,7 @@ def sequential(player: Player, bundle: Path, teacher: Path) -> Verdict:
         print(verdict.as_dict(), flush=True)
         if verdict.decision == "non-inferior":
             break
-    return verdict
+    return {**verdict.as_dict(), "paired": compare_counts(looks[-1]).as_dict()}
 
 
 def half_way_all(player: Player, arguments: argparse.Namespace) -> dict[str, list[Row]]:
@@ -75,7 +92,7 @@ def half_way_all(player: Player, arguments: argparse.Namespace) -> dict[str, lis
         "teacher": player.play("half-way-teacher", PolicySpec("teacher-noise", bundle, arguments.teacher), episodes),
         "student_int8": player.play("half-way-int8", PolicySpec("int8", bundle), episodes),
     }
-    if arguments.blank:
+    if arguments.blank or player.has("half-way-blank"):
         spec = PolicySpec("blank", bundle, arguments.blank)
         rows["blank words"] = player.play("half-way-blank", spec, episodes)
     return rows
@@ -88,7 +105,7 @@ def controls(player: Player, arguments: argparse.Namespace) -> dict[str, float]:
     played = {
         name: player.play(f"control-{name.replace('_', '-')}", PolicySpec("int8", bundle), episodes)
         for name, bundle in bundles.items()
-        if bundle
+        if bundle or player.has(f"control-{name.replace('_', '-')}")
     }
     return {name: share(rows) for name, rows in played.items()}
 
@@ -100,21 +117,29 @@ def per_task(rows: list[Row]) -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--demos-only", type=Path, help="bundle of the student trained on demonstrations alone")
-    parser.add_argument("--without-z", type=Path, help="bundle of the student that does not see the noise")
-    parser.add_argument("--blank", type=Path, help="folder of the teacher trained without words")
-    parser.add_argument("-o", "--out", type=Path, default=Path("bench/results/metaworld"))
-    arguments = parser.parse_args()
-    player = Player(arguments.out / "outcomes")
+    arguments = _arguments()
+    path = arguments.out / "evidence.json"
+    player = Player(arguments.out / "outcomes", arguments.ray, arguments.recount)
+    evidence = measure(player, arguments)
+    if arguments.recount:
+        before = json.loads(path.read_text())
+        evidence |= {key: before[key] for key in ("bundle", "host")}  # a recount measures nothing
+    else:
+        evidence |= {"bundle": _identity(arguments.bundle), "host": describe_host()}
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(evidence, indent=1) + "\n")
+    os.replace(temporary, path)
+    print(f"wrote {path}")
+
+
+def measure(player: Player, arguments: argparse.Namespace) -> dict[str, Any]:
+    """evidence.json without bundle and host."""
     spec = PolicySpec("teacher-noise", arguments.bundle, arguments.teacher)
     fresh = player.play("teacher", spec, paired(TEACHER_PER_TASK))
     halves = half_way_all(player, arguments)
     verdict = sequential(player, arguments.bundle, arguments.teacher)
     shares = controls(player, arguments)
-    evidence = {
+    return {
         "success": {
             "teacher_fresh": {"mean": share(fresh), "per_task": per_task(fresh), "episodes": len(fresh)},
             **{f"halfway_{name.split('_')[-1]}": share(rows) for name, rows in halves.items() if "blank" not in name},
@@ -122,14 +147,26 @@ def main() -> None:
             **shares,
         },
         "control_episodes": CONTROL_PER_TASK * len(TASKS),
-        "sequential": verdict.as_dict(),
+        "sequential": verdict,
         "halfway": halfway_rows(halves),
-        "bundle": _identity(arguments.bundle),
-        "host": describe_host(),
+        "policies": player.policies,
     }
-    path = arguments.out / "evidence.json"
-    path.write_text(json.dumps(evidence, indent=1) + "\n")
-    print(f"wrote {path}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--demos-only", type=Path, help="bundle of the student trained on demonstrations alone")
+    parser.add_argument("--without-z", type=Path, help="bundle of the student that does not see the noise")
+    parser.add_argument("--blank", type=Path, help="folder of the teacher trained without words")
+    parser.add_argument("--ray", nargs="?", const=RAY_LOCAL, metavar="ADDRESS", help="default: one on this machine")
+    parser.add_argument("--recount", action="store_true", help="from the outcomes that are there, playing nothing")
+    parser.add_argument("-o", "--out", type=Path, default=Path("bench/results/metaworld"))
+    arguments = parser.parse_args()
+    if not arguments.recount and not (arguments.bundle and arguments.teacher):
+        parser.error("--bundle and --teacher are needed, unless --recount")
+    return arguments
 
 
 def _identity(bundle: Path) -> dict[str, Any]:

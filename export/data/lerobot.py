@@ -20,8 +20,8 @@ from edgevla.errors import BadInput, explain
 from export.data import lerobot_meta as meta
 from export.data.frames import cached_frames
 from export.data.interface import Camera, Float32, Int64, Ticks, Uint8, stacked
-from export.data.libraries import library
 from export.data.video import decode_picture, decode_video, frame_times_s
+from export.extras import library
 
 TOLERANCE_S = 1e-4  # LeRobot's own
 _INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -269,7 +269,7 @@ def nearest(times: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> 
 
 def _matrix(column: Any, width: int, key: str, path: Path) -> Float32:
     """float32 (n, width) of a column of lists, or of numbers where width is 1."""
-    kinds, merged = library("pyarrow.types"), column.combine_chunks()
+    kinds, merged = library("pyarrow.types", "data"), column.combine_chunks()
     lists = kinds.is_list(column.type) or kinds.is_fixed_size_list(column.type) or kinds.is_large_list(column.type)
     widths = {merged.type.list_size} if kinds.is_fixed_size_list(column.type) else set()
     if lists and not widths:
@@ -284,7 +284,7 @@ def _matrix(column: Any, width: int, key: str, path: Path) -> Float32:
 
 def _pictures_in(path: Path, key: str) -> Iterator[Uint8]:
     """Pictures of one column of a data file, a few rows at a time."""
-    with library("pyarrow.parquet").ParquetFile(path) as file:
+    with library("pyarrow.parquet", "data").ParquetFile(path) as file:
         row = 0
         for batch in file.iter_batches(batch_size=32, columns=[key]):
             for cell in batch.column(0).to_pylist():

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgevla.bundle.schema import JsonTable, parse_json
 from edgevla.errors import BadInput, explain
 from export.data.interface import Camera, Int64, numbered
-from export.data.libraries import library
+from export.extras import library
 
 VERSION = "v3.0"
 IMAGES = "observation.images."
@@ -240,8 +240,8 @@ def read_stats(folder: Path) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
     """A pyarrow table. Raises BadInput: no parquet (a pickle, say), or a column that is not there."""
-    parquet = library("pyarrow.parquet")
-    arrow_error = library("pyarrow").ArrowException
+    parquet = library("pyarrow.parquet", "data")
+    arrow_error = library("pyarrow", "data").ArrowException
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
             present = file.schema_arrow.names

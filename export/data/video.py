@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgevla.errors import BadInput, explain
 from export.data.interface import Uint8
-from export.data.libraries import library
+from export.extras import library
 
 _SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "mjpeg"))
 _TODO = "get the dataset again whole"
@@ -44,7 +44,7 @@ class Encoding:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Container and its first video stream. Raises BadInput naming the file, for whatever is wrong inside, too."""
-    av = library("av")
+    av = library("av", "data")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -72,7 +72,7 @@ def decode_video(path: Path) -> Iterator[Uint8]:
 
 def decode_picture(data: bytes, where: str) -> Uint8:
     """A PNG or JPEG, RGB uint8 (h, w, 3). Raises BadInput naming `where`."""
-    av = library("av")
+    av = library("av", "data")
     codec = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
     try:
         if codec is None:
@@ -87,7 +87,7 @@ def decode_picture(data: bytes, where: str) -> Uint8:
 
 def encode_png(picture: Uint8) -> bytes:
     """RGB uint8 (h, w, 3), losslessly."""
-    av = library("av")
+    av = library("av", "data")
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt = picture.shape[1], picture.shape[0], "rgb24"
     context.time_base = Fraction(1)
@@ -99,7 +99,7 @@ class VideoWriter:
     """One video file, written frame by frame at a fixed rate."""
 
     def __init__(self, path: Path, fps: int, height: int, width: int, encoding: Encoding) -> None:
-        av = library("av")
+        av = library("av", "data")
         os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints a page otherwise
         path.parent.mkdir(parents=True, exist_ok=True)
         self.frames = self.bytes = 0

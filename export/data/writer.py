@@ -25,9 +25,9 @@ import numpy.typing as npt
 from edgevla.errors import BadInput, explain
 from export.data.interface import Camera, Float32, Uint8
 from export.data.lerobot_meta import ACTION, EXECUTED, IMAGES, STATE, VERSION
-from export.data.libraries import library
 from export.data.stats import Stats, as_lists, merged, picture_stats, vector_stats
 from export.data.video import Encoding, VideoWriter, encode_png
+from export.extras import library
 
 LEAST_AV1 = 64  # pixels, of libsvtav1
 CHUNK_FILES = 1000  # in one folder
@@ -73,7 +73,7 @@ class LeRobotWriter:
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         """Raises BadInput: the folder is there already, a frame rate that is no whole number, sizes no codec takes."""
-        library("pyarrow.parquet")
+        library("pyarrow.parquet", "data")
         if folder.exists():
             raise BadInput(explain(f"dataset {folder}", "a folder that is not there yet", "it is", "choose another"))
         if not isinstance(layout.fps, int) or layout.fps < 1:
@@ -191,7 +191,7 @@ class _DataFiles:
         self._path = root
 
     def add(self, columns: Mapping[str, npt.NDArray[Any]], images: Mapping[str, Uint8]) -> dict[str, int]:
-        pyarrow, parquet = library("pyarrow"), library("pyarrow.parquet")
+        pyarrow, parquet = library("pyarrow", "data"), library("pyarrow.parquet", "data")
         arrays = {key: _arrow(values) for key, values in columns.items()}
         if not self._layout.video:
             arrays |= {IMAGES + name: _pictures(pictures) for name, pictures in images.items()}
@@ -314,14 +314,14 @@ def _refuse(what: str, expected: object, got: object) -> NoReturn:
 
 def _arrow(values: npt.NDArray[Any]) -> Any:
     """A column: numbers where there is one per row, else lists of fixed length, as the library wants them."""
-    pyarrow = library("pyarrow")
+    pyarrow = library("pyarrow", "data")
     if values.ndim == 1 or values.shape[1] == 1:
         return pyarrow.array(values.reshape(-1))
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
 
 
 def _pictures(pictures: Uint8) -> Any:
-    pyarrow = library("pyarrow")
+    pyarrow = library("pyarrow", "data")
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     rows = [{"bytes": encode_png(p), "path": f"frame-{number:06d}.png"} for number, p in enumerate(pictures)]
     return pyarrow.array(rows, kind)
@@ -340,15 +340,15 @@ def _write_tasks(path: Path, tasks: list[str]) -> None:
         ],
         "pandas_version": "2.0.0",
     }
-    pyarrow = library("pyarrow")
+    pyarrow = library("pyarrow", "data")
     table = pyarrow.table({"task_index": pyarrow.array(range(len(tasks)), pyarrow.int64()), index: tasks})
     path.parent.mkdir(parents=True, exist_ok=True)
-    library("pyarrow.parquet").write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+    library("pyarrow.parquet", "data").write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    library("pyarrow.parquet").write_table(library("pyarrow").Table.from_pylist(rows), path)
+    library("pyarrow.parquet", "data").write_table(library("pyarrow", "data").Table.from_pylist(rows), path)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,7 @@ r"""Does finishing for int8 pay? The same training up to its last stretch, then 
     python -m export.distill.finish_effect --teacher DIR --data DIR --work DIR --steps 3000 -o finish.json
 
 Goes on where it was stopped. Each student becomes real int8 graphs (`export.quantize.artifact`), which answer frames
-that no training example shows; errors are over the rows after the prefix, in the units of the channels. One process.
+that were drawn apart from the training examples; errors are over the rows after the prefix. One process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ KIND = "dynamic-s8"
 
 @dataclass(frozen=True)
 class Effect:
-    """One way of finishing. Errors: root mean square per row and channel, worst channel, in channel units."""
+    """One way of finishing. Errors: root mean square over rows and channels, normalised; `worst` in its unit."""
 
     finish: str
     seed: int  # of the batches of the last stretch
@@ -47,14 +48,21 @@ class Effect:
     float_to_teacher: float  # of the student in torch FP32
     int8_to_teacher: float
     int8_to_float: float
-    int8_to_float_max: float
+    worst_channel: str  # with the largest normalised difference of int8 and float
+    worst_p99: float  # of that difference, in the unit of the channel
 
 
-def errors(got: Array, wanted: Array, weight: Array, scale: Array) -> tuple[float, float]:
-    """Worst channel's rms, and the largest, of (B, H, A) where weight (B, H, 1) is 1, in units of scale (A,)."""
-    apart = np.abs(got - wanted) * weight * scale
-    mean = np.square(apart).sum((0, 1)) / weight.sum()
-    return float(np.sqrt(mean).max()), float(apart.max())
+def rms(got: Array, wanted: Array, weight: Array) -> float:
+    """Of (B, H, A) where weight (B, H, 1) is 1, normalised."""
+    return float(np.sqrt((np.square(got - wanted) * weight).sum() / (weight.sum() * got.shape[-1])))
+
+
+def worst(got: Array, wanted: Array, weight: Array, units: Mapping[str, float]) -> tuple[str, float]:
+    """The channel with the largest p99 of normalised differences, and that p99 in its unit."""
+    apart = np.abs(got - wanted)[weight[..., 0] > 0]  # (rows, A)
+    p99 = np.quantile(apart, 0.99, axis=0)
+    channel = list(units)[int(p99.argmax())]
+    return channel, float(p99.max() * units[channel])
 
 
 def int8_chunks(student: Student, batch: Batch) -> Array:
@@ -80,13 +88,13 @@ def int8_chunks(student: Student, batch: Batch) -> Array:
 @torch.inference_mode()
 def effect(job: Job, batch: Batch, finish: str, seed: int) -> Effect:
     """The line of a finished student."""
-    student, scale = job.student.eval(), job.teacher.spec.action_stats.scale
+    student, spec = job.student.eval(), job.teacher.spec
+    units = dict(zip(spec.actions, spec.action_stats.scale.tolist(), strict=True))
     plain = student(batch, batch["noise"], batch["prefix"], batch["mask"])[0].numpy()
     whole, wanted = int8_chunks(student, batch), batch["endpoint"].numpy()
     weight = (1 - batch["mask"]).numpy()
-    rms, largest = errors(whole, plain, weight, scale)
-    to_teacher, int8_to_teacher = (errors(chunk, wanted, weight, scale)[0] for chunk in (plain, whole))
-    return Effect(finish, seed, len(weight), to_teacher, int8_to_teacher, rms, largest)
+    found = rms(plain, wanted, weight), rms(whole, wanted, weight), rms(whole, plain, weight)
+    return Effect(finish, seed, len(weight), *found, *worst(whole, plain, weight, units))
 
 
 def _stretch(job: Job, targets: Targets, path: Path, steps: int, until: int, finish: str) -> None:
@@ -140,14 +148,12 @@ def _targets(rows: Any, job: Job, settings: Settings, seed: int) -> Targets:
     return Targets(rows, job.source, job.feed, settings.batch, seed)
 
 
-HEAD = (
-    f"{'finish':12}{'seed':>5}{'float-teacher':>15}{'int8-teacher':>14}{'int8-float':>12}{'max':>10}  (channel units)"
-)
+HEAD = f"{'finish':12}{'seed':>5}{'float-teacher':>15}{'int8-teacher':>14}{'int8-float':>12}  worst channel, p99"
 
 
 def line(found: Effect) -> str:
     """For people."""
-    rest = f"{found.int8_to_teacher:14.5f}{found.int8_to_float:12.5f}{found.int8_to_float_max:10.4f}"
+    rest = f"{found.int8_to_teacher:14.5f}{found.int8_to_float:12.5f}  {found.worst_channel} {found.worst_p99:.4g}"
     return f"{found.finish:12}{found.seed:5d}{found.float_to_teacher:15.5f}{rest}"
 
 

@@ -3,10 +3,10 @@ r"""How far an action jumps where a new chunk takes over, for every length of th
     python -m export.distill.seam --teacher DIR --data DIR --student work/distil/student.safetensors -o seam.json
 
 A chunk asked `back` ticks ago has committed the rows that act until the new one is there: its row back + d - 1 is the
-last that acts, row d of the new chunk follows it. `jump` is the largest difference of the two over the channels, in
-their units (m, rad, ...); `steps` the same against the usual step of that channel inside the new chunk: 1 means that
-the seam cannot be told from the rest. Teacher and student each follow their own earlier chunk; one that knows no
-prefix is given none.
+last that acts, row d of the new chunk follows it. `steps` is the difference of the two against the usual step of that
+channel inside the new chunk: 1 means that the seam cannot be told from the rest. `jump` is the difference in the unit
+of the channel (m, rad, ...). Each line is of the channel whose steps are the largest. Teacher and student each follow
+their own earlier chunk; one that knows no prefix is given none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,32 +39,39 @@ SMALLEST_STEP = 1e-6  # units; a channel that stands still has no usual step
 
 @dataclass(frozen=True)
 class Seam:
-    """One line of the table: one policy, one length of the prefix."""
+    """One line of the table: one policy, one length of the prefix, its worst channel."""
 
     policy: str
     depth: int  # ticks
     frames: int
+    channel: str
     jump_p50: float
     jump_p95: float
     steps_p50: float
     steps_p95: float
 
 
-def seam(policy: str, depth: int, last: Array, chunk: Array) -> Seam:
-    """The line from the last committed action (B, A) and the new chunk (B, H, A), both in channel units."""
+def seam(policy: str, depth: int, last: Array, chunk: Array, channels: Sequence[str]) -> Seam:
+    """The line from the last committed action (B, A) and the new chunk (B, H, A), both in channel units.
+
+    The usual step of a channel is the median over all frames and rows: one frame may stand still.
+    """
     jump = np.abs(chunk[:, depth] - last)  # (B, A)
-    usual = np.median(np.abs(np.diff(chunk[:, depth:], axis=1)), axis=1)  # (B, A), of the same chunk
-    relative = (jump / np.maximum(usual, SMALLEST_STEP)).max(1)
-    jump = jump.max(1)
-    found = (np.quantile(values, share) for values in (jump, relative) for share in (0.5, 0.95))
-    return Seam(policy, depth, len(chunk), *(float(value) for value in found))
+    usual = np.median(np.abs(np.diff(chunk[:, depth:], axis=1)), axis=(0, 1))  # (A,)
+    steps = jump / np.maximum(usual, SMALLEST_STEP)
+    worst = int(np.quantile(steps, 0.95, axis=0).argmax())
+    found = [float(np.quantile(v[:, worst], share)) for v in (jump, steps) for share in (0.5, 0.95)]
+    return Seam(policy, depth, len(chunk), channels[worst], *found)
 
 
-def seams(policy: str, answer: Answer, source: Source, rows: Rows, d_max: int, back: int, scale: Array) -> list[Seam]:
+def seams(
+    policy: str, answer: Answer, source: Source, rows: Rows, d_max: int, back: int, units: Mapping[str, float]
+) -> list[Seam]:
     """Lines for d = 0 to d_max of one policy that follows its own chunk of `back` ticks ago.
 
-    scale: units per normalised action, (A,).
+    units: per channel, in order: its unit per normalised action.
     """
+    scale = np.array(list(units.values()))
     earlier, moved = source.before(rows, np.full(len(rows["tick"]), back))
     whole = np.flatnonzero(moved == back)  # near the start of an episode there is no chunk that old
     rows, earlier = ({name: value[whole] for name, value in r.items()} for r in (rows, earlier))
@@ -77,15 +84,16 @@ def seams(policy: str, answer: Answer, source: Source, rows: Rows, d_max: int, b
         mask = (torch.arange(actions.shape[1]) < depth).float()[None, :, None].expand(len(whole), -1, 1)
         chunk = answer(rows, committed * mask, mask)
         last = before[:, back + depth - 1].numpy() * scale
-        lines.append(seam(policy, depth, last, chunk.numpy() * scale))
+        lines.append(seam(policy, depth, last, chunk.numpy() * scale, list(units)))
     return lines
 
 
 def table(lines: Sequence[Seam]) -> str:
     """For people."""
-    head = f"{'policy':10}{'d':>4}{'jump p50':>12}{'p95':>12}{'steps p50':>12}{'p95':>9}   (jump in channel units)"
+    head = f"{'policy':10}{'d':>4}  {'channel':16}{'steps p50':>10}{'p95':>9}{'jump p50':>12}{'p95':>12}"
     rows = (
-        f"{s.policy:10}{s.depth:4d}{s.jump_p50:12.3g}{s.jump_p95:12.3g}{s.steps_p50:12.2f}{s.steps_p95:9.2f}"
+        f"{s.policy:10}{s.depth:4d}  {s.channel:16}{s.steps_p50:10.2f}{s.steps_p95:9.2f}"
+        f"{s.jump_p50:12.3g}{s.jump_p95:12.3g}"
         for s in lines
     )
     return "\n".join([head, *rows])
@@ -128,7 +136,8 @@ def measure(
         )
 
     rows = source.draw(frames, seed, student.horizon, 0)
-    scale, d_max = teacher.spec.action_stats.scale, min(student.d_max, student.horizon - back)
+    spec, d_max = teacher.spec, min(student.d_max, student.horizon - back)
+    scale = dict(zip(spec.actions, spec.action_stats.scale.tolist(), strict=True))
     lines = seams("teacher", teachers, source, rows, d_max, back, scale)
     return lines + seams("student", students, source, rows, d_max, back, scale)
 

@@ -20,6 +20,7 @@ from export.students.pruned import can_prune, prune
 from export.teachers.interface import CameraSpec, TeacherPolicy, TeacherSpec
 
 WHITENING_FRAMES = 512
+MOST_FEATURES = 1 << 16  # bytes kept of one observation; a SmolVLA's tokens, 20,000 times, would fill a disk
 FORMS = ("auto", "compact", "pruned")
 PATCH = 16  # pixels
 USUAL_TOKENS = 16  # words
@@ -171,7 +172,8 @@ def matched_features(
     )[1]
     if theirs is None or mine is None:
         return "none", None
-    return "tokens" if theirs.shape[1] == mine.shape[1] else "pooled", (mine.shape[2], theirs.shape[2])
+    one_by_one = theirs.shape[1] == mine.shape[1] and 2 * theirs[0].numel() <= MOST_FEATURES
+    return "tokens" if one_by_one else "pooled", (mine.shape[2], theirs.shape[2])
 
 
 def bundle_noise(teacher: TeacherPolicy, seed: int) -> tuple[Tensor, float]:

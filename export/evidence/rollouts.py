@@ -1,10 +1,17 @@
-"""Plays many episodes with one policy, on several processes, in the order they were asked for."""
+"""Plays many episodes with one policy, on several processes, in the order they were asked for.
+
+The processes are a pool of this machine, or with `ray` (the extra `ray`) actors of a Ray cluster; both play the same
+batches with the same code, and outcomes come in the same order.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -20,6 +27,13 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode, Loop, Outcome, Policy, play
 from export.channels import PERIOD_S, action_channels
 
+RAY_LOCAL = "local"  # a Ray of this machine, started for the run and ended with it
+_ENGINE_FILES = ("noise.npy", "stats.json", "text/")
+_USED_FILES = {  # kind of policy -> files of the bundle that decide its answers, by how their names start
+    "int8": ("model/", *_ENGINE_FILES),
+    "fp32": ("float/", *_ENGINE_FILES),
+    "teacher": ("noise.npy",),
+}
 BATCH = 5  # episodes of one scene handed to a process at once; loading a scene costs 0.2 s
 
 
@@ -44,6 +58,18 @@ class PolicySpec:
     def loop(self) -> Loop:
         """The loop that the bundle declares; without one that of the reference policy."""
         return reference_loop() if self.bundle is None else loop_of(self.bundle)
+
+    def identity(self) -> str:
+        """Kind, and a hash over what decides its answers and when they act: graphs or weights, noise, words, timing."""
+        parts: dict[str, Any] = {"noise": self.noise}
+        if self.bundle is not None:
+            manifest = open_bundle(self.bundle).manifest
+            used = _USED_FILES.get(self.kind, ())
+            parts["files"] = {name: e.sha256 for name, e in manifest.files.items() if name.startswith(used)}
+            parts["loop"] = [asdict(manifest.timing), manifest.target, manifest.arm]
+        if self.teacher is not None and self.kind not in ("int8", "fp32"):
+            parts["teacher"] = hashlib.sha256((self.teacher / "model.safetensors").read_bytes()).hexdigest()
+        return f"{self.kind} {hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def _open_teacher(self) -> Policy:
         import torch
@@ -90,22 +116,47 @@ def _loop(timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str,
     )
 
 
+@dataclass(frozen=True)
+class Played:
+    """What happened in an episode, and how long playing it took; only the first is the same on every host."""
+
+    outcome: Outcome
+    wall_s: float
+
+
 def play_all(
     spec: PolicySpec,
     episodes: Sequence[Episode],
     workers: int,
     progress: Callable[[int], None] = lambda done: None,
+    ray: str | None = None,
 ) -> list[Outcome]:
-    """Outcomes in the order of the episodes. `progress` gets the number of finished episodes."""
+    """Outcomes in the order of the episodes. `progress` gets the number of finished episodes. `ray`: see `stream`."""
+    outcomes: list[Outcome] = []
+    for part in stream(spec, episodes, workers, ray):
+        outcomes += [played.outcome for played in part]
+        progress(len(outcomes))
+    return outcomes
+
+
+def stream(
+    spec: PolicySpec, episodes: Sequence[Episode], workers: int, ray: str | None = None
+) -> Iterator[list[Played]]:
+    """What happened, batch by batch, in the order of the episodes.
+
+    Args:
+        ray: None for a pool of processes; `RAY_LOCAL`, or the address of a running cluster whose machines have this
+            package and see the policy's files under the same paths.
+    """
     batches = _batches(episodes)
-    done, outcomes = 0, []
+    if ray is not None:
+        from export.evidence.ray_pool import stream_batches
+
+        yield from stream_batches(spec, batches, workers, None if ray == RAY_LOCAL else ray)
+        return
     context = get_context("spawn")  # torch and MuJoCo do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(spec,)) as pool:
-        for result in pool.map(_play_batch, batches):
-            outcomes += result
-            done += len(result)
-            progress(done)
-    return outcomes
+        yield from pool.map(_play_batch, batches)
 
 
 def _batches(episodes: Sequence[Episode]) -> list[list[Episode]]:
@@ -114,23 +165,34 @@ def _batches(episodes: Sequence[Episode]) -> list[list[Episode]]:
     return [run[i : i + BATCH] for run in runs for i in range(0, len(run), BATCH)]
 
 
-_policy: Policy | None = None
-_running: Loop | None = None
+class Worker:
+    """A process that opens one policy once and plays batches with it."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        warnings.filterwarnings("ignore")
+        self._policy, self._loop = spec.open(), spec.loop()
+
+    def play(self, episodes: list[Episode]) -> list[Played]:
+        """One batch of one scene, whose loaded environment is reused."""
+        plant, result = None, []
+        for episode in episodes:
+            started = time.monotonic()
+            outcome, plant = play(self._policy, episode, self._loop, plant)
+            result.append(Played(outcome, time.monotonic() - started))
+        return result
+
+
+_worker: Worker | None = None
 
 
 def _start(spec: PolicySpec) -> None:
-    """Opens the policy once per worker process."""
-    global _policy, _running
-    os.environ["OMP_NUM_THREADS"] = "1"
-    warnings.filterwarnings("ignore")
-    _policy, _running = spec.open(), spec.loop()
+    """Once per process of the pool."""
+    global _worker
+    _worker = Worker(spec)
 
 
-def _play_batch(episodes: list[Episode]) -> list[Outcome]:
-    if _policy is None or _running is None:
+def _play_batch(episodes: list[Episode]) -> list[Played]:
+    if _worker is None:
         raise RuntimeError("worker without a policy: expected _start to have run")
-    plant, outcomes = None, []
-    for episode in episodes:
-        outcome, plant = play(_policy, episode, _running, plant)
-        outcomes.append(outcome)
-    return outcomes
+    return _worker.play(episodes)

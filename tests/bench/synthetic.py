@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.paired import Design, PairCounts, sequential_verdict
+from export.evidence.paired import Design, PairCounts, sequential_verdict
 
 TASKS = ("drawer-open", "drawer-close", "window-open", "window-close", "button-press", "door-open")
 

@@ -6,7 +6,7 @@ import pytest
 import profiles
 from edgevla.control.schedule import Schedule
 from edgevla.errors import BadInput
-from edgevla.sim.lockstep import HALF_WAY_TICKS, Episode, Loop, _Runner, play
+from edgevla.sim.lockstep import HALF_WAY_TICKS, Episode, Loop, Runner, play
 from edgevla.sim.metaworld import MetaworldPlant
 
 D, R = 2, 8
@@ -72,7 +72,7 @@ def loaded():
 def tick_through(loaded, ticks, spoilt=()):
     plant = Recorded("drawer-open-v3", 0, False, loaded)
     policy = Recorder(plant, spoilt)
-    runner = _Runner(policy, plant, LOOP)
+    runner = Runner(policy, plant, LOOP)
     for tick in range(ticks):
         runner.tick(tick)
     return plant, policy, runner

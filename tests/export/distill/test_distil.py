@@ -17,9 +17,18 @@ from safetensors.torch import load_file
 from edgevla.errors import BadInput, Refused, Usage
 from edgevla.policy.engine import open_session
 from examples.own_module import OwnPolicy, Recording
+from export.distill.feed import Feed
 from export.distill.opening import open_data, open_teacher, source_of
 from export.distill.source import RobotSource
-from export.distill.start import Wish, compact_config, longest_prefix, make_student, picture_size, ticks_per_token
+from export.distill.start import (
+    Wish,
+    compact_config,
+    longest_prefix,
+    make_student,
+    matched_features,
+    picture_size,
+    ticks_per_token,
+)
 from export.onnx.stages import export_stage
 from export.students.interface import load_student
 
@@ -170,6 +179,26 @@ def test_a_dataset_of_another_embodiment_is_refused_before_the_teacher_is_asked(
         RobotSource(Recording(), spec.__class__(**{**vars(spec), "state": ("shoulder",)}))
     with pytest.raises(BadInput, match="front, wrist too"):
         RobotSource(Recording(cameras=()), spec)
+
+
+class Talkative(OwnPolicy):
+    """As the example, with as many and as wide observation tokens as asked."""
+
+    def __init__(self, count, width):
+        super().__init__()
+        self.shape = (count, width)
+
+    def features(self, context):
+        return torch.zeros(len(context[0]), *self.shape)
+
+
+@pytest.mark.parametrize(("count", "width", "form"), [(5, 48, "tokens"), (5, 8000, "pooled"), (6, 48, "pooled")])
+def test_features_are_kept_token_by_token_where_their_number_fits_and_they_are_small(count, width, form):
+    teacher = Talkative(count, width)
+    source = RobotSource(Recording(), teacher.spec)
+    student, feeding = make_student(teacher, Wish(width=64, picture=32), "distil", torch.zeros(12, 5), ())
+    feed = Feed(feeding, source.sentences, source.present)
+    assert matched_features(teacher, student, feed, source) == (form, (64, width))  # 2 x 2 patches and the state
 
 
 def test_a_camera_that_may_be_missing_is_black_and_told():

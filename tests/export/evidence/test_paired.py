@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bench import paired
-from bench.paired import Design, PairCounts
+from export.evidence import paired
+from export.evidence.paired import Design, PairCounts
 
 
 def test_pairs_are_counted_into_the_four_cells():

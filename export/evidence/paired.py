@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -175,7 +176,12 @@ class Design:
     @property
     def boundaries(self) -> tuple[float, ...]:
         """z to reach at each declared look."""
-        return sequential_boundaries([n / self.looks[-1] for n in self.looks], self.alpha)
+        return _boundaries(self.looks, self.alpha)
+
+
+@lru_cache(maxsize=64)
+def _boundaries(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
+    return sequential_boundaries([n / looks[-1] for n in looks], alpha)
 
 
 @dataclass(frozen=True)
