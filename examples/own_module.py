@@ -76,7 +76,12 @@ class Recording:
     episodes: int = 6
     ticks: int = 40
     sha256: str = "0" * 64
-    cameras: tuple[SimpleNamespace, ...] = (SimpleNamespace(name="wrist"), SimpleNamespace(name="front"))
+    period_s: float = 0.05
+    fps: float = 20.0
+    cameras: tuple[SimpleNamespace, ...] = (
+        SimpleNamespace(name="wrist", height=24, width=24),
+        SimpleNamespace(name="front", height=32, width=48),
+    )
     state_names: tuple[str, ...] = STATE
     action_names: tuple[str, ...] = ACTIONS
     wordings: tuple[tuple[str, ...], ...] = (("follow the dot",),)

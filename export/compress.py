@@ -183,7 +183,7 @@ def _export(
     words = Words(scene.source.sentences, _known(scene.data), scene.teacher, _tokenizer(request))
     files = bundle_files(policy, graphs, words, cameras, scene.embodiment, golden, evidence)
     manifest = manifest_of(
-        request.out.stem, policy, scene.teacher, graphs, cameras, scene.embodiment, _period_s(scene.data),
+        request.out.stem, policy, scene.teacher, graphs, cameras, scene.embodiment, scene.data.period_s,
         _recipe(request, scene, made),
     )  # fmt: skip
     bundle = write_bundle(request.out, manifest, files)
@@ -244,10 +244,6 @@ def _known(data: Recorded) -> dict[str, Any]:
 def _tokenizer(request: Request) -> bytes | None:
     folder = request.teacher.tokenizer
     return None if folder is None else (folder / "tokenizer.json").read_bytes()
-
-
-def _period_s(data: Recorded) -> float:
-    return float(data.period_s)  # type: ignore[attr-defined]
 
 
 def _recipe(request: Request, scene: Scene, made: Made) -> dict[str, Any]:

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 
 from bench.smolvla.library import batch_of, make_policy, save_policy, tiny, write_vlm
+from tests_lerobot.build import prepare_library
+
+prepare_library()
 
 RECORDED = Path(__file__).parents[1] / "tests/export/teachers/lerobot/fixtures/smolvla"
 VLM_NAME = "local/tiny-smolvlm"  # in place of the folder that it was made in

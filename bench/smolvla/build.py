@@ -118,8 +118,6 @@ def _torch_answers(student: Any, teacher: Any, frames: dict[str, Any], ten_steps
 
 def parity(target: Path) -> list[dict[str, Any]]:
     """torch against ONNX FP32 in one step and in ten, and FP32 against int8, over the actions of all frames."""
-    from export.parity.stages import compare
-
     with np.load(target / "torch.npz") as file:
         answers = dict(file)
     with np.load(target / "frames.npz") as file:
@@ -131,7 +129,18 @@ def parity(target: Path) -> list[dict[str, Any]]:
         ten = _ten_steps(target, frames)[..., :actions]
         rows.append(compare("torch, ten steps", "fp32", answers["ten"], ten))
     rows.append(compare("fp32, one step", "int8", chunks["fp32"], chunks["int8"]))
-    return [row.as_dict() for row in rows]
+    return rows
+
+
+def compare(stage: str, form: str, expected: Any, got: Any) -> dict[str, Any]:
+    """One row over frames (n, H, A), normalised."""
+    from export.parity.stages import Tally
+
+    tally = Tally()
+    for row, answer in zip(expected, got, strict=True):
+        tally.add([row], [answer])
+        tally.add_chunk(row[None], answer[None])
+    return tally.row(stage, form, np.ones(expected.shape[-1])).as_dict()
 
 
 def _chunks(target: Path, form: str, frames: dict[str, Any]) -> Any:
@@ -161,9 +170,8 @@ def _row(frames: dict[str, Any], index: int) -> dict[str, Any]:
 
 
 def _quantized(path: Path) -> bytes:
-    from export.quantize.tables import quantize_tables
-
     from export.quantize.dynamic import quantize
+    from export.quantize.tables import quantize_tables
 
     return quantize_tables(quantize(path.read_bytes()))
 

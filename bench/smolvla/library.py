@@ -57,8 +57,8 @@ def tiny(vlm: dict[str, Any] = VLM) -> dict[str, Any]:
     """The same architecture with little in it, for tests: still grouped queries, pixel shuffle, several layers."""
     small = json.loads(json.dumps(vlm))
     small["vocab_size"], small["image_token_id"] = 64, 10
-    small["text_config"].update(hidden_size=48, intermediate_size=96, num_hidden_layers=6, vocab_size=64)
-    small["text_config"].update(num_attention_heads=6, num_key_value_heads=2, head_dim=8)
+    small["text_config"].update(hidden_size=24, intermediate_size=48, num_hidden_layers=6, vocab_size=64)
+    small["text_config"].update(num_attention_heads=6, num_key_value_heads=2, head_dim=4)
     small["vision_config"].update(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
     small["vision_config"].update(image_size=64, patch_size=4)
     return dict(small)
@@ -68,7 +68,9 @@ def declare_torchvision_ops() -> None:
     """The index has no torchvision built for this torch; without the schemas of its ops the import fails."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
+    if hasattr(torch.ops.torchvision, "nms"):
+        return  # declared before, by us or by the tests
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _KEPT.append(library)

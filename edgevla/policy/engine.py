@@ -163,8 +163,8 @@ class PolicyEngine:
         return x
 
 
-def open_session(graph: bytes, name: str, threads: int = 1) -> _Session:
-    """An ONNX Runtime session of one graph on the CPU.
+def open_session(graph: bytes, name: str, threads: int = 1, arena: bool = True) -> _Session:
+    """An ONNX Runtime session of one graph on the CPU. Without the arena it returns memory after each run.
 
     Raises:
         BadInput: ONNX Runtime cannot load it.
@@ -173,6 +173,7 @@ def open_session(graph: bytes, name: str, threads: int = 1) -> _Session:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     try:
         session: _Session = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDER])

@@ -33,12 +33,21 @@ class Camera(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
 
 class Recorded(Protocol):
     """What is read of a dataset: a part of `export.data.interface.RobotDataset`, which says what it means."""
 
     @property
     def sha256(self) -> str: ...
+
+    @property
+    def period_s(self) -> float: ...
 
     @property
     def cameras(self) -> Sequence[Camera]: ...

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgevla.errors import Refused, explain
 OPSET = 20
 IR_VERSION = 10
 FORBIDDEN = {"If", "Loop", "Scan"}
+MAX_BYTES = 2_000_000_000  # of weights; a protobuf message ends at 2^31
 _DTYPES = {torch.float32: "float32", torch.int64: "int64"}
 
 
@@ -46,7 +48,7 @@ def export_stage(spec: StageSpec) -> bytes:
     """The stage as a checked ONNX model.
 
     Raises:
-        Refused: the graph holds control flow or dynamic shapes.
+        Refused: the graph holds control flow or dynamic shapes, or more weights than one file can.
     """
     with _quiet():
         program = torch.onnx.export(
@@ -60,6 +62,7 @@ def export_stage(spec: StageSpec) -> bytes:
         )
     if program is None:
         raise RuntimeError(f"stage {spec.name}: the exporter returned no program")
+    _refuse_too_large(program.model.graph.initializers.values(), spec.name)
     model: onnx.ModelProto = program.model_proto
     model.ir_version = IR_VERSION
     del model.graph.value_info[:]  # stale shapes break the quantizer; inference restores them
@@ -95,6 +98,15 @@ def _strip_metadata(model: onnx.ModelProto) -> None:
         node.doc_string = ""
     for function in model.functions:
         del function.metadata_props[:]
+
+
+def _refuse_too_large(weights: Iterable[Any], name: str) -> None:
+    size = sum(weight.const_value.nbytes for weight in weights if weight.const_value is not None)
+    if size > MAX_BYTES:
+        todo = "export it in smaller stages, or distil a student"
+        raise Refused(
+            explain(f"stage {name}", f"at most {MAX_BYTES / 1e9:g} GB of weights", f"{size / 1e9:.1f} GB", todo)
+        )
 
 
 def _refuse_control_flow(model: onnx.ModelProto, name: str) -> None:

@@ -29,7 +29,6 @@ class DecoderSizes:
     head: int  # D
     eps: float = 1e-5
     gemma: bool = False  # GELU instead of SiLU, and norms that multiply by 1 + weight
-    conditioned: bool = False  # norms scaled, shifted and gated by a condition (pi05's expert)
 
 
 class RmsNorm(nn.Module):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgevla.errors import BadInput, Refused, explain
 from export.onnx.stages import StageSpec
 from export.teachers.interface import CameraSpec, Inputs, TeacherPolicy, TeacherSpec
 from export.teachers.lerobot.decoder import DecoderSizes
 from export.teachers.lerobot.filling import fill
-from export.teachers.lerobot.flow import euler_step, euler_times, integrate, pad_last
+from export.teachers.lerobot.flow import integrate, pad_last
+from export.teachers.lerobot.flow_stages import flow_stages
 from export.teachers.lerobot.folder import PolicyFolder
 from export.teachers.lerobot.siglip import VisionSizes
 from export.teachers.lerobot.smolvla_net import SmolVla, SmolVlaSizes, VlmSizes
@@ -69,98 +69,7 @@ class SmolVlaPolicy(TeacherPolicy):
         return SmolVlaPolicy(copy.deepcopy(self.net), spec, self.words, self.sha256, flow_steps)
 
     def stages(self) -> list[StageSpec]:
-        """vision, prefix (once per observation), and step (ten times) or head (a policy of one step)."""
-        inputs = self._examples()
-        with torch.no_grad():  # tensors of inference_mode cannot be traced again
-            inputs["vision"] = self.net.see(inputs["image"])
-            scene = [inputs[name] for name in _SCENE]
-            inputs["keys"], inputs["values"], inputs["present"] = self.net.remember(*scene)
-        flow = ["keys", "values", "present"] + (["prefix", "prefix_mask"] if self.spec.d_max else [])
-        one = self.flow_steps == 1
-        names = ["noise", *flow] if one else ["noisy", "t", *flow]
-        return [
-            StageSpec("vision", _Vision(self.net), _chosen(inputs, ["image"]), ("vision",)),
-            StageSpec("prefix", _Prefix(self.net), _chosen(inputs, _SCENE), ("keys", "values", "present")),
-            StageSpec(
-                "head" if one else "step",
-                _Head(self.net) if one else _Step(self.net, self.flow_steps),
-                _chosen(inputs, names),
-                ("chunk",),
-                () if one else euler_times(self.flow_steps),
-            ),
-        ]
-
-    def _examples(self) -> dict[str, Tensor]:
-        """One observation of the shapes that the robot will feed."""
-        spec, sizes, generator = self.spec, self.net.sizes, torch.Generator().manual_seed(0)
-        camera, chunk = spec.cameras[0], (1, sizes.chunk_size, sizes.max_action_dim)
-        noise = torch.randn(chunk, generator=generator)
-        picture = (1, len(spec.cameras), camera.height, camera.width, 3)
-        return {
-            "image": 2 * torch.rand(picture, generator=generator) - 1,
-            "camera_mask": torch.ones(1, len(spec.cameras)),
-            "tokens": torch.randint(0, sizes.vlm.vocabulary, (1, spec.max_tokens), generator=generator),
-            "token_mask": (torch.arange(spec.max_tokens) < max(spec.max_tokens // 4, 1)).float()[None],
-            "state": torch.randn((1, len(spec.state)), generator=generator),
-            "noise": noise,
-            "noisy": noise,
-            "t": torch.ones(1),
-            "prefix": torch.randn((1, sizes.chunk_size, len(spec.actions)), generator=generator),
-            "prefix_mask": (torch.arange(sizes.chunk_size) < min(2, spec.d_max)).float()[None, :, None],
-        }
-
-
-_SCENE = ["vision", "camera_mask", "tokens", "token_mask", "state"]
-
-
-def _chosen(inputs: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
-    return {name: inputs[name] for name in names}
-
-
-class _Vision(nn.Module):
-    def __init__(self, net: SmolVla) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net.see(image)
-
-
-class _Prefix(nn.Module):
-    def __init__(self, net: SmolVla) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, *scene: Tensor) -> tuple[Tensor, ...]:
-        return self.net.remember(*scene)
-
-
-class _Step(nn.Module):
-    """One step of `steps`; without a prefix no row is held."""
-
-    def __init__(self, net: SmolVla, steps: int) -> None:
-        super().__init__()
-        self.net, self.steps = net, steps
-
-    def forward(self, noisy: Tensor, t: Tensor, keys: Tensor, values: Tensor, present: Tensor, *held: Tensor) -> Tensor:
-        def velocity(x: Tensor, times: Tensor) -> Tensor:
-            return self.net.velocity(x, times, (keys, values, present))
-
-        if not held:
-            return noisy - velocity(noisy, t[:, None].expand(noisy.shape[:2])) / self.steps
-        prefix, mask = held
-        return euler_step(velocity, noisy, t, self.steps, pad_last(prefix, noisy.shape[-1]), mask)
-
-
-class _Head(nn.Module):
-    """The whole flow in one step, from time 1."""
-
-    def __init__(self, net: SmolVla) -> None:
-        super().__init__()
-        self.step = _Step(net, 1)
-
-    def forward(self, noise: Tensor, *rest: Tensor) -> Tensor:
-        return torch.as_tensor(self.step(noise, torch.ones_like(noise[:, 0, 0]), *rest))
+        return flow_stages(self, self.net, self.flow_steps)
 
 
 def build(

@@ -133,3 +133,10 @@ def test_the_teacher_in_onnx_flows_to_where_torch_flows(teacher):
         got = onnx_teacher.infer(feeds, noise.numpy(), (prefix * mask).numpy(), mask.numpy())
         np.testing.assert_allclose(got, expected, atol=1e-4)
         assert (got[:, :depth] == (prefix * mask).numpy()[:, :depth]).all()
+
+
+def test_a_stage_too_large_for_one_file_is_refused_with_its_size(monkeypatch):
+    monkeypatch.setattr("export.onnx.stages.MAX_BYTES", 4 * 64 * 64)
+    layer = StageSpec("layer", nn.Linear(64, 64), {"x": torch.zeros(1, 64)}, ("y",))
+    with pytest.raises(Refused, match=r"stage layer.*\n.*at most 1\.6384e-05 GB"):
+        export_stage(layer)

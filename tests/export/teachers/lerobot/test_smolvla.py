@@ -118,6 +118,16 @@ def test_a_released_policy_does_not_look_at_a_prefix(policy, recorded):
     np.testing.assert_allclose(chunk_of(policy, recorded, mask=mask), recorded["ten"], atol=1e-4)
 
 
+def test_a_policy_in_bfloat16_answers_nearly_the_same(recorded, monkeypatch):
+    monkeypatch.setattr("export.teachers.precision.SMALL_WEIGHTS", 0)  # or every layer of so small a policy stays FP32
+    reduced = load_policy(FIXTURE / "policy", tokenizer=FIXTURE / "vlm", precision="bf16")
+    halves = [name for name, p in reduced.named_parameters() if p.dtype == torch.bfloat16]
+    assert len(halves) > 50
+    got, expected = chunk_of(reduced, recorded), recorded["ten"]
+    error = np.sqrt(np.mean((got - expected) ** 2)) / np.sqrt(np.mean(expected**2))
+    assert 1e-4 < error < 0.1
+
+
 def test_a_student_keeps_committed_rows_and_hears_them(student, recorded):
     prefix, mask = torch.full((3, 6, 6), 0.7), (torch.arange(6) < 2).float()[None, :, None].repeat(3, 1, 1)
     held, free = chunk_of(student, recorded, prefix, mask), chunk_of(student, recorded)
