@@ -153,7 +153,7 @@ def _print(result: Result) -> None:
     table = [
         (
             row.stage,
-            manifest.artifact if row.format == "artifact" else row.format,
+            row.format,
             row.frames,
             f"{row.cosine_min:.6f}",
             f"{row.cosine_p1:.6f}",

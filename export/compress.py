@@ -28,6 +28,7 @@ from export.embodiment import Embodiment, draft, read_embodiment, reference_embo
 from export.graphs import Made, make_graphs, search_graphs
 from export.launch import run_distillation
 from export.pack import (
+    ARTIFACT_NAMES,
     Policy,
     Words,
     bundle_files,
@@ -47,7 +48,7 @@ from export.teachers.interface import TeacherPolicy
 PARITY_FRAMES = 300
 JUDGED_FRAMES = 320  # by the search: the p99 is the fourth worst
 CALIBRATION_FRAMES = 64
-SEAM_FRAMES = 300
+SEAM_FRAMES = 150
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def fingerprint(request: Request, scene: Scene) -> str:
     """
     noise, scale = bundle_noise(scene.teacher, request.seed)
     recipe = [
-        scene.teacher.sha256, asdict(request.teacher), noise.tolist(), scale, scene.source.sha256, request.seed,
+        scene.teacher.sha256, request.teacher.precision, request.teacher.steps, noise.tolist(), scale, scene.source.sha256, request.seed,
         request.examples, request.budget, asdict(request.student), scene.embodiment.camera_sources,
         request.artifact.kind if request.student.finish else "",
     ]  # fmt: skip
@@ -165,14 +166,15 @@ def _export(
     calibration = list(_frames(request, scene, policy, CALIBRATION_FRAMES, 3, held=False))
     made = _made(request, scene, policy, calibration, work, progress)
     graphs = made.graphs
+    forms = {"fp32": graphs.floats, ARTIFACT_NAMES[graphs.kind]: graphs.model}
     sessions = {
         form: {name: open_session(graph, f"{form} {name}") for name, graph in one.items()}
-        for form, one in (("fp32", graphs.floats), ("artifact", graphs.model))
+        for form, one in forms.items()
     }
     rows = stage_parity(policy.stages, sessions, parity_frames, policy.spec.action_stats.scale)
     require_float_parity(rows)
     cameras = camera_map(policy, scene.embodiment, {c.name: (c.height, c.width) for c in scene.data.cameras})
-    golden = golden_vectors(policy, sessions["artifact"], parity_frames, cameras, scene.data.state)
+    golden = golden_vectors(policy, sessions[ARTIFACT_NAMES[graphs.kind]], parity_frames, cameras, scene.data.state)
     controls = _controls(request, scene, students)
     evidence = {
         "parity": parity_evidence(rows, scene.embodiment),

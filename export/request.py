@@ -15,6 +15,8 @@ CONTROLS = ("demos-only", "without-z")
 MODES = (DISTIL, *CONTROLS)  # of a distillation
 COMPRESS_MODES = (*MODES, DIRECT)
 ARTIFACTS = ("dynamic-s8", "static-qdq", "nbits8", "nbits4", "trt", "fp16", "fp32")
+TEACHER = "teacher folder"
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt*", "*.ckpt", "*.distcp", "*fsdp*")  # the loader says which it reads
 FINISHED = ("dynamic-s8", "trt")  # artifacts that the last stretch of training can compute as
 LEAST_EXAMPLES = 512  # one shard of targets
 MOST_SEED = 2**32 - 1  # shards multiply it, and torch takes 64 bits
@@ -74,7 +76,7 @@ class Request:
 
 def require_files(request: Request) -> None:
     """The files to read are there and the bundle can be written. Raises BadInput; reads and leaves nothing."""
-    _require_source("teacher folder", request.teacher.where, ("config.json", "adapter_config.json"), "check the path")
+    _require_source(TEACHER, request.teacher.where, ("config.json", "adapter_config.json"), "check the path")
     _require_source("dataset", request.data, ("dataset.json", "meta/info.json"), "record demonstrations first")
     if request.embodiment is not None and not request.embodiment.is_file():
         raise BadInput(explain("--embodiment", "a TOML file", f"no such file {request.embodiment}", "check the path"))
@@ -102,6 +104,8 @@ def _require_source(what: str, where: str, names: tuple[str, ...], todo: str) ->
         return
     if not any((Path(where) / name).is_file() for name in names):
         raise BadInput(explain(what, f"{' or '.join(names)} in {where}", "no such file", todo))
+    if what == TEACHER and not any(True for kind in WEIGHTS for _ in Path(where).glob(kind)):
+        raise BadInput(explain(what, f"model.safetensors in {where}", "no such file", todo))
 
 
 def _require_destination(out: Path) -> None:

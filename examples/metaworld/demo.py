@@ -125,7 +125,6 @@ def _latency(report: dict[str, Any]) -> None:
 
 def _parity(evidence: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of the bundle's parity evidence as the report wants them."""
-    tolerance = {"fp32": FP32_TOLERANCE, "int8": INT8_TOLERANCE}
     return [
         {
             "stage": row["stage"],
@@ -135,11 +134,15 @@ def _parity(evidence: dict[str, Any]) -> list[dict[str, Any]]:
             "max_abs": row["max_abs"],
             "rel_rms": row["relative_rms"],
             "cosine_min": row["cosine_min"],
-            "tolerance": f"relative rms <= {tolerance[row['format']]:g}",
-            "within": row["relative_rms"] <= tolerance[row["format"]],
+            "tolerance": f"relative rms <= {_tolerance(row):g}",
+            "within": row["relative_rms"] <= _tolerance(row),
         }
         for row in evidence["rows"]
     ]
+
+
+def _tolerance(row: dict[str, Any]) -> float:
+    return FP32_TOLERANCE if row["format"] == "fp32" else INT8_TOLERANCE
 
 
 def _episodes(report: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,10 @@ from edgevla.bundle import open_bundle
 from edgevla.bundle.verify import verify_golden, verify_graphs
 from edgevla.errors import BadInput
 from edgevla.policy.engine import PolicyEngine
-from export.compress import compress, fingerprint, load_student, run_distillation
-from export.request import MODES, Request
+from export.compress import compress, fingerprint, open_scene
+from export.launch import run_distillation
+from export.request import MODES, Request, TeacherAsk
+from export.students.interface import load_student
 from export.teachers.folder import load_teacher
 from export.teachers.noise import bundle_noise
 
@@ -146,8 +147,10 @@ def test_it_tells_the_bundle_its_parity_and_the_time_of_each_step(story, bundle)
     told = json.loads(story["finished"][1])
     assert told["bundle"] == str(bundle.path)
     assert set(told["steps_s"]) == {"distil", "export"}
+    assert told["peak_mb"] > 100
+    assert any("SmoothQuant" in note for note in told["notes"])
     assert {(row["format"], row["stage"]) for row in told["parity"]} == {
-        (form, stage) for form in ("fp32", "int8") for stage in ("text", "vision", "head", "whole")
+        (form, stage) for form in ("fp32", "cpu-dynamic-s8") for stage in ("text", "vision", "head", "whole")
     }
     assert all(row["relative_rms"] <= 1e-4 for row in told["parity"] if row["format"] == "fp32")
     assert json.loads(bundle.read("evidence/parity.json"))["rows"] == told["parity"]
@@ -195,35 +198,35 @@ def test_a_finished_distillation_is_not_done_again(story, recorded, wide_teacher
     (student,) = story["folder"].glob("work/*/distil/student.safetensors")
     before = student.stat().st_mtime_ns
     work = student.parents[1]
-    request = Request(wide_teacher_path, recorded, Path("x.bundle"), work.parent, BUDGET, SEED, 1, examples=EXAMPLES)
-    assert work.name == fingerprint(request, load_teacher(wide_teacher_path))
-    run_distillation(request, work)
+    request = asked(wide_teacher_path, recorded, budget=BUDGET, seed=SEED, work=work.parent, examples=EXAMPLES)
+    assert work.name == named(request)
+    run_distillation(request, work, "distil")
     assert student.stat().st_mtime_ns == before
 
 
-def test_another_seed_budget_size_or_noise_is_another_work_folder(recorded, wide_teacher_path):
-    teacher, base = load_teacher(wide_teacher_path), {"budget": "7m", "seed": 0, "examples": 512}
-    names = set()
-    for change in ({}, {"budget": "8m"}, {"seed": 1}, {"examples": 1024}):
-        values = {**base, **change}
-        request = Request(
-            wide_teacher_path, recorded, Path("x"), Path("w"), values["budget"], values["seed"], 1,
-            examples=values["examples"],
-        )  # fmt: skip
-        names.add(fingerprint(request, teacher))
-    other_noise = replace(teacher, meta={**teacher.meta, "noise": {"seed": 9, "scale": 0.5}})
-    names.add(fingerprint(request, other_noise))
+def asked(teacher_path, data, budget="7m", seed=0, work=Path("w"), out=Path("x.bundle"), **more):
+    return Request(TeacherAsk(str(teacher_path)), str(data), Path(out), Path(work), budget, seed, 1, **more)
+
+
+def named(request):
+    return fingerprint(request, open_scene(request))
+
+
+def test_another_seed_budget_size_or_noise_is_another_work_folder(counting_path, wide_teacher_path, tmp_path):
+    base = {"budget": "7m", "seed": 0, "examples": 512}
+    changes = ({}, {"budget": "8m"}, {"seed": 1}, {"examples": 1024})
+    names = {named(asked(wide_teacher_path, counting_path, **{**base, **change})) for change in changes}
+    other = shutil.copytree(wide_teacher_path, tmp_path / "other")
+    meta = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**meta, "noise": {"seed": 9, "scale": 0.5}}))
+    names.add(named(asked(other, counting_path, **base)))
     assert len(names) == 5
 
 
-def in_mode(mode, teacher_path, data):
-    return Request(teacher_path, data, Path("x"), Path("w"), "7m", 0, 1, mode=mode)
-
-
 def test_other_data_of_the_same_sizes_is_another_work_folder(counting_path, wide_teacher_path, tmp_path):
-    teacher, copy = load_teacher(wide_teacher_path), tmp_path / "data"
+    copy = tmp_path / "data"
     shutil.copytree(counting_path, copy)
-    names = [fingerprint(in_mode("distil", wide_teacher_path, folder), teacher) for folder in (counting_path, copy)]
+    names = [named(asked(wide_teacher_path, folder)) for folder in (counting_path, copy)]
     assert names[0] == names[1]  # a copy is the same data, wherever and whenever it was made
     shard, meta = copy / "drawer-open-v3.npz", copy / "dataset.json"
     size = shard.stat().st_size
@@ -232,15 +235,14 @@ def test_other_data_of_the_same_sizes_is_another_work_folder(counting_path, wide
     arrays["expert"][7, 0] += 1
     np.savez(shard, **arrays)
     assert shard.stat().st_size == size
-    names.append(fingerprint(in_mode("distil", wide_teacher_path, copy), teacher))
+    names.append(named(asked(wide_teacher_path, copy)))
     meta.write_text(meta.read_text().replace("pull the drawer open", "push the drawer open", 1))
-    names.append(fingerprint(in_mode("distil", wide_teacher_path, copy), teacher))
+    names.append(named(asked(wide_teacher_path, copy)))
     assert len(set(names)) == 3
 
 
 def test_controls_share_the_work_folder_and_so_the_targets_of_the_distillation(counting_path, wide_teacher_path):
-    teacher = load_teacher(wide_teacher_path)
-    assert len({fingerprint(in_mode(mode, wide_teacher_path, counting_path), teacher) for mode in MODES}) == 1
+    assert len({named(asked(wide_teacher_path, counting_path, mode=mode)) for mode in MODES}) == 1
 
 
 def test_a_destination_in_the_way_is_refused_before_anything_is_loaded(tmp_path):
@@ -248,9 +250,8 @@ def test_a_destination_in_the_way_is_refused_before_anything_is_loaded(tmp_path)
     for name in ("teacher/config.json", "teacher/model.safetensors", "data/dataset.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("no teacher and no data: loading would fail")
-    places = (tmp_path / "teacher", tmp_path / "data", tmp_path / "x.bundle", tmp_path / "work")
     with pytest.raises(BadInput, match="in the way"):
-        compress(Request(*places, BUDGET, SEED, 1))
+        compress(asked(tmp_path / "teacher", tmp_path / "data", work=tmp_path / "work", out=tmp_path / "x.bundle"))
 
 
 def test_a_dataset_with_other_words_than_the_teacher_s_is_refused(recorded, wide_teacher_path, tmp_path):
@@ -258,7 +259,7 @@ def test_a_dataset_with_other_words_than_the_teacher_s_is_refused(recorded, wide
         os.link(path, tmp_path / path.name) if path.suffix == ".npz" else None
     meta = json.loads((recorded / "dataset.json").read_text())
     (tmp_path / "dataset.json").write_text(json.dumps({**meta, "vocabulary": [*meta["vocabulary"][1:], "zebra"]}))
-    request = Request(wide_teacher_path, tmp_path, tmp_path / "x.bundle", tmp_path / "work", BUDGET, SEED, 1)
+    request = asked(wide_teacher_path, tmp_path, work=tmp_path / "work", out=tmp_path / "x.bundle")
     with pytest.raises(BadInput, match="zebra"):
         compress(request)
     assert not (tmp_path / "work").exists()
@@ -266,9 +267,9 @@ def test_a_dataset_with_other_words_than_the_teacher_s_is_refused(recorded, wide
 
 def test_the_trained_student_is_loaded_ready_to_infer(story):
     (student,) = story["folder"].glob("work/*/distil/student.safetensors")
-    model, sha256 = load_student(student)
-    assert not model.training
-    assert len(sha256) == 64
+    saved = load_student(student)
+    assert not saved.student.training
+    assert len(saved.sha256) == 64
 
 
 def test_a_truncated_student_is_refused(story, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from edgevla.cli.main import run_command
 from edgevla.errors import BadInput
-from export.request import Request, require_files
+from export.request import Request, TeacherAsk, require_files
 from tests.export.tiny import write_counting_dataset, write_teacher
 
 PATIENCE_S = 400.0  # a safety net for a busy machine, not a measurement
@@ -20,14 +20,16 @@ def request_of(tmp_path):
     write_counting_dataset(tmp_path / "data")
 
     def build(out):
-        return Request(tmp_path / "teacher", tmp_path / "data", out, tmp_path / "work", "10s", 0, 1)
+        return Request(
+            TeacherAsk(str(tmp_path / "teacher")), str(tmp_path / "data"), out, tmp_path / "work", "10s", 0, 1
+        )
 
     return build
 
 
 def typed(request, *options):
     """The request as a command line."""
-    return ["compress", str(request.teacher), "--data", str(request.data), "-o", str(request.out), *options]
+    return ["compress", request.teacher.where, "--data", request.data, "-o", str(request.out), *options]
 
 
 def listing(folder):
