@@ -139,8 +139,9 @@ def fingerprint(request: Request, scene: Scene) -> str:
     """
     noise, scale = bundle_noise(scene.teacher, request.seed)
     recipe = [
-        scene.teacher.sha256, request.teacher.precision, request.teacher.steps, noise.tolist(), scale, scene.source.sha256, request.seed,
-        request.examples, request.budget, asdict(request.student), scene.embodiment.camera_sources,
+        scene.teacher.sha256, request.teacher.precision, request.teacher.steps, noise.tolist(), scale,
+        scene.source.sha256, request.seed, request.examples, request.budget, asdict(request.student),
+        scene.embodiment.camera_sources,
         request.artifact.kind if request.student.finish else "",
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(recipe, default=str).encode()).hexdigest()[:16]

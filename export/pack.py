@@ -226,6 +226,7 @@ def manifest_of(
     each = [stage.name for stage in policy.stages if not set(stage.inputs) <= {"tokens", "token_mask"}]
     stats = policy.spec.action_stats
     words = "words" if policy.feeding.words else "tokens"
+    hears = bool(policy.feeding.words) or policy.feeding.teacher_tokens
     return {
         "name": name,
         "created_with": f"edgevla {__version__}",
@@ -244,7 +245,7 @@ def manifest_of(
         "state": [asdict(state) for state in embodiment.state],
         "cameras": [asdict(camera) for camera in cameras],
         "observations": policy.feeding.observations,
-        "text": {"kind": words, "max_tokens": policy.feeding.max_tokens},
+        "text": {"kind": words, "max_tokens": policy.feeding.max_tokens if hears else 0},
         "stages": [interface(stage, f"model/{stage.name}.onnx") for stage in policy.stages],
         "float_stages": [interface(s, f"float/{s.name}.onnx") for s in policy.stages if s.name in graphs.floats],
         "start_low": [a.start_minimum for a in embodiment.actions],

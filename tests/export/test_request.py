@@ -20,9 +20,8 @@ def request_of(tmp_path):
     write_counting_dataset(tmp_path / "data")
 
     def build(out):
-        return Request(
-            TeacherAsk(str(tmp_path / "teacher")), str(tmp_path / "data"), out, tmp_path / "work", "10s", 0, 1
-        )
+        teacher = TeacherAsk(str(tmp_path / "teacher"))
+        return Request(teacher, str(tmp_path / "data"), out, tmp_path / "work", "10s", 0, 1)
 
     return build
 
