@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lerobot lint bench parity-arm64 teacher blank controls evidence figures clean
+.PHONY: help setup demo test test-lerobot lint bench parity-arm64 smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -61,6 +61,17 @@ test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-
 
 parity-arm64: $(READY)  ## golden vectors of the demo's bundle on an emulated arm64 (qemu-user), against this CPU
 	$(VENV)/python -m bench.parity_arm64 out/demo/student.bundle
+
+smolvla: $(READY)  ## SmolVLA 450 M, one int8 pass beside LeRobot's own ten steps (half an hour, 9 GB of disk; goes on)
+	@sh scripts/setup_lerobot.sh
+	PYTHONPATH=. $(VENV)/python -m bench.smolvla --work out/smolvla --lerobot-python .venv-lerobot/bin/python \
+	  --out bench/results/smolvla.json
+
+teacher-memory: $(READY)  ## a teacher of 400 M in fp32, bf16, int8 and nf4: bytes and resident memory
+	$(VENV)/python -m bench.teacher_memory --out bench/results/teacher-memory.json
+
+export-figures: $(READY)  ## bench/results/export.json from the raw results of compare, smolvla, teacher-memory and demo
+	$(VENV)/python -m bench.export
 
 clean:  ## remove everything that was made, .venv too
 	rm -rf .venv .venv-lerobot out build dist *.egg-info .ruff_cache

@@ -24,6 +24,7 @@ from edgevla.telemetry.host import host_line
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.json"
+EXPORT = "bench/results/export.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -47,16 +48,17 @@ class Results:
 
     demo: Mapping[str, Any]
     evidence: Mapping[str, Any]
+    export: Mapping[str, Any]
     picture: bool  # whether there is one of the report
 
 
 def load_results(root: Path) -> Results:
-    """The two files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / DEMO, root / EVIDENCE)
-    demo, evidence = (read_report(path) if path.exists() else {} for path in paths)
+    """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
+    paths = (root / DEMO, root / EVIDENCE, root / EXPORT)
+    demo, evidence, export = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, (root / PICTURE).exists())
+    return Results(demo, evidence, export, (root / PICTURE).exists())
 
 
 # --- the blocks ---
@@ -77,6 +79,8 @@ def figures_block(results: Results) -> str:
         f"Wall time: {_steps(demo)}.",
         f"Committed evidence. Host: {_host(evidence)}. Numbers: {_link(EVIDENCE, evidence)}.",
         _evidence(evidence),
+        f"The exporter. Host: {_host(results.export)}. Numbers: {_link(EXPORT, results.export)}.",
+        _export(results.export),
     ]
     return "\n\n".join(parts)
 
@@ -97,10 +101,42 @@ def policy_block(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-BLOCKS: dict[str, Callable[[Results], str]] = {
-    "README.md": figures_block,
-    "docs/reference-policy.md": policy_block,
+def export_block(results: Results) -> str:
+    """The block of docs/export.md."""
+    return f"Host: {_host(results.export)}.\n\n{_export(results.export)}"
+
+
+EXPORT_ROWS = {
+    "int8_vs_ort_fp32": "reference student, int8 against ONNX Runtime FP32",
+    "int8_vs_ort_fp32_4m": "the same at 4.7 M parameters (random weights)",
+    "int8_vs_openvino": "int8 against OpenVINO's automatic choice, both inside the error budget",
+    "int8_vs_openvino_4m": "the same at 4.7 M parameters (random weights)",
+    "policy_vs_teacher_eager": "whole policy against the teacher in torch eager",
+    "smolvla_vs_lerobot_fp32": "SmolVLA 450 M (random weights), one int8 pass against LeRobot's ten steps in FP32",
+    "smolvla_rss_vs_fp32": "... its resident memory",
+    "smolvla_vs_lerobot_bf16": "... against LeRobot with the VLM in bf16",
+    "smolvla_rss_vs_bf16": "... its resident memory",
+    "smolvla_fewer_vs_lerobot_fp32": "8 layers and 256 px pictures, against LeRobot's 16 layers and 512 px in FP32",
+    "nf4_parameter_bytes_ratio": "teacher of 400 M in nf4, parameter bytes against FP32",
+    "nf4_teacher_memory_ratio": "... resident memory while it loads, against FP32",
+    "compress_s": "compression of the reference policy, teacher to bundle",
 }
+
+
+def _export(found: Mapping[str, Any]) -> str:
+    if not get(found, "figures"):
+        return NOT_MEASURED
+    said = {True: "kept", False: "**missed**", None: ""}
+    body = []
+    for name, title in EXPORT_ROWS.items():
+        figure = get(found, f"figures.{name}") or {}
+        unit, value, goal = " s" if name.endswith("_s") else "x", as_number(figure.get("value")), figure.get("goal")
+        ends = figure.get("interval") or []
+        spread = f" ({ends[0]:.2f} to {ends[-1]:.2f})" if ends else ""
+        shown = NOT_MEASURED if value is None else f"{value:.3g}{unit}{spread}"
+        asked = "" if goal is None else f"{figure.get('sense')} {goal:g}{unit}"
+        body.append((title, asked, shown, said[figure.get("kept")]))
+    return _table(("figure", "goal", "measured (95 % interval)", ""), body)
 
 
 def _measured_by(demo: Mapping[str, Any]) -> str:
@@ -250,6 +286,13 @@ def _demo_per_task(demo: Mapping[str, Any]) -> str:
     keys = ("pairs", *text.MODELS, "only_teacher", "only_int8")
     body = [(str(row.get("task", "?")), *(_shown(as_number(row.get(k)), text.whole) for k in keys)) for row in found]
     return _table(("task", "pairs", *text.MODELS.values(), "only teacher", "only int8"), body)
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "README.md": figures_block,
+    "docs/reference-policy.md": policy_block,
+    "docs/export.md": export_block,
+}
 
 
 # --- small words ---

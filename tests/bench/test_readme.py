@@ -13,7 +13,7 @@ from bench.readme import BEGIN, BLOCKS, END, NOT_MEASURED, Results, figures_bloc
 from edgevla.errors import BadInput
 from tests.bench.synthetic import synthetic_report
 
-NOTHING = Results({}, {}, False)
+NOTHING = Results({}, {}, {}, False)
 HEADS = {"", "figure", "control loop", "evidence", "---"}
 DIGITS = re.compile(r"\d")
 
@@ -48,7 +48,8 @@ def measured():
         ],
         "host": {"cpu": "Other CPU", "measured_at": "2000-01-01 00:00 UTC"},
     }
-    return Results(demo, evidence, True)
+    export = {"figures": {"int8_vs_ort_fp32": {"value": 2.5, "interval": [2.4, 2.6], "sense": "at least", "goal": 2.0}}}
+    return Results(demo, evidence, export, True)
 
 
 @pytest.fixture
