@@ -60,6 +60,7 @@ pip_install -r requirements/torch.txt
 step "4/5 the lock, $(grep -c '==' requirements/workstation.txt) packages (some 1 GB)"
 pip_install -r requirements/workstation.txt
 step "5/5 edgevla itself"
+rm -rf edgevla.egg-info  # of an older checkout: it would hide commands that are new
 pip_install --no-deps --no-build-isolation --editable .
 .venv/bin/python -m pip check --disable-pip-version-check >>"$log" 2>&1 || fail "$(tail -n 1 "$log")"
 touch .venv/.ready
