@@ -1,12 +1,12 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lerobot lint bench parity-arm64 smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo test test-lerobot lint bench parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
 
 help:  ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(READY)  ## .venv from the locks, libraries for headless rendering; done again only when a lock changes
 
@@ -58,6 +58,12 @@ test: $(READY) lint  ## lint and every test
 test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-lerobot, made on the first call)
 	@sh scripts/setup_lerobot.sh
 	PYTHONPATH=. OMP_NUM_THREADS=1 .venv-lerobot/bin/pytest tests_lerobot
+
+search: $(READY)  ## which layers of the demo's bundle become int8, by action error and latency; in out/search
+	$(VENV)/python -m export.search out/demo/student.bundle --data out/demo/data -o out/search
+
+compare: $(READY)  ## the demo's bundle beside ONNX Runtime FP32, OpenVINO and its teacher, in one interleaved run
+	$(VENV)/python -m bench.compare out/demo/student.bundle --data out/demo/data --out bench/results/compare.json
 
 parity-arm64: $(READY)  ## golden vectors of the demo's bundle on an emulated arm64 (qemu-user), against this CPU
 	$(VENV)/python -m bench.parity_arm64 out/demo/student.bundle

@@ -3,8 +3,9 @@ policies from raw camera bytes to chunk, and how far each one's chunks are from 
 
 python -m bench.compare BUNDLE --data DIR --out FILE
 
-Beside the bundle stands the same architecture at width 384 (above 4 M parameters) with random weights: speed does not
-depend on them; its action errors are those of an untrained policy, and say little.
+Any bundle with FP32 graphs. The teacher is measured where it is ours (`--teacher`). Beside a one-pass student stands
+the same architecture at width 384 (above 4 M parameters) with random weights: speed does not depend on them; its action
+errors are those of an untrained policy, and say little.
 """
 
 from __future__ import annotations
@@ -21,39 +22,47 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgevla.bundle.parts import Golden
 from edgevla.bundle.reader import Bundle, open_bundle
+from edgevla.bundle.wiring import WORDS
 from edgevla.cli.output import print_error, print_table, say
 from edgevla.errors import BadInput, EdgevlaError, explain
-from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
-from edgevla.policy.tokens import Vocabulary
+from edgevla.policy.preprocess import pictures, prefix_tensors, state_tensor
 from edgevla.telemetry.host import describe_host, host_line
 from edgevla.telemetry.interleaved import Interleaved, measure
-from export.onnx.stages import export_stage, stage_specs
+from export.data.interface import RobotDataset
+from export.data.load import open_dataset
+from export.onnx.stages import export_stage
+from export.parity.recorded import golden_feeds
 from export.quantize.artifact import quantize
-from export.search.engines import Chain, Feeds, openvino_chain, ort_chain
+from export.search.engines import Chain, Feeds, interface_of, openvino_chain, ort_chain, with_stages
 from export.search.error import ActionError, Budget, action_error, parse_budget
-from export.search.frames import FRAMES, bundle_frames
-from export.students.onepass import OnePassStudent, StudentConfig
+from export.search.frames import bundle_frames, float_graphs
+from export.students.onepass import OnePassStudent
 from export.teachers.engine import TeacherEngine
-from export.teachers.folder import load_teacher
+from export.teachers.folder import Teacher, load_teacher
 
 SCHEMA = "edgevla.compare/1"
 ROUNDS = 1000
 SETTLE = 2  # untimed calls before each timed one: every candidate with warm caches, as in its own loop
-DELAY = 2  # ticks of prefix, as on the host profile
 WIDE = {"width": 384, "heads": 6}  # above 4 M parameters
+OUR_TEACHER, OUR_STUDENT = "flow-teacher", f"{OnePassStudent.kind}-student"  # names in a manifest
 FORMS = ("fp32", "int8", "openvino", "openvino-nncf-int8")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One student: FP32 and int8 graphs by stage, `text` among them."""
+    """One student: FP32 and int8 graphs by stage, in the order they run.
+
+    once: stages that run once per instruction, in FP32. times: of the last stage, where it is a flow.
+    """
 
     name: str
     parameters: int
+    once: Mapping[str, bytes]
     floats: Mapping[str, bytes]
     int8: Mapping[str, bytes]
+    times: tuple[float, ...]
+    artifact: str
     note: str
 
 
@@ -63,7 +72,7 @@ class Form:
 
     name: str  # student/form
     chain: Chain
-    text: Any  # (1, 1, W), encoded once per instruction
+    known: Feeds  # what is fed to every chunk alike: noise, words and what was made of them once
     precision: str
     error: ActionError
     share: float  # of the error budget
@@ -80,82 +89,105 @@ class Figure:
 
 
 def bundle_model(bundle: Bundle) -> Model:
-    """What the bundle ships, and its FP32 graphs."""
-    stages = ("text", "vision", "head")
-    floats = {name: bundle.model(name, float_model=True) for name in stages}
-    int8 = {name: bundle.model(name) for name in stages}
-    return Model("bundle", bundle.manifest.student.parameters, floats, int8, f"{bundle.manifest.artifact}, as shipped")
+    """What the bundle ships, and its FP32 graphs. Raises BadInput: it has none."""
+    graphs, fixed, times = float_graphs(bundle)
+    once, floats = _parted(graphs, fixed)
+    manifest = bundle.manifest
+    int8 = {name: bundle.model(name) for name in floats}
+    return Model("bundle", manifest.student.parameters, once, floats, int8, times, manifest.artifact, "as shipped")
 
 
-def wide_model(bundle: Bundle) -> Model:
-    """The bundle's architecture at width 384, random weights. Raises BadInput: the bundle does not say its sizes."""
+def wide_model(bundle: Bundle) -> Model | None:
+    """A one-pass student at width 384, random weights; None where the bundle has another kind.
+
+    Raises:
+        BadInput: the bundle does not say its sizes.
+    """
+    if bundle.manifest.student.name != OUR_STUDENT:
+        return None
     sizes = bundle.manifest.recipe.get("student")
+    torch.manual_seed(0)
     try:
-        config = StudentConfig(**{**dict(sizes or {}), **WIDE})
+        student = OnePassStudent.from_config({**dict(sizes or {}), **WIDE}).eval()
     except (TypeError, ValueError) as error:
         raise BadInput(explain("recipe of the bundle", "sizes of its student", sizes, "export it again")) from error
-    torch.manual_seed(0)
-    student = OnePassStudent(config).eval()
-    floats = {spec.name: export_stage(spec) for spec in stage_specs(student)}
-    int8 = {name: graph if name == "text" else quantize(graph, "dynamic-s8") for name, graph in floats.items()}
-    return Model("width-384", sum(p.numel() for p in student.parameters()), floats, int8, "random weights")
+    stages = student.stages()
+    fixed = frozenset(stage.name for stage in stages if set(stage.inputs) <= set(WORDS))
+    once, floats = _parted({stage.name: export_stage(stage) for stage in stages}, fixed)
+    int8 = {name: quantize(graph, "dynamic-s8") for name, graph in floats.items()}
+    return Model("width-384", student.parameters_total, once, floats, int8, (), "cpu-dynamic-s8", "random weights")
+
+
+def _parted(graphs: Mapping[str, bytes], fixed: frozenset[str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Those that run once per instruction, and the others."""
+    once = {name: graph for name, graph in graphs.items() if name in fixed}
+    return once, {name: graph for name, graph in graphs.items() if name not in fixed}
 
 
 def forms(model: Model, bundle: Bundle, data: tuple[Sequence[Feeds], Sequence[Feeds]], budget: Budget) -> list[Form]:
     """FP32, int8, OpenVINO and OpenVINO after NNCF of one student, with their errors over the frames."""
-    text = ort_chain({"text": model.floats["text"]})
-    frames, calibration = ([text.outputs(feeds) for feeds in part] for part in data)
-    floats = {name: graph for name, graph in model.floats.items() if name != "text"}
-    int8 = {name: graph for name, graph in model.int8.items() if name != "text"}
-    chains = [(ort_chain(floats), "f32"), (ort_chain(int8), "int8")]
-    chains += [openvino_chain(floats), openvino_chain(floats, int8_frames=calibration)]
-    golden = next(iter(bundle.golden.values()))
-    words = text.outputs({"tokens": _words(bundle, golden)})["text"]
+    frames, calibration = (with_stages(model.once, part) for part in data)
+    floats, times, channels = model.floats, model.times, bundle.manifest.channels
+    chains = [(ort_chain(floats, times), "f32"), (ort_chain(model.int8, times), model.artifact)]
+    chains += [openvino_chain(floats, times), openvino_chain(floats, times, int8_frames=calibration)]
+    constant = {*WORDS, "noise", *(name for graph in model.once.values() for name in interface_of(graph)[1])}
+    (golden,) = with_stages(model.once, [golden_feeds(bundle)])
+    known = {name: value for name, value in golden.items() if name in constant and value is not None}
     committed = np.concatenate([feeds["prefix_mask"] for feeds in frames])
-    reference = _chunks(chains[0][0], frames)
-    found = []
+    reference, found = _chunks(chains[0][0], frames, len(channels)), []
     for name, (chain, precision) in zip(FORMS, chains, strict=True):
-        error = action_error(reference, _chunks(chain, frames), committed, bundle.manifest.channels)
-        found.append(Form(f"{model.name}/{name}", chain, words, precision, error, budget.share(error)))
+        error = action_error(reference, _chunks(chain, frames, len(channels)), committed, channels)
+        found.append(Form(f"{model.name}/{name}", chain, known, precision, error, budget.share(error)))
     return found
 
 
-def _chunks(chain: Chain, frames: Sequence[Feeds]) -> Any:
-    return np.concatenate([np.array(chain(feeds)) for feeds in frames])
+def _chunks(chain: Chain, frames: Sequence[Feeds], actions: int) -> Any:
+    """(F, H, A). Copied: an engine may answer in memory that it writes again."""
+    return np.concatenate([np.array(chain(feeds)[..., :actions]) for feeds in frames])
 
 
-def _words(bundle: Bundle, golden: Golden) -> Any:
-    known = bundle.vocabulary
-    return Vocabulary(known.tokens, known.max_tokens).encode(golden.instruction)[None]
+def policy(form: Form, bundle: Bundle) -> Callable[[], Any]:
+    """From the raw camera bytes of a golden vector to the chunk, as `PolicyEngine.infer`.
 
+    Of past observations only the newest is new; those before it are kept, as there.
+    """
+    golden, manifest, stats = next(iter(bundle.golden.values())), bundle.manifest, bundle.stats
+    seen = golden_feeds(bundle)
+    past = {name: seen[name][:, : seen[name].shape[1] * (manifest.observations - 1) // manifest.observations]
+            for name in ("image", "camera_mask", "state")}  # fmt: skip
 
-def policy(form: Form, bundle: Bundle) -> Callable[[], object]:
-    """From the raw camera bytes of a golden vector to the chunk, as `PolicyEngine.infer`."""
-    golden, manifest = next(iter(bundle.golden.values())), bundle.manifest
-    prefix = np.zeros((DELAY, len(manifest.channels)), np.float32)
-
-    def infer() -> object:
-        rows, mask = prefix_tensors(prefix, manifest.timing.horizon, manifest.timing.d_max)
-        feeds = {
-            "image": image_tensor(golden.image, manifest.camera.height, manifest.camera.width),
-            "state": state_tensor(golden.state, bundle.stats.state_mean, bundle.stats.state_std),
-            "text": form.text,
-            "noise": bundle.noise[None],
-            "prefix": rows,
-            "prefix_mask": mask,
-        }
-        return form.chain(feeds)
+    def infer() -> Any:
+        rows, mask = prefix_tensors(golden.prefix, manifest.timing.horizon, manifest.timing.d_max)
+        pixels, present = pictures(golden.images, manifest.cameras)
+        state = state_tensor(golden.state, stats.state_offset, stats.state_scale)
+        feeds = {"image": pixels[None], "camera_mask": present[None], "state": state}
+        if manifest.observations > 1:
+            feeds = {name: np.concatenate([past[name], value], axis=1) for name, value in feeds.items()}
+        chunk = form.chain({**form.known, **feeds, "prefix": rows, "prefix_mask": mask})
+        return chunk[..., : len(manifest.channels)]
 
     return infer
 
 
-def teacher_policy(folder: Path, bundle: Bundle) -> Callable[[], object]:
+def our_teacher(folder: Path, bundle: Bundle) -> Teacher | None:
+    """The teacher of the bundle; None where it is not ours. Raises BadInput: the folder holds another."""
+    told = bundle.manifest.teacher
+    if told.name != OUR_TEACHER:
+        return None
+    teacher = load_teacher(folder)
+    if teacher.sha256 != told.sha256:
+        expected, got = f"the bundle's, sha256 {told.sha256[:16]}...", f"{teacher.sha256[:16]}..."
+        raise BadInput(explain(f"teacher {folder}", expected, got, "give the teacher of this bundle with --teacher"))
+    return teacher
+
+
+def teacher_policy(teacher: Teacher, bundle: Bundle) -> Callable[[], object]:
     """The teacher in torch eager on one thread: the observation encoded once, keys and values cached."""
     golden = next(iter(bundle.golden.values()))
-    engine = TeacherEngine(load_teacher(folder), bundle.noise)
+    engine = TeacherEngine(teacher, bundle.noise)
     engine.set_instruction(golden.instruction)
-    prefix = np.zeros((DELAY, len(bundle.manifest.channels)), np.float32)
-    return lambda: engine.infer(golden.image, golden.state, prefix)
+    (image,) = golden.images.values()  # it has one camera
+    return lambda: engine.infer(image, golden.state, golden.prefix)
 
 
 def figures(models: Sequence[Model], teacher: bool) -> list[Figure]:
@@ -186,7 +218,7 @@ def result(
     return {
         "schema": SCHEMA,
         "figures": lines,
-        "models": {m.name: {"parameters": m.parameters, "note": m.note} for m in models},
+        "models": {m.name: {"parameters": m.parameters, "artifact": m.artifact, "note": m.note} for m in models},
         "forms": {f.name: {"precision": f.precision, "share": f.share, **f.error.as_dict()} for f in found},
         "budget": budget.as_dict(),
         "summary": run.summary(),
@@ -217,28 +249,35 @@ def show(found: Mapping[str, Any]) -> None:
         ],
     )  # fmt: skip
     for name, model in found["models"].items():
-        say(f"{name}: {model['parameters']:,} parameters, {model['note']}")
+        say(f"{name}: {model['parameters']:,} parameters, {model['artifact']}, {model['note']}")
     say(f"budget of the p99: {found['budget']}; rounds: {found['run']['rounds']}; {host_line(found['host'])}")
 
 
-def compare(bundle: Bundle, data: Path, teacher: Path, budget_text: str, rounds: int, limit_s: float) -> dict[str, Any]:
+def compare(
+    bundle: Bundle, data: RobotDataset, teacher_folder: Path, budget_text: str, rounds: int, limit_s: float
+) -> dict[str, Any]:
     """All of it. Raises BadInput: unusable files, or OpenVINO or NNCF are not installed."""
     torch.set_num_threads(1)
+    teacher = our_teacher(teacher_folder, bundle)
     budget = parse_budget(budget_text, bundle.manifest.channels)
-    models = [bundle_model(bundle), wide_model(bundle)]
-    frames = bundle_frames(bundle, data, FRAMES)
-    found = [form for model in models for form in forms(model, bundle, frames, budget)]
-    calls = {form.name: policy(form, bundle) for form in found} | {"teacher_eager": teacher_policy(teacher, bundle)}
+    models = [model for model in (bundle_model(bundle), wide_model(bundle)) if model is not None]
+    frames = bundle_frames(bundle, data)
+    parts = (frames.judged, frames.calibration)
+    found = [form for model in models for form in forms(model, bundle, parts, budget)]
+    calls: dict[str, Callable[[], object]] = {form.name: policy(form, bundle) for form in found}
+    if teacher is not None:
+        calls["teacher_eager"] = teacher_policy(teacher, bundle)
     run = measure(calls, rounds, warmup=20, settle=SETTLE, limit_s=limit_s)
-    return result(run, figures(models, teacher=True), models, found, budget)
+    return {**result(run, figures(models, teacher is not None), models, found, budget), "frames": frames.note}
 
 
 def main() -> int:
     """Command line; the exit codes of edgevla. Exit 1 when a figure is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="folder of demonstrations")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
     parser.add_argument("--teacher", type=Path, default=Path("examples/metaworld/teacher"))
+    parser.add_argument("--work", type=Path, default=Path("out/compare"), help="for decoded video")
     parser.add_argument("--error-budget", default="", help="such as x=0.005,flips=0.01; p99, units of the channels")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--limit-s", type=float, default=180.0)
@@ -246,7 +285,8 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         bundle = open_bundle(asked.bundle)
-        found = compare(bundle, asked.data, asked.teacher, asked.error_budget, asked.rounds, asked.limit_s)
+        data = open_dataset(asked.data, asked.work)
+        found = compare(bundle, data, asked.teacher, asked.error_budget, asked.rounds, asked.limit_s)
     except EdgevlaError as error:
         print_error(str(error))
         return error.exit_code

@@ -97,8 +97,13 @@ def rich_files(tokenizer: bytes | None = None) -> dict[str, bytes]:
     return files if tokenizer is None else {**files, "text/tokenizer.json": tokenizer}
 
 
-def write_rich_bundle(dest: Path, tokenizer: bytes | None = None) -> Bundle:
-    return write_bundle(dest, rich_manifest(), rich_files(tokenizer))
+def write_rich_bundle(dest: Path, tokenizer: bytes | None = None, floats: bool = False, **changes: Any) -> Bundle:
+    """Write the bundle; `changes` replace keys of its manifest, `floats` adds the same graphs as its FP32."""
+    manifest, files = {**rich_manifest(), **changes}, rich_files(tokenizer)
+    if floats:
+        manifest["float_stages"] = [{**s, "file": f"float/{s['name']}.onnx"} for s in manifest["stages"]]
+        files |= {s["file"]: files[f"model/{s['name']}.onnx"] for s in manifest["float_stages"]}
+    return write_bundle(dest, manifest, files)
 
 
 def answer(image: np.ndarray, mask: list[float], state: list[float], ids: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests_lerobot.build import prepare_library
-
 from tests.export.data.counted import ACTION, EPISODES, FPS, STATE, TASKS, action, picture, state
+from tests_lerobot.build import prepare_library
 
 
 def record(folder: Path, kind: str, file_mb: float | None = None) -> None:

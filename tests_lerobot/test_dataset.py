@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests_lerobot.build import prepare_library
 
 from export.data.interface import Camera
 from export.data.lerobot import LeRobotData
 from export.data.video import Encoding
 from tests.export.data.counted import EPISODES, FPS, TASKS, WHERE, action, episode, picture, psnr_db, state, write
+from tests_lerobot.build import prepare_library
 from tests_lerobot.recorded import record
 
 KEY = "observation.images.top"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.interleaved import percentile_ns
 from bench.report import text
 from bench.report.svg import Canvas, LinearScale, LogScale, round_duration
+from edgevla.telemetry.interleaved import percentile_ns
 
 Array = NDArray[Any]
 WIDE, NARROW = 1080, 372  # viewBox units; the page shows one of the two, so text keeps its size on a phone

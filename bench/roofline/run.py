@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from bench.roofline.classes import Operator, Peaks, Row, rows, total
 from bench.roofline.peaks import measure_peaks
 from bench.roofline.profile import profile, recorder_cost_us
+from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
-from edgevla.policy.engine import open_session
-from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
-from edgevla.policy.tokens import Vocabulary
+from edgevla.bundle.wiring import once_per_instruction
 from edgevla.telemetry.host import describe_host
+from export.parity.recorded import golden_feeds
 
 ROUNDS = 300
-STAGES = ("vision", "head")  # of each chunk; `text` runs once per instruction
-DELAY = 2  # ticks of prefix
 
 
 @dataclass(frozen=True)
@@ -47,32 +44,36 @@ class Roofline:
 
 
 def roofline(bundle: Bundle, float_model: bool = False, rounds: int = ROUNDS) -> Roofline:
-    """Profiles what the bundle runs for each chunk; peaks are the better of those before and after."""
+    """Profiles what the bundle runs for each chunk; peaks are the better of those before and after.
+
+    Stages of words alone run once per instruction and are left out. A step of a flow counts once per time.
+
+    Raises:
+        BadInput: FP32 graphs are asked for, and there are none.
+    """
+    values = golden_feeds(bundle, float_model)
     before, cost_us = measure_peaks(), recorder_cost_us()
-    feeds, found, wall_ms = _feeds(bundle, float_model), list[Operator](), 0.0
-    for stage in STAGES:
-        one_pass = profile(bundle.model(stage, float_model), feeds[stage], rounds, cost_us)
-        found += one_pass.operators
-        wall_ms += one_pass.wall_ms
+    found, wall_ms = list[Operator](), 0.0
+    for stage in each_chunk(bundle.manifest.float_stages if float_model else bundle.manifest.stages):
+        feeds = {tensor.name: values[tensor.name] for tensor in stage.inputs}
+        one_pass = profile(bundle.model(stage.name, float_model), feeds, rounds, cost_us)
+        times = max(1, len(stage.times))
+        found += [_repeated(operator, times) for operator in one_pass.operators]
+        wall_ms += one_pass.wall_ms * times
     peaks = _better(before, measure_peaks())
     return Roofline(tuple(rows(found, wall_ms, peaks)), peaks, wall_ms, float_model, rounds, cost_us)
 
 
+def each_chunk(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages that run for every chunk."""
+    once = once_per_instruction(stages)
+    return tuple(stage for stage in stages if stage not in once)
+
+
+def _repeated(one: Operator, times: int) -> Operator:
+    """An operator that runs so often in a chunk."""
+    return replace(one, us=one.us * times, multiply_adds=one.multiply_adds * times, bytes=one.bytes * times)
+
+
 def _better(a: Peaks, b: Peaks) -> Peaks:
     return Peaks(*(max(pair) for pair in zip(asdict(a).values(), asdict(b).values(), strict=True)))
-
-
-def _feeds(bundle: Bundle, float_model: bool) -> dict[str, dict[str, Any]]:
-    """What the stages are fed for the first golden vector."""
-    golden, manifest = next(iter(bundle.golden.values())), bundle.manifest
-    words = Vocabulary(bundle.vocabulary.tokens, bundle.vocabulary.max_tokens).encode(golden.instruction)[None]
-    image = {"image": image_tensor(golden.image, manifest.camera.height, manifest.camera.width)}
-    text, vision = (
-        open_session(bundle.model(stage, float_model), stage).run(None, feeds)[0]
-        for stage, feeds in (("text", {"tokens": words}), ("vision", image))
-    )
-    prefix = np.zeros((DELAY, len(manifest.channels)), np.float32)
-    rows_, mask = prefix_tensors(prefix, manifest.timing.horizon, manifest.timing.d_max)
-    state = state_tensor(golden.state, bundle.stats.state_mean, bundle.stats.state_std)
-    head = {"vision": vision, "text": text, "state": state, "noise": bundle.noise[None]}
-    return {"vision": image, "head": {**head, "prefix": rows_, "prefix_mask": mask}}

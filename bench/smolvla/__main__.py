@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.interleaved import Interleaved, measure
 from bench.smolvla.build import VARIANTS, folder_of
 from edgevla.errors import BadInput, EdgevlaError, Unsound, explain
 from edgevla.telemetry.host import describe_host
+from edgevla.telemetry.interleaved import Interleaved, measure
 
 WHOLE = "one-pass"
 FP32, BF16 = "lerobot fp32", "lerobot bf16 vlm"

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.interleaved import Interleaved, measure
 from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
+from edgevla.telemetry.interleaved import Interleaved, measure
 from export.channels import TRAINING_CAMERA
 from export.onnx.cost import multiply_adds
 from export.onnx.teacher import OnnxTeacher

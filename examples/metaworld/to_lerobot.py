@@ -2,8 +2,8 @@
 
     python -m examples.metaworld.to_lerobot out/data -o out/lerobot --episodes 20
 
-Per tick: state (m), the expert's action, the action that was executed (with its disturbance), the newest picture, the
-instruction. Names and units stand in meta/info.json.
+Per tick: state (m), the expert's action (m per tick, gripper effort), the action that was executed (with its
+disturbance), the newest picture, the instruction. Names and units stand in meta/info.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from export.data.video import Encoding
 from export.data.writer import Episode, Layout, LeRobotWriter
 from export.distill.progress import Reporter
 
-ACTION_UNITS = ("0.01 m per tick",) * 3 + ("1",)
+ACTION_UNITS = ("m per tick",) * 3 + ("1",)
 
 
 def layout(data: OurData, encoding: Encoding, video: bool) -> Layout:

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from edgevla.errors import BadInput, explain
-from export.channels import ACTION_NAMES, STATE, TRAINING_CAMERA
+from export.channels import ACTION_NAMES, ACTION_SCALE, STATE, TRAINING_CAMERA
 from export.data.interface import Camera, Ticks, Uint8, stacked
 from export.distill.dataset import Demonstrations
 
 
 class OurData:
-    """See `export.data.interface.RobotDataset`: `action` is what the expert wanted, `executed` has the disturbance."""
+    """See `export.data.interface.RobotDataset`: `action` is what the expert wanted, `executed` has the disturbance.
+
+    Both are metres per tick and gripper effort; the shards hold them in steps of the policy, `ACTION_SCALE` each.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Raises BadInput: shards that are not whole, no period, a task without an instruction."""
@@ -30,7 +33,8 @@ class OurData:
         self.cameras = (Camera(TRAINING_CAMERA.name, TRAINING_CAMERA.height, TRAINING_CAMERA.width),)
         self.state_names = tuple(name for name, _ in STATE)
         self.action_names = ACTION_NAMES
-        self.state, self.action, self.executed = data.state, data.expert, data.executed
+        self.state = data.state
+        self.action, self.executed = data.expert * ACTION_SCALE, data.executed * ACTION_SCALE  # m, m, m, effort
         self.start, self.end = data.start.astype(np.int64), data.end.astype(np.int64)
         self.episode = np.cumsum(np.arange(len(data)) == self.start, dtype=np.int64) - 1
         tasks = list(dict.fromkeys(data.tasks))

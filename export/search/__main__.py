@@ -1,4 +1,4 @@
-"""Search on the FP32 graphs of a bundle, before it is a part of `edgevla compress`.
+"""Search on the FP32 graphs of any bundle, as `edgevla compress` does on those of a fresh student.
 
 python -m export.search BUNDLE --data DIR -o out/search
 """
@@ -15,8 +15,9 @@ from edgevla.bundle.reader import open_bundle
 from edgevla.cli.output import print_error, print_table, say
 from edgevla.errors import EdgevlaError, Usage, explain
 from export.budget import parse_duration_s
+from export.data.load import open_dataset
 from export.search.error import parse_budget
-from export.search.frames import FRAMES, bundle_frames
+from export.search.frames import FRAMES, bundle_frames, float_graphs
 from export.search.plot import front_svg
 from export.search.report import COLUMNS, LAYER_COLUMNS, evidence, layer_table, table
 from export.search.search import Choice, search
@@ -34,7 +35,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="folder of demonstrations")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/search"), help="search.json, front.svg, cache")
     parser.add_argument("--error-budget", default="", help="such as x=0.005,flips=0.01; p99, units of the channels")
     parser.add_argument("--search-budget", help="time, such as 5m; default: every layer both ways")
@@ -50,12 +51,14 @@ def _run(asked: argparse.Namespace) -> int:
     except ValueError as error:
         raise Usage(explain("--search-budget", "a duration such as 5m", asked.search_budget, "add its unit")) from error
     bundle = open_bundle(asked.bundle)
-    channels = bundle.manifest.channels
-    frames, calibration = bundle_frames(bundle, asked.data, asked.frames, seed=asked.seed)
-    graphs = {name: bundle.model(name, float_model=True) for name in ("text", "vision", "head")}
+    graphs, fixed, times = float_graphs(bundle)
+    channels, work = bundle.manifest.channels, asked.out / "cache"
+    budget = parse_budget(asked.error_budget, channels)
+    frames = bundle_frames(bundle, open_dataset(asked.data, work / "data"), asked.frames, seed=asked.seed)
+    say(frames.note)
     choice = search(
-        graphs, frames, calibration, channels, parse_budget(asked.error_budget, channels),
-        work=asked.out / "cache", search_budget_s=seconds, rounds=asked.rounds, seed=asked.seed, progress=True,
+        graphs, frames.judged, frames.calibration, channels, budget, fixed=fixed, times=times,
+        work=work, search_budget_s=seconds, rounds=asked.rounds, seed=asked.seed, progress=True,
     )  # fmt: skip
     show(choice)
     write(choice, asked.out)

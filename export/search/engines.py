@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Chain:
         return self.outputs(feeds)["chunk"]
 
     def outputs(self, feeds: Feeds) -> dict[str, Array]:
-        """Every input and every output of a stage by its name."""
+        """Every input and every output of a stage by its name; `noisy` and `t` as the last step took them."""
         known = dict(feeds)
         *before, (last_names, last) = self._stages
         for names, run in before:
@@ -50,12 +50,15 @@ class Chain:
         if not self._times:
             known.update(last({name: known[name] for name in last_names}))
             return known
-        known["noisy"] = known["noise"]
+        known["chunk"] = known["noise"]
         for t in self._times:
-            known["t"] = np.array([t], np.float32)
+            known |= {"noisy": np.array(known["chunk"]), "t": np.array([t], np.float32)}  # copied: see OpenVINO below
             known.update(last({name: known[name] for name in last_names}))
-            known["noisy"] = known["chunk"]
         return known
+
+    def steps(self, count: int) -> Chain:
+        """The same with the first `count` times only."""
+        return Chain(self._stages, self._times[:count])
 
 
 def interface_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -142,15 +145,23 @@ def _feed_once(whole: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
     whole.graph.input.extend(kept)
 
 
+def with_stages(graphs: Mapping[str, bytes], frames: Sequence[Feeds]) -> Sequence[Feeds]:
+    """The frames with what these stages answer: those that run once per instruction."""
+    if not graphs:
+        return frames
+    chain = ort_chain(graphs)
+    return [chain.outputs(frame) for frame in frames]
+
+
 def stage_feeds(
     graphs: Mapping[str, bytes], frames: Iterable[Feeds], times: tuple[float, ...] = ()
 ) -> dict[str, list[dict[str, Array]]]:
-    """What each stage is fed on real frames (a flow step: at its last time)."""
+    """What each stage is fed on real frames (a flow step: at another of its times in every frame)."""
     chain = ort_chain(graphs, times)
     names = {stage: interface_of(graph)[0] for stage, graph in graphs.items()}
     feeds: dict[str, list[dict[str, Array]]] = {stage: [] for stage in graphs}
-    for frame in frames:
-        known = chain.outputs(frame)
+    for number, frame in enumerate(frames):
+        known = chain.steps(1 + number % max(1, len(times))).outputs(frame)
         for stage, inputs in names.items():
             feeds[stage].append({name: known[name] for name in inputs})
     return feeds

@@ -86,16 +86,16 @@ def action_error(expected: Array, got: Array, committed: Array, channels: Sequen
     Args:
         expected, got: normalised chunks (F, H, A), F >= 1.
         committed: prefix mask (F, H, 1), 1 where a row is already committed and does not count.
-        channels: A of them; `scale` is what 1.0 means.
+        channels: A of them; value = normalised * scale + offset.
     """
-    scale = np.array([channel.scale for channel in channels])
+    scale, offset = (np.array([getattr(channel, key) for channel in channels]) for key in ("scale", "offset"))
     free = 1.0 - committed.astype(np.float64)
-    difference = (got.astype(np.float64) - expected) * scale * free
+    difference = (got.astype(np.float64) - expected) * scale * free  # the offsets cancel
     delta = np.array([channel.kind == "delta" for channel in channels])
     setpoint = np.where(delta, np.cumsum(difference, axis=1), difference)
     worst = np.abs(setpoint).max(axis=1)
     rows = tuple(_summary(channel, column) for channel, column in zip(channels, worst.T, strict=True))
-    swing = _swing(expected * scale, got * scale, free, channels)
+    swing = _swing(expected * scale + offset, got * scale + offset, free, channels)
     return ActionError(len(expected), rows, float((swing > 0).mean()), float(swing.mean()))
 
 
@@ -106,7 +106,7 @@ def _summary(channel: ActionChannel, values: Array) -> ChannelError:
 
 
 def _swing(expected: Array, got: Array, free: Array, channels: Sequence[ActionChannel]) -> Array:
-    """Per frame (F,) the largest swing of a gripper through the middle of its range, as a share of the range."""
+    """Per frame (F,) the largest swing of a gripper through the middle of its range, as a share of it. In its unit."""
     swing = np.zeros(len(expected))
     for i, channel in enumerate(channels):
         if is_gripper(channel):

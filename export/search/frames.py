@@ -1,101 +1,51 @@
-"""Real frames of a dataset as the graphs of a bundle are fed: to judge on, and others to calibrate on."""
+"""The FP32 graphs of a bundle, real frames of a dataset to judge them on, and others to calibrate on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from edgevla.bundle.reader import Bundle
+from edgevla.bundle.wiring import once_per_instruction
 from edgevla.errors import BadInput, explain
-from edgevla.policy.preprocess import Float32
-from export.distill.dataset import Batches, Demonstrations, Sampling
+from export.data.interface import RobotDataset
+from export.parity.recorded import bundle_feeds, split_ticks
 from export.search.engines import Feeds
 
 FRAMES = 320  # to judge on: the p99 is the fourth worst
 CALIBRATION = 64
-HELD_EVERY = 10  # episodes: the first of ten gives frames to judge on, the others frames to calibrate on
 
 
 @dataclass(frozen=True)
-class Feeding:
-    """What turns a tick of a dataset into feeds: sizes of the policy, statistics (mean, deviation) and the noise z."""
+class BundleFrames:
+    """Feeds of one frame each. `note` says which episodes they come from."""
 
-    sampling: Sampling
-    state_mean: Float32
-    state_std: Float32
-    noise: Float32  # (H, A)
+    judged: Sequence[Feeds]
+    calibration: Sequence[Feeds]
+    note: str
 
 
 def bundle_frames(
-    bundle: Bundle, data: Path, count: int = FRAMES, calibration: int = CALIBRATION, seed: int = 0
-) -> tuple[list[Feeds], list[Feeds]]:
-    """`dataset_frames` for what a bundle declares.
+    bundle: Bundle, data: RobotDataset, count: int = FRAMES, calibration: int = CALIBRATION, seed: int = 0
+) -> BundleFrames:
+    """Frames of ticks that `split_ticks` gives, with random prefixes.
 
     Raises:
-        BadInput: the dataset is unusable, too small for that many frames, or of other words than the bundle.
+        BadInput: the dataset is too small for that many frames, of another robot, or of other words.
     """
-    demonstrations, timing, stats = Demonstrations(data), bundle.manifest.timing, bundle.stats
-    _require_same_words(bundle, demonstrations)
-    sampling = Sampling(timing.horizon, timing.d_max, bundle.vocabulary.max_tokens, word_dropout=0.0)
-    feeding = Feeding(sampling, stats.state_mean, stats.state_std, bundle.noise)
-    return dataset_frames(demonstrations, feeding, count, calibration, seed)
+    split = split_ticks(data, count, calibration, seed)
+    judged = bundle_feeds(bundle, data, split.judged, seed)
+    return BundleFrames(judged, bundle_feeds(bundle, data, split.calibration, seed + 1), split.note)
 
 
-def dataset_frames(
-    data: Demonstrations, feeding: Feeding, count: int = FRAMES, calibration: int = CALIBRATION, seed: int = 0
-) -> tuple[list[Feeds], list[Feeds]]:
-    """Frames to judge on and frames to calibrate on, from episodes that the other list does not touch.
+def float_graphs(bundle: Bundle) -> tuple[dict[str, bytes], frozenset[str], tuple[float, ...]]:
+    """FP32 graphs in the order they run, those that run once per instruction, times of the last where it is a flow.
 
     Raises:
-        BadInput: the dataset is too small for that many frames.
+        BadInput: the bundle has none.
     """
-    judged, others = require_ticks(data, count, calibration)
-    rng = np.random.default_rng(seed)
-    return (
-        _feeds(data, feeding, np.sort(rng.choice(judged, count, replace=False)), seed),
-        _feeds(data, feeding, np.sort(rng.choice(others, calibration, replace=False)), seed + 1),
-    )
-
-
-def require_ticks(
-    data: Demonstrations, count: int = FRAMES, calibration: int = CALIBRATION
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Ticks to judge on and ticks to calibrate on. Raises BadInput: too few of them."""
-    held = held_out(data.start)
-    judged, others = np.flatnonzero(held), np.flatnonzero(~held)
-    if len(judged) < count or len(others) < calibration:
-        got = f"{len(judged)} ticks in every {HELD_EVERY}th episode, {len(others)} in the others"
-        raise BadInput(
-            explain("frames of the dataset", f"{count} and {calibration} to calibrate on", got, "record more episodes")
-        )
-    return judged, others
-
-
-def _require_same_words(bundle: Bundle, data: Demonstrations) -> None:
-    ours, theirs = tuple(bundle.vocabulary.tokens), tuple(data.meta["vocabulary"])
-    if ours != theirs:
-        got = f"{len(theirs)} words that are not those of the bundle in its order"
-        raise BadInput(explain("words of the dataset", f"the bundle's {len(ours)} words", got, "give its own dataset"))
-
-
-def held_out(start: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which ticks belong to held-out episodes, from the first tick of each tick's episode."""
-    episode = np.unique(start, return_inverse=True)[1]
-    return np.asarray(episode % HELD_EVERY == 0)
-
-
-def _feeds(data: Demonstrations, feeding: Feeding, ticks: npt.NDArray[np.int64], seed: int) -> list[Feeds]:
-    statistics = (feeding.state_mean, feeding.state_std)
-    batch = Batches(data, feeding.sampling, 1, seed, statistics).at(ticks)
-    arrays = {
-        "image": batch["image"].numpy(),
-        "tokens": batch["tokens"].numpy(),
-        "state": batch["state"].numpy().astype(np.float32),
-        "noise": np.repeat(feeding.noise[None], len(ticks), axis=0),
-        "prefix": (batch["actions"] * batch["mask"]).numpy(),
-        "prefix_mask": batch["mask"].numpy(),
-    }
-    return [{name: values[i : i + 1] for name, values in arrays.items()} for i in range(len(ticks))]
+    stages = bundle.manifest.float_stages
+    if not stages:
+        raise BadInput(explain("FP32 graphs", "float/ in the bundle", "none", "export it with them"))
+    graphs = {stage.name: bundle.model(stage.name, float_model=True) for stage in stages}
+    return graphs, frozenset(stage.name for stage in once_per_instruction(stages)), stages[-1].times

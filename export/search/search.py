@@ -21,7 +21,7 @@ from edgevla.telemetry.interleaved import Interleaved
 from export.distill.progress import Reporter
 from export.quantize.artifact import quantize
 from export.search.cache import Cache, key_of
-from export.search.engines import Feeds, ort_chain
+from export.search.engines import Feeds, ort_chain, with_stages
 from export.search.error import ActionError, Budget, default_budget
 from export.search.front import LADDER_KIND, Candidate, Weighed, candidates, names_of, shortlist
 from export.search.layers import Key, Layer, grouped, layers_of
@@ -103,7 +103,8 @@ def search(
         raise Unsound(explain("frames to judge on", f"at least {LEAST_FRAMES}", len(frames), "give more data"))
     started, asked = time.monotonic(), _Asked(budget or default_budget(channels), search_budget_s, progress)
     timed = {name: graph for name, graph in graphs.items() if name not in fixed}
-    frames, calibration = (_with_fixed(graphs, fixed, part) for part in (frames, calibration))
+    once = {name: graph for name, graph in graphs.items() if name in fixed}
+    frames, calibration = with_stages(once, frames), with_stages(once, calibration)
     judge = Judge(timed, frames, calibration, channels, quantizer, times, Cache(work))
     judge, folded = with_smoothing(judge, smoother, asked.budget)
     judged = _judged(judge, layers_of(timed, max(1, len(times))), kinds, asked)
@@ -191,15 +192,6 @@ def _measured(
     limit_s = None if asked.search_budget_s is None else TIMING_SHARE * asked.search_budget_s
     run = time_chains(chains, frames, rounds, limit_s, seed)
     return names, _rows(judge, short, judged.errors, others, asked.budget, run), run
-
-
-def _with_fixed(graphs: Mapping[str, bytes], fixed: frozenset[str], frames: Sequence[Feeds]) -> list[Feeds]:
-    """The frames with what the fixed stages answer."""
-    chain_graphs = {name: graph for name, graph in graphs.items() if name in fixed}
-    if not chain_graphs:
-        return list(frames)
-    chain = ort_chain(chain_graphs)
-    return [chain.outputs(feeds) for feeds in frames]
 
 
 def _weigh(

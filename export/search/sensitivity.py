@@ -115,8 +115,8 @@ class Judge:
         return action_error(self._reference, self.chunks(chain), self._committed, self.channels)
 
     def chunks(self, chain: Chain) -> Array:
-        """(F, H, A). Copied: an engine may answer in memory that it writes again."""
-        return np.concatenate([np.array(chain(feeds)) for feeds in self._frames])
+        """(F, H, A) without what a flow may carry beside the actions. Copied: an engine may write there again."""
+        return np.concatenate([np.array(chain(feeds)[..., : len(self.channels)]) for feeds in self._frames])
 
 
 def all_but(layers: Sequence[Layer], group: Group) -> frozenset[Key]:

@@ -13,9 +13,11 @@ from bench.roofline import run
 from bench.roofline.classes import Operator, Peaks, class_of, rows, total
 from bench.roofline.peaks import measure_peaks
 from bench.roofline.profile import operators, profile, recorder_cost_us
+from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput, Unsound
 from export.quantize.artifact import quantize
 from export.search.measure import product_graph
+from tests.rich_bundle import write_rich_bundle
 
 CLI = CliRunner()
 PEAKS = Peaks(fp32_gops=100.0, u8s8_gops=400.0, copy_gbs=20.0)
@@ -151,6 +153,28 @@ def test_the_command_prints_a_table_with_its_peaks(tiny_bundle_path):
     done = CLI.invoke(app, ["roofline", str(tiny_bundle_path), "--rounds", "50", "--float"])
     assert done.exit_code == 0
     assert all(words in done.stdout for words in ("FP32, one thread", "left on the table", "between operators", "U8S8"))
+
+
+@pytest.mark.usefixtures("small_peaks")
+def test_a_step_of_a_flow_counts_once_per_time(tmp_path):
+    bundle = write_rich_bundle(tmp_path / "rich.bundle", floats=True)
+    assert [stage.name for stage in run.each_chunk(bundle.manifest.stages)] == ["prefix", "step"]
+    step = profile(bundle.model("step"), {t.name: np.zeros(t.shape, t.dtype) for t in bundle.stage("step").inputs}, 50)
+    assert [operator.op for operator in step.operators] == ["Mul", "Add"]
+    one, three = (run._repeated(step.operators[0], times) for times in (1, 3))
+    assert (three.us, three.bytes) == (pytest.approx(3 * one.us), 3 * one.bytes)
+    found = run.roofline(bundle, rounds=50)
+    assert sum(row.operators for row in found.rows) > 2
+    assert total(found.rows)["ms"] == pytest.approx(found.wall_ms)
+
+
+def test_words_are_no_part_of_a_chunk(tiny_bundle_path):
+    assert [s.name for s in run.each_chunk(open_bundle(tiny_bundle_path).manifest.stages)] == ["vision", "head"]
+
+
+def test_fp32_graphs_that_are_not_there_are_bad_input(tmp_path):
+    with pytest.raises(BadInput, match="FP32 graphs"):
+        run.roofline(write_rich_bundle(tmp_path / "rich.bundle"), float_model=True)
 
 
 def test_what_is_no_bundle_is_bad_input(tmp_path):

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from bench.interleaved import Interleaved
 from bench.smolvla.__main__ import FP32, WHOLE, Contender, print_tables, run_rounds, summary
 from bench.smolvla.build import VARIANTS, folder_of, random_frames
 from edgevla.errors import Unsound
+from edgevla.telemetry.interleaved import Interleaved
 
 ANSWERING = """
 import json, sys

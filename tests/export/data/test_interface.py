@@ -35,7 +35,9 @@ def test_our_shards_are_a_dataset(shards, tmp_path):
     assert isinstance(data, OurData)
     assert len(data) == sum(map(sum, LENGTHS.values()))
     assert (data.fps, data.period_s) == (80.0, 0.0125)
-    assert (data.action == data.executed + EXPERT).all()
+    ticks = np.arange(135, dtype=np.float32)[:, None]
+    assert data.executed == pytest.approx(ticks * [[0.01, 0.01, 0.01, 1.0]], rel=1e-6)  # m per tick, gripper effort
+    assert data.action == pytest.approx((ticks + EXPERT) * [[0.01, 0.01, 0.01, 1.0]], rel=1e-6)
     assert data.episode[[0, 49, 50, 89, 90, 134]].tolist() == [0, 0, 1, 1, 2, 2]
     assert (data.start[60], data.end[60]) == (50, 90)
     assert data.instruction(0) == "open the drawer"
@@ -77,6 +79,7 @@ def test_demonstrations_converted_to_lerobot_are_the_same_dataset(shards, tmp_pa
     assert ours.instructions == theirs.instructions
     assert (ours.state_names, ours.action_names) == (theirs.state_names, theirs.action_names)
     assert theirs.info.state.units == ("m", "m", "m", "1")
+    assert theirs.info.action.units == ("m per tick", "m per tick", "m per tick", "1")
     ticks = np.arange(0, 135, 7)
     difference = ours.images(ticks).astype(int) - theirs.images(ticks)
     assert np.abs(difference).max() <= 2  # of 255, from RGB to the codec's colours and back

@@ -283,7 +283,7 @@ def test_a_missing_library_is_one_error_with_the_extra(monkeypatch, tmp_path):
     for name in ("av", "pyarrow.parquet"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
-            with pytest.raises(Usage, match=r'pip install "edgevla\[data\]"'):
+            with pytest.raises(Usage, match=r"pip install 'edgevla\[data\]'"):
                 opened(RECORDED / "video", tmp_path)
 
 

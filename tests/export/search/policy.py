@@ -10,8 +10,8 @@ from edgevla.bundle.manifest import ActionChannel
 
 WIDTH, ROWS = 256, 8
 CHANNELS = (
-    *(ActionChannel(n, "delta", "cartesian", "world", "m", 0.01, -0.5, 0.5) for n in "xyz"),
-    ActionChannel("gripper", "absolute", "gripper", "gripper", "1", 1.0, -1.0, 1.0),
+    *(ActionChannel(n, "delta", "cartesian", "world", "m", 0.01, 0.0, -0.5, 0.5) for n in "xyz"),
+    ActionChannel("gripper", "absolute", "gripper", "gripper", "1", 1.0, 0.0, -1.0, 1.0),
 )
 
 

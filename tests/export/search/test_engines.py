@@ -67,6 +67,14 @@ def test_each_stage_is_calibrated_on_what_the_stage_before_answers(timed):
     assert feeds["head"][3]["vision"].shape == (1, 6, 256)
 
 
+def test_a_flow_step_is_calibrated_on_all_of_its_times():
+    one = np.ones((1, 2, 1), np.float32)
+    graphs, frames = {"context": context(), "step": flow_step()}, [{"image": one, "noise": 10 * one}] * 3
+    feeds = stage_feeds(graphs, frames, times=(0.25, 0.5))["step"]
+    assert [feed["t"].item() for feed in feeds] == [0.25, 0.5, 0.25]
+    assert [feed["noisy"].ravel()[0] for feed in feeds] == pytest.approx([10, 10 + 0.25 + 2, 10])
+
+
 def test_a_missing_baseline_is_said_with_the_extra_that_brings_it(timed, monkeypatch):
     def without(name):
         if name == "openvino":

@@ -1,5 +1,7 @@
 """Action errors in the units of the channels: invented chunks, numbers by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,9 @@ from edgevla.errors import Usage
 from export.search.error import ActionError, Budget, ChannelError, action_error, default_budget, parse_budget
 
 CHANNELS = (
-    ActionChannel("x", "delta", "cartesian", "world", "m", 0.01, -0.5, 0.5),
-    ActionChannel("elbow", "absolute", "joint", "joint", "rad", 0.4, -1.5, 1.5),
-    ActionChannel("hand", "absolute", "gripper", "gripper", "1", 1.0, -1.0, 1.0),
+    ActionChannel("x", "delta", "cartesian", "world", "m", 0.01, 0.0, -0.5, 0.5),
+    ActionChannel("elbow", "absolute", "joint", "joint", "rad", 0.4, 0.2, -1.5, 1.5),
+    ActionChannel("hand", "absolute", "gripper", "gripper", "1", 1.0, 0.0, -1.0, 1.0),
 )
 
 
@@ -77,9 +79,24 @@ def test_a_gripper_that_moves_on_its_side_does_not_flip():
 
 
 def test_the_middle_of_a_gripper_that_opens_in_metres_is_half_open():
-    channels = (ActionChannel("hand", "absolute", "gripper", "gripper", "m", 0.04, 0.0, 0.08),)
+    channels = (ActionChannel("hand", "absolute", "gripper", "gripper", "m", 0.04, 0.0, 0.0, 0.08),)
     expected, got = np.full((1, 1, 1), 1.1), np.full((1, 1, 1), 0.9)  # 44 and 36 mm
     assert action_error(expected, got, np.zeros((1, 1, 1)), channels).flips == 1.0
+
+
+def test_the_middle_of_a_gripper_is_found_in_its_unit_where_zero_means_half_open():
+    channels = (ActionChannel("hand", "absolute", "gripper", "gripper", "m", 0.04, 0.04, 0.0, 0.08),)
+    expected, got = np.full((1, 1, 1), 0.1), np.full((1, 1, 1), -0.1)  # 44 and 36 mm
+    error = action_error(expected, got, np.zeros((1, 1, 1)), channels)
+    assert (error.flips, error.flips_weighted) == (1.0, pytest.approx(0.1))
+    assert error.channels[0].p99 == pytest.approx(0.008)  # of the difference only the scale
+
+
+def test_an_offset_changes_no_error_of_a_channel():
+    shifted = [replace(channel, offset=7.0) for channel in CHANNELS]
+    got = np.random.default_rng(0).normal(size=(5, 4, 3))
+    both = [action_error(chunks(5), got, nothing_committed(got), each) for each in (CHANNELS, shifted)]
+    assert both[0].channels == both[1].channels
 
 
 def an_error(x=0.0, elbow=0.0, flips=0.0):

@@ -8,8 +8,12 @@ import pytest
 
 from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput
+from export.data.interface import Camera, held_out
+from export.data.load import open_dataset
+from export.data.writer import Episode, Layout, LeRobotWriter
 from export.search.__main__ import main
-from export.search.frames import bundle_frames, held_out
+from export.search.frames import bundle_frames, float_graphs
+from tests.rich_bundle import write_rich_bundle
 from tests.tiny_bundle import WORDS
 
 TASKS = {"drawer-open-v3": "open the drawer", "window-close-v3": "close the window"}
@@ -35,6 +39,7 @@ def data(tmp_path_factory):
 def write_meta(folder, words):
     meta = {
         "schema": "edgevla.demos/1",
+        "period_s": 0.0125,
         "shards": [{"file": f"{task}.npz", "task": task, "half_way": False, "episodes": 6} for task in TASKS],
         "instructions": {task: {"train": [text]} for task, text in TASKS.items()},
         "known_instructions": TASKS,
@@ -43,40 +48,32 @@ def write_meta(folder, words):
     (folder / "dataset.json").write_text(json.dumps(meta))
 
 
-def test_every_tenth_episode_is_held_out():
-    start = np.repeat(np.arange(0, 105, 5), 5)  # 21 episodes of 5 ticks
-    assert np.flatnonzero(held_out(start)).tolist() == [*range(5), *range(50, 55), *range(100, 105)]
-
-
 def test_frames_have_the_shapes_the_bundle_declares(data, tiny_bundle_path):
-    bundle = open_bundle(tiny_bundle_path)
-    judged, calibration = bundle_frames(bundle, data, 320, 16)
-    assert (len(judged), len(calibration)) == (320, 16)
+    bundle, dataset = open_bundle(tiny_bundle_path), open_dataset(data, data)
+    frames = bundle_frames(bundle, dataset, 320, 16)
+    assert (len(frames.judged), len(frames.calibration)) == (320, 16)
     declared = {t.name: (t.shape, t.dtype) for stage in bundle.manifest.stages for t in stage.inputs}
-    for name, value in judged[0].items():
+    for name in declared.keys() & frames.judged[0].keys():
+        value = frames.judged[0][name]
         assert (value.shape, str(value.dtype)) == declared[name]
-    assert not any(np.array_equal(judged[0]["state"], other["state"]) for other in calibration)
+    held = dataset.state[held_out(dataset.start)]
+    stats = bundle.stats
+    for kept, part in ((True, frames.judged), (False, frames.calibration)):
+        states = [feeds["state"] * stats.state_scale + stats.state_offset for feeds in part]
+        assert all((np.abs(held - state).max(1).min() < 1e-5) is np.bool_(kept) for state in states)
+    assert "every 10th episode" in frames.note
 
 
 def test_the_same_seed_gives_the_same_frames(data, tiny_bundle_path):
-    bundle = open_bundle(tiny_bundle_path)
-    first, again, other = (bundle_frames(bundle, data, 5, 2, seed)[0][0]["state"] for seed in (1, 1, 2))
+    bundle, dataset = open_bundle(tiny_bundle_path), open_dataset(data, data)
+    first, again, other = (bundle_frames(bundle, dataset, 5, 2, seed).judged[0]["state"] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_a_dataset_that_is_too_small_is_refused(data, tiny_bundle_path):
-    with pytest.raises(BadInput, match="340 ticks in every 10th episode"):
-        bundle_frames(open_bundle(tiny_bundle_path), data, 341)
-
-
-def test_other_words_are_refused(data, tiny_bundle_path):
-    write_meta(data, list(reversed(WORDS)))
-    try:
-        with pytest.raises(BadInput, match="words of the dataset"):
-            bundle_frames(open_bundle(tiny_bundle_path), data)
-    finally:
-        write_meta(data, WORDS)
+    with pytest.raises(BadInput, match="340 ticks to judge on"):
+        bundle_frames(open_bundle(tiny_bundle_path), open_dataset(data, data), 341)
 
 
 def call(monkeypatch, *arguments):
@@ -95,3 +92,26 @@ def test_the_command_says_that_nothing_is_worth_int8(data, tiny_bundle_path, tmp
 def test_a_duration_without_a_unit_is_a_usage_error(data, tiny_bundle_path, monkeypatch, capsys):
     assert call(monkeypatch, tiny_bundle_path, "--data", data, "--search-budget", "5") == 2
     assert "--search-budget" in capsys.readouterr().err
+
+
+def test_the_graphs_of_a_flow_come_with_its_times_and_what_runs_once(tmp_path, tiny_bundle_path):
+    graphs, fixed, times = float_graphs(write_rich_bundle(tmp_path / "rich.bundle", floats=True))
+    assert (list(graphs), fixed, times) == (["prefix", "step"], frozenset(), (1.0, 0.5, 0.25))
+    graphs, fixed, times = float_graphs(open_bundle(tiny_bundle_path))
+    assert (list(graphs), fixed, times) == (["text", "vision", "head"], {"text"}, ())
+    with pytest.raises(BadInput, match="FP32 graphs"):
+        float_graphs(write_rich_bundle(tmp_path / "without.bundle"))
+
+
+def test_the_command_takes_a_lerobot_dataset_and_a_flow_of_two_cameras(tmp_path, monkeypatch, capsys):
+    bundle = write_rich_bundle(tmp_path / "rich.bundle", floats=True, recipe={"camera_sources": {"wrist": "none"}})
+    rng, joints = np.random.default_rng(0), ("shoulder.pos", "elbow.pos")
+    layout = Layout(fps=30, state_names=joints, action_names=joints, cameras=(Camera("front", 16, 16),), video=False)
+    with LeRobotWriter(tmp_path / "data", layout) as writer:
+        rows = rng.normal(size=(400, 2)).astype(np.float32)
+        pictures = {"front": rng.integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)}
+        writer.add(Episode(rows, rows, pictures, "open"))
+    asked = ("--data", tmp_path / "data", "-o", tmp_path / "out", "--frames", 300, "--rounds", 5)
+    assert call(monkeypatch, bundle.path, *asked) == 0
+    assert "fewer than 10 episodes" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/search.json").read_text())["artifact"] in ("fp32", "fp16")

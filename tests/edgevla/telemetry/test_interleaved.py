@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 
-from bench import interleaved
+from edgevla.telemetry import interleaved
 
 
 def test_every_callable_is_called_once_a_round_after_warm_up():
