@@ -26,14 +26,18 @@ def evaluate(
     bundles: list[Path] = _BUNDLES,
     data: Path | None = _DATA,
     replay: bool = typer.Option(False, "--replay", help="Recorded episodes through the real schedule, open loop"),
-    episodes: str = typer.Option("", metavar="LIST", help="Held-out episodes, such as 0-9,12"),
-    held_out: float = typer.Option(0.1, help="Else the last share of each instruction's episodes"),
+    episodes: str = typer.Option("", metavar="LIST", help="Episodes to look at, such as 0-9,12"),
+    held_out: float | None = typer.Option(
+        None, metavar="SHARE", help="Or the last share of each instruction's; else the episodes `compress` keeps out"
+    ),
     frames: int = typer.Option(600, help="Frames to compare, spread over those episodes; 300 at least"),
     budget: Path | None = _BUDGET,
-    p99: float = typer.Option(Budget.p99, min=0, help="int8 against FP32, share of a channel's range"),
+    p99: float = typer.Option(Budget.p99, min=0, help="Bundle against its FP32 graphs, share of a channel's range"),
     maximum: float = typer.Option(Budget.max, "--max", min=0, help="The same for the largest error"),
     flips: float = typer.Option(Budget.flips, min=0, help="Share of acting rows with a gripper flip"),
-    recorded_ratio: float = typer.Option(Budget.recorded_ratio, min=0, help="Error against the record, int8 over FP32"),
+    recorded_ratio: float = typer.Option(
+        Budget.recorded_ratio, min=0, help="Error against the record, bundle over FP32"
+    ),
     report: Path | None = _REPORT,
     real: bool = typer.Option(False, "--real", help="REFERENCE CANDIDATE: blinded trials on the real arm"),
     command: str = typer.Option("", help="With --real: what runs a trial, {bundle} in it. Default: edgevla run"),

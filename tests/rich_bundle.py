@@ -43,8 +43,8 @@ INTERFACE: dict[str, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {
 }
 
 
-def rich_manifest() -> dict[str, Any]:
-    """manifest.json without `schema` and `files`."""
+def rich_manifest(float_off: float | None = None) -> dict[str, Any]:
+    """manifest.json without `schema` and `files`. `float_off`: see `write_rich_bundle`."""
     nothing = hashlib.sha256(b"").hexdigest()
     joint = {"kind": "absolute", "space": "joint", "frame": "arm", "unit": "rad", "minimum": -3.0, "maximum": 3.0}
     channels = [
@@ -64,7 +64,7 @@ def rich_manifest() -> dict[str, Any]:
         "observations": PAST,
         "text": {"kind": "tokens", "max_tokens": TOKENS},
         "stages": [_stage("prefix", ()), _stage("step", TIMES)],
-        "float_stages": [],
+        "float_stages": [] if float_off is None else [_stage("prefix", (), "float"), _stage("step", TIMES, "float")],
         "start_low": [-3.0, -3.0],
         "start_high": [3.0, 3.0],
         "teacher": {"name": "none", "sha256": nothing, "parameters": 1},
@@ -75,16 +75,16 @@ def rich_manifest() -> dict[str, Any]:
     }
 
 
-def _stage(name: str, times: tuple[float, ...]) -> dict[str, Any]:
+def _stage(name: str, times: tuple[float, ...], folder: str = "model") -> dict[str, Any]:
     inputs, outputs = (
         [{"name": tensor, "dtype": dtype, "shape": shape} for tensor, (dtype, shape) in side.items()]
         for side in INTERFACE[name]
     )
-    return {"name": name, "file": f"model/{name}.onnx", "inputs": inputs, "outputs": outputs, "times": list(times)}
+    return {"name": name, "file": f"{folder}/{name}.onnx", "inputs": inputs, "outputs": outputs, "times": list(times)}
 
 
-def rich_files(tokenizer: bytes | None = None) -> dict[str, bytes]:
-    """Every file but the manifest."""
+def rich_files(tokenizer: bytes | None = None, float_off: float | None = None) -> dict[str, bytes]:
+    """Every file but the manifest. `float_off`: see `write_rich_bundle`."""
     files = {
         "model/prefix.onnx": _prefix(),
         "model/step.onnx": _step(),
@@ -94,27 +94,35 @@ def rich_files(tokenizer: bytes | None = None) -> dict[str, bytes]:
         "noise.npy": npy_bytes(NOISE),
         "golden/000.npz": golden().to_bytes(),
     }
+    if float_off is not None:
+        files |= {"float/prefix.onnx": _prefix(), "float/step.onnx": _step(float_off)}
     return files if tokenizer is None else {**files, "text/tokenizer.json": tokenizer}
 
 
-def write_rich_bundle(dest: Path, tokenizer: bytes | None = None, floats: bool = False, **changes: Any) -> Bundle:
-    """Write the bundle; `changes` replace keys of its manifest, `floats` adds the same graphs as its FP32."""
-    manifest, files = {**rich_manifest(), **changes}, rich_files(tokenizer)
-    if floats:
-        manifest["float_stages"] = [{**s, "file": f"float/{s['name']}.onnx"} for s in manifest["stages"]]
-        files |= {s["file"]: files[f"model/{s['name']}.onnx"] for s in manifest["float_stages"]}
-    return write_bundle(dest, manifest, files)
+def write_rich_bundle(
+    dest: Path, tokenizer: bytes | None = None, float_off: float | None = None, **manifest_changes: Any
+) -> Bundle:
+    """Write the bundle; `manifest_changes` replace keys of its manifest.
+
+    float_off: FP32 graphs are added whose every flow step answers that much more than those of the artifact.
+    """
+    return write_bundle(dest, {**rich_manifest(float_off), **manifest_changes}, rich_files(tokenizer, float_off))
 
 
-def answer(image: np.ndarray, mask: list[float], state: list[float], ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """What the graphs must say, in NumPy: `seen` (1, 1, Z) and `chunk` (H, Z). image float32 (4, 16, 16, 3)."""
+def answer(
+    image: np.ndarray, mask: list[float], state: list[float], ids: list[int], off: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the graphs must say, in NumPy: `seen` (1, 1, Z) and `chunk` (H, Z). image float32 (4, 16, 16, 3).
+
+    off: that of the FP32 graphs.
+    """
     tokens = np.array([*ids, *[1] * (TOKENS - len(ids))], np.float32)
     words = float((tokens * (np.arange(TOKENS) < len(ids))).sum())
     seen = np.array([*(image.mean((1, 2, 3)) * np.array(mask)), words], np.float32)
     seen = seen + np.array([*state, 0.0], np.float32)
     x = NOISE
     for t in TIMES:
-        x = x * np.float32(t) + seen
+        x = x * np.float32(t) + seen + np.float32(off)
     return seen[None, None], x
 
 
@@ -153,12 +161,13 @@ def _prefix() -> bytes:
     return _graph("prefix", nodes, weights)
 
 
-def _step() -> bytes:
+def _step(off: float = 0.0) -> bytes:
     nodes = [
         helper.make_node("Mul", ["noisy", "t"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "seen"], ["chunk"]),
+        helper.make_node("Add", ["scaled", "off"], ["moved"]),
+        helper.make_node("Add", ["moved", "seen"], ["chunk"]),
     ]
-    return _graph("step", nodes, {})
+    return _graph("step", nodes, {"off": np.array([off], np.float32)})
 
 
 def _graph(name: str, nodes: list[Any], weights: dict[str, np.ndarray]) -> bytes:

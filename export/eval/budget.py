@@ -1,14 +1,14 @@
-"""What an int8 policy may cost in action space, declared before it is measured. Pure but for reading the file.
+"""What smaller graphs may cost in action space, declared before it is measured. Pure but for reading the file.
 
 schema = "edgevla.action-budget/1"
-p99 = 0.01            # int8 against its FP32 graphs, share of each channel's range
+p99 = 0.01            # the bundle against its FP32 graphs, share of each channel's range
 max = 0.03
 flips = 0.01          # share of acting rows in which the gripper is told the other thing
-recorded_ratio = 1.05 # error against the record, int8 over FP32, at p50 and at p99
+recorded_ratio = 1.05 # error against the record, bundle over FP32, at p50 and at p99
 [channel.x]           # in the channel's own unit; takes the place of the shares above
 p99 = 0.002
 max = 0.005
-recorded_p99 = 0.02   # int8 against the record
+recorded_p99 = 0.02   # the bundle against the record
 """
 
 from __future__ import annotations

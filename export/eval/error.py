@@ -1,8 +1,9 @@
 """How far is the shipped policy from its FP32 graphs, and both from the record? In joint units, on held-out frames.
 
-At a frame of tick k both are given the recorded picture and state and, as prefix, what was commanded in ticks
+At a frame of tick k both are given the recorded pictures and state and, as prefix, what was commanded in ticks
 k .. k + d - 1. Compared are the rows that act, k + d .. k + d + r - 1: absolute channels as set-points within their
-range, delta channels as the displacement since tick k + d - 1. The error of a frame is that of its worst row.
+range, delta channels as the displacement since tick k + d - 1. The error of a frame is that of its worst row. A policy
+that was trained without a prefix gets none and is compared from row 0 on, d = 0.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Chunks(Protocol):
     """The part of a policy that is asked here; see `edgevla.policy.engine.PolicyEngine`."""
 
     def set_instruction(self, text: str) -> None: ...
-    def infer(self, image: Any, state: Any, prefix: Any) -> npt.NDArray[np.float32]: ...
+    def infer(self, images: Any, state: Any, prefix: Any) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Meaning:
         return np.array([channel.scale for channel in self.channels])
 
     @property
+    def offset(self) -> Float64:
+        return np.array([channel.offset for channel in self.channels])
+
+    @property
     def delta(self) -> npt.NDArray[np.bool_]:
         return np.array([channel.kind == "delta" for channel in self.channels])
 
@@ -56,17 +61,27 @@ class Meaning:
     def high(self) -> Float64:
         return np.array([channel.maximum for channel in self.channels])
 
+    def values(self, normalised: npt.NDArray[Any]) -> Float64:
+        """Actions (..., A) of a policy in channel units."""
+        result: Float64 = normalised * self.scale + self.offset
+        return result
+
+    def normalised(self, values: Float64) -> npt.NDArray[np.float32]:
+        """Actions (..., A) in channel units as a policy takes them."""
+        return ((values - self.offset) / self.scale).astype(np.float32)
+
     def reach(self, actions: Float64) -> Float64:
         """Acting rows (..., r, A) in channel units -> set-points, or displacements since the row before the first."""
         summed = np.cumsum(actions, axis=-2)
         return np.where(self.delta, summed, np.clip(actions, self.low, self.high))
 
     def flips(self, expected: Float64, got: Float64) -> npt.NDArray[np.bool_]:
-        """Rows (..., r) in which a gripper is told the other half of its range, and not by a hair: two commands closer
-        than `UNDECIDED` that lie on both sides of the middle tell it nothing different."""
+        """Rows (..., r) in which a gripper is told the other half of its range (or the other way, where it is told by
+        how much to move), and not by a hair: two commands closer than `UNDECIDED` tell it nothing different."""
         gripper = [i for i, channel in enumerate(self.channels) if channel.space == GRIPPER]
         a, b = expected[..., gripper], got[..., gripper]
-        middle, span = ((self.low + self.high) / 2)[gripper], (self.high - self.low)[gripper]
+        middle = np.where(self.delta, 0.0, (self.low + self.high) / 2)[gripper]
+        span = (self.high - self.low)[gripper]
         return np.asarray((((a > middle) != (b > middle)) & (np.abs(a - b) > UNDECIDED * span)).any(axis=-1))
 
 
@@ -90,16 +105,25 @@ class HeldOut:
     frames: int
     delay: int
     acting: int
-    graphs: Error  # int8 against FP32
-    int8: Error  # int8 against the record
+    graphs: Error  # the bundle against its FP32 graphs
+    shipped: Error  # the bundle against the record
     fp32: Error  # FP32 against the record
+
+
+def show_past(policy: Chunks, record: Record, tick: int, observations: int) -> None:
+    """Makes a policy of several observations forget, and shows it those before the tick, one tick apart."""
+    if observations == 1:
+        return
+    policy.set_instruction(record.instruction(tick))
+    for seen in record.before(tick, observations):
+        policy.infer(record.images(seen), record.state[seen], np.zeros((0, record.label.shape[1]), np.float32))
 
 
 def measure(
     record: Record,
     ticks: Int64,
     manifest: Manifest,
-    int8: Chunks,
+    shipped: Chunks,
     fp32: Chunks,
     delay: int,
     acting: int,
@@ -116,17 +140,17 @@ def measure(
         raise Unsound(explain("held-out frames", f"at least {LEAST_FRAMES}", len(ticks), todo))
     meaning = Meaning(manifest.channels)
     rows = np.arange(delay, delay + acting)
-    answers: dict[str, list[Float64]] = {"int8": [], "fp32": []}
+    answers: dict[str, list[Float64]] = {"shipped": [], "fp32": []}
     told = ""
     for done, tick in enumerate(ticks.tolist(), 1):
         if (words := record.instruction(tick)) != told:
-            int8.set_instruction(words)
+            shipped.set_instruction(words)
             fp32.set_instruction(words)
             told = words
-        prefix = (record.executed[tick : tick + delay] / meaning.scale).astype(np.float32)
-        seen = (record.image(tick), record.state[tick], prefix)
-        for name, policy in (("int8", int8), ("fp32", fp32)):
-            answers[name].append(meaning.reach(policy.infer(*seen)[rows] * meaning.scale))
+        seen = (record.images(tick), record.state[tick], meaning.normalised(record.executed[tick : tick + delay]))
+        for name, policy in (("shipped", shipped), ("fp32", fp32)):
+            show_past(policy, record, tick, manifest.observations)
+            answers[name].append(meaning.reach(meaning.values(policy.infer(*seen)[rows])))
         progress(done)
     wanted = meaning.reach(record.label[ticks[:, None] + rows])
     said = {name: np.stack(values) for name, values in answers.items()}
@@ -134,8 +158,8 @@ def measure(
         len(ticks),
         delay,
         acting,
-        compare(meaning, said["fp32"], said["int8"]),
-        compare(meaning, wanted, said["int8"]),
+        compare(meaning, said["fp32"], said["shipped"]),
+        compare(meaning, wanted, said["shipped"]),
         compare(meaning, wanted, said["fp32"]),
     )
 
@@ -162,29 +186,29 @@ def judge(found: HeldOut, manifest: Manifest, budget: Budget) -> list[Check]:
     for channel in manifest.channels:
         checks += _channel_checks(found, channel, budget)
     if any(channel.space == GRIPPER for channel in manifest.channels):
-        checks.append(Check("gripper flips, int8 against FP32", budget.flips, found.graphs.flips, "of acting rows"))
+        checks.append(Check("gripper flips, bundle against FP32", budget.flips, found.graphs.flips, "of acting rows"))
     return checks
 
 
 def _channel_checks(found: HeldOut, channel: ActionChannel, budget: Budget) -> list[Check]:
     own = budget.channels.get(channel.name, {})
     span = channel.maximum - channel.minimum
-    graphs, record, plain = (part.channels[channel.name] for part in (found.graphs, found.int8, found.fp32))
+    graphs, record, plain = (part.channels[channel.name] for part in (found.graphs, found.shipped, found.fp32))
     limits = {"p99": own.get("p99"), "max": own.get("max")}
     if channel.space != GRIPPER:
         limits = {"p99": own.get("p99", budget.p99 * span), "max": own.get("max", budget.max * span)}
     got = {"p99": graphs.p99, "max": graphs.maximum}
     checks = [
-        Check(f"{channel.name}: int8 against FP32, {name}", limit, got[name], channel.unit)
+        Check(f"{channel.name}: bundle against FP32, {name}", limit, got[name], channel.unit)
         for name, limit in limits.items()
         if limit is not None
     ]
     if "recorded_p99" in own:
-        what = f"{channel.name}: int8 against the record, p99"
+        what = f"{channel.name}: bundle against the record, p99"
         checks.append(Check(what, own["recorded_p99"], record.p99, channel.unit))
     if channel.space != GRIPPER:
         for name, mine, theirs in (("p50", record.p50, plain.p50), ("p99", record.p99, plain.p99)):
-            what = f"{channel.name}: error against the record, int8 over FP32, {name}"
+            what = f"{channel.name}: error against the record, bundle over FP32, {name}"
             checks.append(Check(what, budget.recorded_ratio, _ratio(mine, theirs), "x"))
     return checks
 

@@ -11,44 +11,46 @@ import numpy as np
 import profiles
 from edgevla.bundle import Bundle, open_bundle
 from edgevla.cli.output import kept, print_table, say
-from edgevla.control.schedule import Schedule
 from edgevla.control.timing import schedule_of
+from edgevla.errors import Refused, explain
 from edgevla.policy.engine import PolicyEngine
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.stats import summarise
 from export.distill.progress import Reporter
 from export.eval.budget import Budget
 from export.eval.error import judge, measure
-from export.eval.record import Record, Selection, frames_of, open_record, select
+from export.eval.record import Record, open_record
 from export.eval.replay import Replay, delays_of, replay, with_delay
+from export.eval.selection import Selection, frames_of, select
 from export.evidence.rollouts import loop_of
 
 WORK = Path("out/work")  # decoded video of datasets
 OPEN_LOOP = "open loop: the record does not react to what is commanded"
-_WORD = "held out is what you say it is: a bundle does not record which episodes it was trained on"
+NO_PREFIX = "trained without a prefix: it gets none, and is compared from row 0 on, as if it answered at once (d = 0)"
 
 
 def evaluate_error(
-    path: Path, data: Path, episodes: str, held_out: float, frames: int, budget: Budget, loud: bool
+    path: Path, data: Path, episodes: str, share: float | None, frames: int, budget: Budget, loud: bool
 ) -> dict[str, Any]:
     """Report of the action error on held-out frames; `kept` says whether the budget holds."""
     bundle = open_bundle(path)
-    record, selection = _record(bundle, data, episodes, held_out)
-    schedule = _schedule(bundle)
-    ticks = frames_of(record, selection, schedule.delay + schedule.replan, frames)
-    int8, fp32 = PolicyEngine(bundle), PolicyEngine(bundle, float_model=True)
+    record, selection = _record(bundle, data, episodes, share)
+    delay, acting = _acting(bundle)
+    ticks = frames_of(record, selection, delay + acting, frames)
+    shipped, fp32 = PolicyEngine(bundle), PolicyEngine(bundle, float_model=True)
     reporter = Reporter(f"{len(ticks)} frames", len(ticks), loud)
     manifest = bundle.manifest
-    found = measure(record, ticks, manifest, int8, fp32, schedule.delay, schedule.replan, reporter.show)
+    found = measure(record, ticks, manifest, shipped, fp32, delay, acting, reporter.show)
     reporter.close()
     checks = judge(found, manifest, budget)
     return {
-        "schema": "edgevla.eval-error/1",
+        "schema": "edgevla.eval-error/2",
         **_head(bundle, record, selection),
         "frames": found.frames,
         "rows": [found.delay, found.delay + found.acting - 1],
-        "int8_vs_fp32": found.graphs.as_dict(),
-        "int8_vs_record": found.int8.as_dict(),
+        "prefix": NO_PREFIX if manifest.timing.d_max == 0 else f"{delay} rows, as commanded",
+        "bundle_vs_fp32": found.graphs.as_dict(),
+        "bundle_vs_record": found.shipped.as_dict(),
         "fp32_vs_record": found.fp32.as_dict(),
         "budget": budget.as_dict(),
         "checks": [check.as_dict() for check in checks],
@@ -57,10 +59,11 @@ def evaluate_error(
     }
 
 
-def evaluate_replay(path: Path, data: Path, episodes: str, held_out: float, loud: bool) -> dict[str, Any]:
+def evaluate_replay(path: Path, data: Path, episodes: str, share: float | None, loud: bool) -> dict[str, Any]:
     """Report of recorded episodes through the schedule, and of the seam at every d that the bundle allows."""
     bundle = open_bundle(path)
-    record, selection = _record(bundle, data, episodes, held_out)
+    _require_prefix(bundle)
+    record, selection = _record(bundle, data, episodes, share)
     loop, engine = loop_of(bundle.path), PolicyEngine(bundle)
     delays = delays_of(loop, bundle.manifest)
     reporter = Reporter("replay", len(delays) * len(selection.numbers), loud)
@@ -84,13 +87,25 @@ def evaluate_replay(path: Path, data: Path, episodes: str, held_out: float, loud
     }
 
 
-def _record(bundle: Bundle, data: Path, episodes: str, held_out: float) -> tuple[Record, Selection]:
+def _record(bundle: Bundle, data: Path, episodes: str, share: float | None) -> tuple[Record, Selection]:
     record = open_record(data, bundle.manifest, WORK)
-    return record, select(record, episodes, held_out)
+    return record, select(record, episodes, share)
 
 
-def _schedule(bundle: Bundle) -> Schedule:
-    return schedule_of(bundle.manifest.timing, profiles.load_target(bundle.manifest.target))
+def _acting(bundle: Bundle) -> tuple[int, int]:
+    """First row that acts and how many do, as the target replans; from row 0 on without a prefix."""
+    timing, target = bundle.manifest.timing, profiles.load_target(bundle.manifest.target)
+    if timing.d_max == 0:
+        return 0, min(target.replan_ticks, timing.horizon)
+    schedule = schedule_of(timing, target)
+    return schedule.delay, schedule.replan
+
+
+def _require_prefix(bundle: Bundle) -> None:
+    if bundle.manifest.timing.d_max == 0:
+        todo = "evaluate without --replay, or distil it: `edgevla compress` trains students with a prefix"
+        expected = "a policy that was trained with a prefix, as the loop commits ticks while it waits"
+        raise Refused(explain(f"replay of {bundle.manifest.name}", expected, "d_max 0", todo))
 
 
 def _head(bundle: Bundle, record: Record, selection: Selection) -> dict[str, Any]:
@@ -98,7 +113,8 @@ def _head(bundle: Bundle, record: Record, selection: Selection) -> dict[str, Any
     return {
         "bundle": {"name": manifest.name, "artifact": manifest.artifact, "student_sha256": manifest.student.sha256},
         "record": {"name": record.name, "sha256": record.sha256},
-        "selection": {"said": selection.said, "episodes": list(selection.numbers), "note": _WORD},
+        "selection": {"said": selection.said, "episodes": list(selection.numbers), "note": selection.note},
+        "cameras": {camera.name: record.cameras.get(camera.name, "absent") for camera in manifest.cameras},
         "channels": [
             {"name": c.name, "unit": c.unit, "kind": c.kind, "range": [c.minimum, c.maximum]} for c in manifest.channels
         ],
@@ -133,12 +149,14 @@ def print_error_report(report: Mapping[str, Any]) -> None:
     bundle, record, selection = report["bundle"], report["record"], report["selection"]
     first, last = report["rows"]
     say(f"{bundle['name']} ({bundle['artifact']}) on {record['name']}: {selection['said']}", "bold")
-    say(f"{report['frames']} frames of {len(selection['episodes'])} episodes, worst of rows {first} to {last}; {_WORD}")
+    say(f"{report['frames']} frames of {len(selection['episodes'])} episodes, worst of rows {first} to {last}")
+    say(f"prefix: {report['prefix']}")
+    say(selection["note"])
     rows = []
     for channel in report["channels"]:
         for title, key in (
-            ("int8 against FP32", "int8_vs_fp32"),
-            ("int8 against the record", "int8_vs_record"),
+            ("bundle against FP32", "bundle_vs_fp32"),
+            ("bundle against the record", "bundle_vs_record"),
             ("FP32 against the record", "fp32_vs_record"),
         ):
             s = report[key]["channels"][channel["name"]]
@@ -147,7 +165,7 @@ def print_error_report(report: Mapping[str, Any]) -> None:
     print_table("action error", ["channel", "what", "unit", "p50", "p99", "max"], rows)
     flips = [
         (title, f"{100 * report[key]['gripper_flips']:.2f} %", report[key]["gripper_flip_frames"])
-        for title, key in (("int8 against FP32", "int8_vs_fp32"), ("int8 against the record", "int8_vs_record"))
+        for title, key in (("bundle against FP32", "bundle_vs_fp32"), ("bundle against the record", "bundle_vs_record"))
     ]
     print_table("gripper flips", ["what", "of acting rows", "frames with one"], flips)
     lines = [(c["what"], _figure(c["limit"]), _figure(c["got"]), c["unit"], kept(c["kept"])) for c in report["checks"]]
@@ -158,7 +176,8 @@ def print_replay_report(report: Mapping[str, Any]) -> None:
     """Departure per episode, then the seam at each d."""
     bundle, record, selection = report["bundle"], report["record"], report["selection"]
     say(f"{bundle['name']} ({bundle['artifact']}) on {record['name']}: {selection['said']}", "bold")
-    say(f"OPEN LOOP: the record does not react to what is commanded; {_WORD}")
+    say("OPEN LOOP: the record does not react to what is commanded")
+    say(selection["note"])
     names = [f"{c['name']} [{c['unit']}]" for c in report["channels"]]
     keys = [c["name"] for c in report["channels"]]
     rows = []

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.bundle.manifest import Manifest
-from edgevla.errors import BadInput, Usage, explain
-from export.data.interface import RobotDataset
+from edgevla.bundle.manifest import Camera, Manifest
+from edgevla.errors import BadInput, explain
+from export.data.interface import RobotDataset, numbered
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 Uint8 = npt.NDArray[np.uint8]
 PERIOD_SLACK = 1e-3  # relative: 33.3 ms and 1/30 s are the same
+SOURCES = "camera_sources"  # key of the recipe: the bundle's name of a camera -> the dataset's
+ABSENT = "none"  # as a source: the dataset has no such camera
 
 
 @dataclass(frozen=True)
@@ -30,55 +31,41 @@ class Record:
     executed: Float64  # (n, A), what was commanded
     label: Float64  # (n, A), what was to be done there; `executed` where nothing else was recorded
     state_names: tuple[str, ...]
-    episodes: tuple[tuple[int, int], ...]  # first tick and one past the last, of each
+    episodes: tuple[tuple[int, int], ...]  # first tick and one past the last, of each; in order
     instruction: Callable[[int], str]
-    image: Callable[[int], Uint8]  # tick -> (h, w, 3)
+    cameras: Mapping[str, str]  # of the bundle -> of the dataset; absent ones left out
+    images: Callable[[int], Mapping[str, Uint8]]  # tick -> camera of the bundle -> (h, w, 3)
+
+    def before(self, tick: int, observations: int) -> range:
+        """Ticks of the observations that a policy of so many sees besides the tick's own, none of another episode."""
+        first = max(first for first, _ in self.episodes if first <= tick)
+        return range(max(first, tick - observations + 1), tick)
 
 
-def record_of(name: str, data: RobotDataset, manifest: Manifest, scale: npt.ArrayLike = 1.0) -> Record:
+def record_of(name: str, data: RobotDataset, manifest: Manifest) -> Record:
     """The record of a dataset.
 
-    Args:
-        scale: (A,) or one number, channel units per unit of the dataset's actions.
-
     Raises:
-        BadInput: recorded at another period or with other channels than the bundle's, or not finite.
+        BadInput: recorded at another period, or with other channels, state or cameras than the bundle's, or not finite.
     """
     _require_same(data, manifest)
-    camera = manifest.camera.name
-    factor = np.asarray(scale, np.float64)
-    starts = np.unique(data.start)
+    sources = camera_sources(data, manifest)
+
+    def images(tick: int) -> dict[str, Uint8]:
+        return {mine: np.asarray(data.image([tick], theirs)[0], np.uint8) for mine, theirs in sources.items()}
+
     return Record(
         name,
         data.sha256,
         data.state,
-        data.executed * factor,
-        data.action * factor,
+        data.executed.astype(np.float64),
+        data.action.astype(np.float64),
         data.state_names,
-        tuple((int(first), int(data.end[first])) for first in starts),
+        tuple((int(first), int(data.end[first])) for first in np.unique(data.start)),
         data.instruction,
-        lambda tick: np.asarray(data.image([tick], camera)[0], np.uint8),
+        sources,
+        images,
     )
-
-
-def _require_same(data: RobotDataset, manifest: Manifest) -> None:
-    period, names = manifest.timing.period_s, tuple(channel.name for channel in manifest.channels)
-    if abs(data.period_s - period) > PERIOD_SLACK * period:
-        got = f"{data.period_s * 1e3:g} ms"
-        todo = "evaluate on a record of the rate that it was trained at"
-        raise BadInput(explain("period of the record", f"{period * 1e3:g} ms, that of the bundle", got, todo))
-    numbered = all(name.rpartition("_")[2].isdigit() for name in data.action_names)
-    if len(data.action_names) != len(names) or (data.action_names != names and not numbered):
-        got, todo = ", ".join(data.action_names), "evaluate on a record of the robot that it was trained for"
-        raise BadInput(explain("action channels of the record", ", ".join(names), got, todo))
-    if data.state.shape[1] != len(manifest.state):
-        raise BadInput(
-            explain(
-                "state of the record", f"{len(manifest.state)} numbers", data.state.shape[1], "see cameras and state"
-            )
-        )
-    if not all(np.isfinite(values).all() for values in (data.state, data.executed, data.action)):
-        raise BadInput(explain("record", "finite numbers", "NaN or infinity", "record it again"))
 
 
 def open_record(folder: Path, manifest: Manifest, work: Path) -> Record:
@@ -87,63 +74,47 @@ def open_record(folder: Path, manifest: Manifest, work: Path) -> Record:
     Args:
         work: where decoded video is kept.
     """
-    from export.channels import ACTION_SCALE
     from export.data.load import open_dataset
-    from export.data.ours import OurData
 
-    data = open_dataset(folder, work)
-    # Our shards count displacements in units of the reference policy; other records are in the units of their robot.
-    scale = ACTION_SCALE.astype(np.float64) if isinstance(data, OurData) else 1.0
-    return record_of(folder.name, data, manifest, scale)
+    return record_of(folder.name, open_dataset(folder, work), manifest)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Episodes taken from a record, by number, and how that was said."""
-
-    numbers: tuple[int, ...]
-    said: str
-
-
-def select(record: Record, episodes: str, held_out: float) -> Selection:
-    """Episodes named as `0-9,12`, or the last share of each instruction's episodes.
+def camera_sources(data: RobotDataset, manifest: Manifest) -> dict[str, str]:
+    """Cameras of the bundle that the dataset has -> the dataset's name of them.
 
     Raises:
-        Usage: no list of numbers, or a share outside (0, 1].
-        BadInput: a number the record does not have.
+        BadInput: one is missing that the policy needs or that the recipe names, or has another size.
     """
-    if episodes:
-        return Selection(_numbers(episodes, len(record.episodes)), f"episodes {episodes}")
-    if not 0 < held_out <= 1:
-        raise Usage(explain("--held-out", "a share in (0, 1], such as 0.1", held_out, "or name --episodes"))
-    groups: dict[str, list[int]] = {}
-    for number, (first, _) in enumerate(record.episodes):
-        groups.setdefault(record.instruction(first), []).append(number)
-    picked = [number for group in groups.values() for number in group[-max(1, round(held_out * len(group))) :]]
-    return Selection(tuple(sorted(picked)), f"the last {100 * held_out:g} % of the episodes of each instruction")
+    named = manifest.recipe.get(SOURCES, {})
+    pairs = ((camera, str(named.get(camera.name, camera.name))) for camera in manifest.cameras)
+    return {camera.name: source for camera, source in pairs if _is_there(data, camera, source)}
 
 
-def _numbers(text: str, count: int) -> tuple[int, ...]:
-    try:
-        ends = [(part.split("-")[0], part.split("-")[-1]) for part in text.split(",")]
-        numbers = sorted({n for low, high in ends for n in range(int(low), int(high) + 1)})
-    except ValueError as error:
-        raise Usage(explain("--episodes", "numbers and ranges such as 0-9,12", text, "count from 0")) from error
-    if not numbers or numbers[-1] >= count or numbers[0] < 0:
-        raise BadInput(explain("--episodes", f"numbers from 0 to {count - 1}", text, "count from 0"))
-    return tuple(numbers)
+def _is_there(data: RobotDataset, camera: Camera, source: str) -> bool:
+    have = {one.name: (one.height, one.width) for one in data.cameras}
+    if source in have:
+        if have[source] != (camera.height, camera.width):
+            expected, got = f"{camera.height} x {camera.width} pixels", "{} x {}".format(*have[source])
+            raise BadInput(explain(f"camera {source} of the record", expected, got, "take a record of this camera"))
+        return True
+    if camera.when_missing == "refuse" or source not in (ABSENT, camera.name):
+        expected, got = f"{source}, the bundle's {camera.name}", ", ".join(have) or "no camera"
+        raise BadInput(explain("cameras of the record", expected, got, "take a record that has it"))
+    return False
 
 
-def frames_of(record: Record, selection: Selection, ahead: int, count: int) -> Int64:
-    """Ticks spread evenly over the selected episodes, each with `ahead` ticks after it in its episode.
-
-    Raises:
-        BadInput: the selected episodes are all shorter than that.
-    """
-    ticks = [np.arange(first, end - ahead) for first, end in (record.episodes[n] for n in selection.numbers)]
-    free = np.concatenate([np.asarray(part, np.int64) for part in ticks])
-    if not free.size:
-        raise BadInput(explain("selected episodes", f"longer than {ahead} ticks", "none is", "select others"))
-    picked = np.linspace(0, free.size - 1, min(count, free.size)).round().astype(np.int64)
-    chosen: Int64 = free[np.unique(picked)]
-    return chosen
+def _require_same(data: RobotDataset, manifest: Manifest) -> None:
+    period = manifest.timing.period_s
+    if abs(data.period_s - period) > PERIOD_SLACK * period:
+        got = f"{data.period_s * 1e3:g} ms"
+        todo = "evaluate on a record of the rate that it was trained at"
+        raise BadInput(explain("period of the record", f"{period * 1e3:g} ms, that of the bundle", got, todo))
+    for what, told, wanted, unnamed in (
+        ("action channels", data.action_names, tuple(channel.name for channel in manifest.channels), "action"),
+        ("state", data.state_names, tuple(channel.name for channel in manifest.state), "state"),
+    ):
+        if told not in (wanted, numbered(unnamed, len(wanted))):
+            todo = "evaluate on a record of the robot that it was trained for"
+            raise BadInput(explain(f"{what} of the record", ", ".join(wanted), ", ".join(told), todo))
+    if not all(np.isfinite(values).all() for values in (data.state, data.executed, data.action)):
+        raise BadInput(explain("record", "finite numbers", "NaN or infinity", "record it again"))

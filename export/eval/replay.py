@@ -1,13 +1,14 @@
 """Recorded episodes through the real schedule. Open loop: the record does not react to what is commanded.
 
 Observations come from the record, tick by tick; prefix, release at k + d, limiter and ladder are those of the loop on
-the robot (`edgevla.sim.lockstep.Runner`). Said is how far the commands leave the recorded ones, and the seam: what the
-fresh chunk wants at its first acting tick, minus what the chunk before it wanted there.
+the robot (`edgevla.sim.lockstep.Runner`). A policy of several observations is also shown the ticks before. Said is how
+far the commands leave the recorded ones, and the seam: what the fresh chunk wants at its first acting tick, minus what
+the chunk before it wanted there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from edgevla.bundle.manifest import ActionChannel, Manifest
 from edgevla.control.schedule import broken_inequalities
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Loop, Policy, Runner
+from export.eval.error import show_past
 from export.eval.record import Record
 
 Float32 = npt.NDArray[np.float32]
@@ -45,7 +47,7 @@ class RecordedPlant:
     """An episode of a record where the loop expects an arm: it is seen as recorded and obeys nothing."""
 
     def __init__(self, record: Record, episode: int, setpoint0: Float64) -> None:
-        self._record, (self._tick, _) = record, record.episodes[episode]
+        self._record, (self.tick, _) = record, record.episodes[episode]
         self._start = setpoint0.astype(np.float32)
         self.commanded: list[Float64] = []
 
@@ -53,29 +55,31 @@ class RecordedPlant:
     def setpoint0(self) -> Float32:
         return self._start
 
-    def render(self) -> npt.NDArray[np.uint8]:
-        return self._record.image(self._tick)
+    def render(self) -> Any:
+        """What `PolicyEngine.infer` takes as images: by camera, where a simulated arm has one picture."""
+        return self._record.images(self.tick)
 
     def position(self) -> Float32:
-        return self._record.state[self._tick]
+        return self._record.state[self.tick]
 
     def step(self, setpoint: npt.NDArray[np.floating[Any]]) -> None:
         self.commanded.append(np.array(setpoint, np.float64))
-        self._tick += 1
+        self.tick += 1
 
 
 class _Listener:
     """A policy, with the set-points of every chunk written down."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, show_past: Callable[[], None]) -> None:
+        self._policy, self._show_past = policy, show_past
         self.chunks: list[Float32] = []
 
     def set_instruction(self, text: str) -> None:
         self._policy.set_instruction(text)
 
-    def infer(self, image: npt.NDArray[np.uint8], state: Float32, prefix: Float32) -> Float32:
-        return self._policy.infer(image, state, prefix)
+    def infer(self, images: Any, state: Float32, prefix: Float32) -> Float32:
+        self._show_past()
+        return self._policy.infer(images, state, prefix)
 
     def to_setpoints(self, chunk: Float32, anchor: Float32, d: int) -> Float32:
         self.chunks.append(self._policy.to_setpoints(chunk, anchor, d))
@@ -86,7 +90,8 @@ def replay(policy: Policy, record: Record, episode: int, manifest: Manifest, loo
     """Plays one recorded episode from its first tick to its last."""
     first, end = record.episodes[episode]
     start = start_of(record, first, manifest)
-    plant, listener = RecordedPlant(record, episode, start), _Listener(policy)
+    plant = RecordedPlant(record, episode, start)
+    listener = _Listener(policy, lambda: show_past(policy, record, plant.tick, manifest.observations))
     words = record.instruction(first)
     listener.set_instruction(words)
     runner = Runner(listener, plant, loop)

@@ -117,7 +117,7 @@ def test_every_form_of_a_real_bundle_answers_as_the_engine_does(tiny_bundle_path
 
 
 def test_a_flow_of_two_cameras_and_past_observations_answers_as_the_engine_does(tmp_path):
-    found, got, expected = chunks_of_every_form(write_rich_bundle(tmp_path / "rich.bundle", floats=True))
+    found, got, expected = chunks_of_every_form(write_rich_bundle(tmp_path / "rich.bundle", float_off=0.0))
     assert found[0].share == 0.0
     for one in got[:3]:
         assert one == pytest.approx(expected, abs=0.05)

@@ -157,7 +157,7 @@ def test_the_command_prints_a_table_with_its_peaks(tiny_bundle_path):
 
 @pytest.mark.usefixtures("small_peaks")
 def test_a_step_of_a_flow_counts_once_per_time(tmp_path):
-    bundle = write_rich_bundle(tmp_path / "rich.bundle", floats=True)
+    bundle = write_rich_bundle(tmp_path / "rich.bundle", float_off=0.0)
     assert [stage.name for stage in run.each_chunk(bundle.manifest.stages)] == ["prefix", "step"]
     step = profile(bundle.model("step"), {t.name: np.zeros(t.shape, t.dtype) for t in bundle.stage("step").inputs}, 50)
     assert [operator.op for operator in step.operators] == ["Mul", "Add"]

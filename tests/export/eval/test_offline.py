@@ -14,10 +14,12 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.setpoints import integrate
 from edgevla.sim.lockstep import Loop
 from export.channels import ACTION_SCALE
+from export.distill.source import pick
 from export.eval.budget import Budget, read_budget
 from export.eval.error import Meaning, compare, judge, measure
-from export.eval.record import Record, frames_of, open_record, select
+from export.eval.record import Record, open_record
 from export.eval.replay import delays_of, recorded_setpoints, replay, seam_jumps, start_of, with_delay
+from export.eval.selection import AS_SAID, KEPT_OUT, TRAINED_ON, frames_of, select
 from tests.export.eval.edgevla_eval import edgevla_eval
 from tests.export.tiny import LENGTHS, write_counting_dataset
 from tests.tiny_bundle import HORIZON, write_tiny_bundle
@@ -48,7 +50,11 @@ def a_record(lengths=(60, 50), words=("open the drawer", "open the window")):
 
     names = ("hand_x", "hand_y", "hand_z", "gripper")
     pixels = np.zeros((96, 96, 3), np.uint8)
-    return Record("made", "0" * 64, state, executed, executed, names, episodes, instruction, lambda tick: pixels + tick)
+    cameras = {"corner": "corner"}
+    return Record(
+        "made", "0" * 64, state, executed, executed, names, episodes, instruction, cameras,
+        lambda tick: {"corner": pixels + tick},
+    )  # fmt: skip
 
 
 class Knower:
@@ -60,8 +66,8 @@ class Knower:
     def set_instruction(self, text):
         self.words = text
 
-    def infer(self, image, state, prefix):
-        tick = int(image[0, 0, 0])
+    def infer(self, images, state, prefix):
+        tick = int(images["corner"][0, 0, 0])
         self.asked.append((tick, self.words))
         self.prefixes.append(prefix)
         _, end = next((a, b) for a, b in self.record.episodes if a <= tick < b)
@@ -79,14 +85,14 @@ def few(monkeypatch):
 
 
 def found_with(record, manifest, int8, fp32):
-    ticks = frames_of(record, select(record, "0-1", 0.1), D + R, 50)
+    ticks = frames_of(record, select(record, "0-1"), D + R, 50)
     return measure(record, ticks, manifest, Knower(record, int8), Knower(record, fp32), D, R)
 
 
 def test_a_policy_that_says_what_was_done_has_no_error(few, manifest):
     found = found_with(a_record(), manifest, (0,) * 4, (0,) * 4)
-    assert found.int8.channels["x"].maximum < 1e-7
-    assert (found.int8.flips, found.graphs.flips, found.frames) == (0.0, 0.0, 50)
+    assert found.shipped.channels["x"].maximum < 1e-7
+    assert (found.shipped.flips, found.graphs.flips, found.frames) == (0.0, 0.0, 50)
 
 
 def test_an_error_per_tick_adds_up_over_the_rows_that_act_and_is_told_in_joint_units(few, manifest):
@@ -94,7 +100,7 @@ def test_an_error_per_tick_adds_up_over_the_rows_that_act_and_is_told_in_joint_u
     x = found.graphs.channels["x"]  # 0.1 x 1 cm per tick over 8 acting ticks: 8 mm at the last
     assert (x.p50, x.maximum) == pytest.approx((0.008, 0.008), rel=1e-4)
     assert found.graphs.channels["y"].maximum == 0
-    assert found.int8.channels["x"].p50 == pytest.approx(0.008, rel=1e-4)
+    assert found.shipped.channels["x"].p50 == pytest.approx(0.008, rel=1e-4)
     assert found.fp32.channels["x"].maximum < 1e-7
 
 
@@ -117,6 +123,26 @@ def test_a_gripper_told_the_other_thing_is_a_flip_and_one_near_the_middle_is_non
     assert compare(meaning, told, other).flips == pytest.approx(1 / 3)
 
 
+def test_a_gripper_that_is_told_how_far_to_move_flips_where_it_is_told_the_other_way(manifest):
+    gripper = replace(manifest.channels[3], kind="delta", minimum=0.0, maximum=1.0)
+    meaning = Meaning((gripper,))
+    told, other = np.array([[[0.2], [0.3], [0.01]]]), np.array([[[-0.2], [0.1], [-0.01]]])
+    assert meaning.flips(told, other).tolist() == [[True, False, False]]
+
+
+def test_an_offset_is_added_to_what_the_policy_says_and_taken_from_its_prefix(few, manifest):
+    """A gripper in 0 .. 0.08 m whose normalised actions are -1 .. 1."""
+    record = a_record()
+    record.executed[:, 3] = 0.04 + 0.04 * record.executed[:, 3]
+    width = replace(manifest.channels[3], scale=0.04, offset=0.04, minimum=0.0, maximum=0.08)
+    plain = Knower(a_record())
+    ticks = np.arange(20, 36)
+    found = measure(record, ticks, replace(manifest, channels=(*manifest.channels[:3], width)), plain, plain, D, R)
+    assert found.shipped.channels["gripper"].maximum == pytest.approx(0, abs=1e-8)
+    assert found.shipped.flips == 0
+    assert {float(value) for prefix in plain.prefixes for value in prefix[:, 3]} == {-1.0, 1.0}
+
+
 def test_fewer_frames_than_a_p99_needs_are_not_measured(manifest):
     with pytest.raises(Unsound, match="at least 300"):
         found_with(a_record(), manifest, (0,) * 4, (0,) * 4)
@@ -125,17 +151,17 @@ def test_fewer_frames_than_a_p99_needs_are_not_measured(manifest):
 def test_the_budget_is_in_shares_of_the_range_and_in_units_where_it_says_so(few, manifest):
     found = found_with(a_record(), manifest, (0.1, 0, 0, 0), (0,) * 4)
     checks = {check.what: check for check in judge(found, manifest, Budget(p99=0.01))}
-    x = checks["x: int8 against FP32, p99"]
+    x = checks["x: bundle against FP32, p99"]
     assert (x.limit, x.unit, x.kept) == (pytest.approx(0.01), "m", True)  # 1 % of 1 m, 8 mm got
     own = {check.what: check for check in judge(found, manifest, Budget(channels={"x": {"p99": 0.005}}))}
-    assert not own["x: int8 against FP32, p99"].kept
-    assert own["y: int8 against FP32, p99"].kept
-    assert not checks["x: error against the record, int8 over FP32, p50"].kept  # FP32 has none at all
+    assert not own["x: bundle against FP32, p99"].kept
+    assert own["y: bundle against FP32, p99"].kept
+    assert not checks["x: error against the record, bundle over FP32, p50"].kept  # FP32 has none at all
 
 
 def test_an_error_that_is_no_number_is_not_kept(few, manifest):
     found = found_with(a_record(), manifest, (np.nan, 0, 0, 0), (0,) * 4)
-    assert not {c.what: c.kept for c in judge(found, manifest, Budget())}["x: int8 against FP32, max"]
+    assert not {c.what: c.kept for c in judge(found, manifest, Budget())}["x: bundle against FP32, max"]
 
 
 @pytest.mark.parametrize(
@@ -176,23 +202,40 @@ def timed_dataset(folder):
 
 def test_the_last_share_of_each_instruction_is_held_out():
     record = a_record((30,) * 20)  # even episodes open the drawer, odd ones the window
-    assert select(record, "", 0.2).numbers == (16, 17, 18, 19)
-    assert select(record, "0-2,5", 0.2).numbers == (0, 1, 2, 5)
+    picked = select(record, share=0.2)
+    assert (picked.numbers, picked.note) == ((16, 17, 18, 19), AS_SAID)
+    assert select(record, "0-2,5").numbers == (0, 1, 2, 5)
     for wrong in ("a", "3-", "-1"):
         with pytest.raises(Usage):
-            select(record, wrong, 0.1)
+            select(record, wrong)
     with pytest.raises(BadInput, match="0 to 19"):
-        select(record, "20", 0.1)
+        select(record, "20")
     with pytest.raises(Usage):
-        select(record, "", 0.0)
+        select(record, share=0.0)
+    with pytest.raises(Usage, match="one of them"):
+        select(record, "1", 0.1)
+
+
+def test_without_a_word_those_are_taken_that_compress_keeps_out_of_training():
+    record = a_record((30,) * 21)
+    picked = select(record)
+    assert (picked.numbers, picked.note) == ((0, 10, 20), KEPT_OUT)
+    trained = pick(np.random.default_rng(0), np.repeat([first for first, _ in record.episodes], 30), 5000, held=False)
+    assert not set(picked.numbers) & set((trained // 30).tolist())
+
+
+def test_fewer_than_ten_episodes_were_all_trained_on_and_it_says_so():
+    picked = select(a_record((30,) * 9))
+    assert (picked.numbers, picked.note) == ((7, 8), TRAINED_ON)
+    assert "trained on these" in picked.note
 
 
 def test_frames_lie_in_the_selected_episodes_with_their_acting_rows_behind_them():
     record = a_record((30, 40))
-    ticks = frames_of(record, select(record, "1", 0.1), 10, 1000)
+    ticks = frames_of(record, select(record, "1"), 10, 1000)
     assert ticks.tolist() == list(range(30, 60))
     with pytest.raises(BadInput, match="longer than 40"):
-        frames_of(record, select(record, "1", 0.1), 40, 10)
+        frames_of(record, select(record, "1"), 40, 10)
 
 
 def test_our_demonstrations_are_a_record_in_the_units_of_the_channels(tmp_path, manifest):
@@ -200,7 +243,7 @@ def test_our_demonstrations_are_a_record_in_the_units_of_the_channels(tmp_path, 
     assert record.episodes == ((0, 50), (50, 90), (90, 135))
     assert record.executed[7].tolist() == pytest.approx([0.07, 0.07, 0.07, 7.0])
     assert record.label[7].tolist() == pytest.approx([10.07, 10.07, 10.07, 1007.0])
-    assert record.image(8).shape == (96, 96, 3)
+    assert record.images(8)["corner"].shape == (96, 96, 3)
     assert sum(sum(lengths) for lengths in LENGTHS.values()) == len(record.state)
 
 
@@ -223,6 +266,7 @@ LOOP = Loop(
     period_s=0.0125,
     kinds=("delta", "delta", "delta", "absolute"),
     scale=(0.01, 0.01, 0.01, 1.0),
+    offset=(0.0, 0.0, 0.0, 0.0),
 )
 
 
@@ -245,8 +289,8 @@ def test_chunks_that_agree_have_no_seam_and_chunks_that_do_not_have_their_differ
     assert smooth.seams[:, 3].max() < 1e-6
 
     class Doubter(Knower):
-        def infer(self, image, state, prefix):
-            chunk = super().infer(image, state, prefix)
+        def infer(self, images, state, prefix):
+            chunk = super().infer(images, state, prefix)
             chunk[:, 3] = -0.5 if len(self.asked) % 2 else 0.25
             return chunk
 
@@ -265,6 +309,14 @@ def test_the_observations_of_a_replay_are_those_of_the_record(manifest):
     knower = Knower(record)
     replay(knower, record, 1, manifest, LOOP)
     assert knower.asked == [(60 + k, "open the window") for k in range(0, 50, R)]
+
+
+def test_a_policy_of_three_observations_sees_the_ticks_before_and_none_of_another_episode(manifest):
+    record = a_record()
+    knower = Knower(record)
+    replay(knower, record, 1, replace(manifest, observations=3), LOOP)
+    assert [tick for tick, _ in knower.asked][:7] == [60, 66, 67, 68, 74, 75, 76]
+    assert [len(prefix) for prefix in knower.prefixes][:4] == [D, 0, 0, D]
 
 
 def test_recorded_set_points_are_summed_from_the_state_and_stay_in_range(manifest):
@@ -306,12 +358,12 @@ def test_eval_prints_writes_a_report_and_keeps_its_budget(tiny_bundle_path, data
     arguments = (tiny_bundle_path, "--data", dataset, "--held-out", 1, "--report", report)
     assert edgevla_eval(*arguments) == 0
     shown = capsys.readouterr().out
-    assert "int8 against the record" in shown
+    assert "bundle against the record" in shown
     assert "BROKEN" not in shown
     told = json.loads(report.read_text())
     assert told["kept"]
     assert told["frames"] == 135 - 3 * (D + R)
-    assert told["int8_vs_fp32"]["channels"]["x"]["maximum"] == 0
+    assert told["bundle_vs_fp32"]["channels"]["x"]["maximum"] == 0
     assert edgevla_eval(*arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["record"] == told["record"]
 
@@ -322,7 +374,7 @@ def test_eval_ends_with_1_where_a_budget_is_broken(tiny_bundle_path, dataset, tm
     arguments = (tiny_bundle_path, "--data", dataset, "--held-out", 1, "--report", tmp_path / "r.json")
     assert edgevla_eval(*arguments, "--budget", budget) == 1
     shown = capsys.readouterr()
-    assert "z: int8 against the record, p99" in shown.err
+    assert "z: bundle against the record, p99" in shown.err
     assert not json.loads((tmp_path / "r.json").read_text())["kept"]
     assert edgevla_eval(*arguments, "--budget", budget, "--p99", 0.5) == 2
 

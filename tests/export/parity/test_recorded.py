@@ -47,7 +47,7 @@ def data(tmp_path_factory):
 def bundle(tmp_path_factory):
     """Its camera `wrist` is the dataset's `hand`."""
     path = tmp_path_factory.mktemp("rich") / "rich.bundle"
-    return write_rich_bundle(path, floats=True, recipe={"camera_sources": {"wrist": "hand"}})
+    return write_rich_bundle(path, float_off=0.0, recipe={"camera_sources": {"wrist": "hand"}})
 
 
 def scaled(image):

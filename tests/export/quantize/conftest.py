@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from export.onnx.stages import StageSpec, export_stage, stage_specs
+from export.onnx.stages import StageSpec, export_stage
 from export.students.onepass import OnePassStudent, StudentConfig
 from tests.export.quantize.tools import random_feeds
 
-NARROW = StudentConfig(vocabulary=20, image_size=32, width=128, heads=4, head_mlp_ratio=2)
+NARROW = StudentConfig(vocabulary=20, picture_height=32, picture_width=32, width=128, heads=4, head_mlp_ratio=2)
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def text_stage() -> bytes:
 
 def _specs() -> list[StageSpec]:
     torch.manual_seed(0)
-    return stage_specs(OnePassStudent(NARROW).eval())
+    return OnePassStudent(NARROW).eval().stages()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgevla.policy.engine import open_session
+from export.quantize.graph import layer_names
 
 
 def random_feeds(graph: bytes, count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
@@ -19,6 +20,11 @@ def random_feeds(graph: bytes, count: int, seed: int = 0) -> list[dict[str, np.n
 
 def run(graph: bytes, feed: dict[str, np.ndarray]) -> np.ndarray:
     return open_session(graph, "test").run(None, feed)[0]
+
+
+def node_of(graph: bytes, layer: str) -> str:
+    """The node of a layer, by the name of its module: numbers of nodes change with the exporter."""
+    return next(node for node, name in layer_names(graph).items() if name == layer)
 
 
 def relative_rms(got: np.ndarray, expected: np.ndarray) -> float:

@@ -95,7 +95,7 @@ def test_a_duration_without_a_unit_is_a_usage_error(data, tiny_bundle_path, monk
 
 
 def test_the_graphs_of_a_flow_come_with_its_times_and_what_runs_once(tmp_path, tiny_bundle_path):
-    graphs, fixed, times = float_graphs(write_rich_bundle(tmp_path / "rich.bundle", floats=True))
+    graphs, fixed, times = float_graphs(write_rich_bundle(tmp_path / "rich.bundle", float_off=0.0))
     assert (list(graphs), fixed, times) == (["prefix", "step"], frozenset(), (1.0, 0.5, 0.25))
     graphs, fixed, times = float_graphs(open_bundle(tiny_bundle_path))
     assert (list(graphs), fixed, times) == (["text", "vision", "head"], {"text"}, ())
@@ -104,7 +104,7 @@ def test_the_graphs_of_a_flow_come_with_its_times_and_what_runs_once(tmp_path, t
 
 
 def test_the_command_takes_a_lerobot_dataset_and_a_flow_of_two_cameras(tmp_path, monkeypatch, capsys):
-    bundle = write_rich_bundle(tmp_path / "rich.bundle", floats=True, recipe={"camera_sources": {"wrist": "none"}})
+    bundle = write_rich_bundle(tmp_path / "rich.bundle", float_off=0.0, recipe={"camera_sources": {"wrist": "none"}})
     rng, joints = np.random.default_rng(0), ("shoulder.pos", "elbow.pos")
     layout = Layout(fps=30, state_names=joints, action_names=joints, cameras=(Camera("front", 16, 16),), video=False)
     with LeRobotWriter(tmp_path / "data", layout) as writer:
