@@ -125,3 +125,8 @@ class Recording:
 def recording() -> Recording:
     """For `--data examples/own_module.py:recording`."""
     return Recording()
+
+
+def long_recording() -> Recording:
+    """Enough held-out frames for `--search`."""
+    return Recording(episodes=12, ticks=160, sha256="1" * 64)

@@ -179,7 +179,7 @@ def _print(result: Result) -> None:
 def _print_controls(result: Result, units: list[str]) -> None:
     columns = ["student", *(f"{unit} to teacher" for unit in units), *(f"{unit} to demonstration" for unit in units)]
     rows = [(r.mode, *(f"{v:.3g}" for v in (*r.to_teacher, *r.to_demonstration))) for r in result.controls]
-    print_table("controls: rms error on held-out frames", columns, rows)
+    print_table("controls: rms error over the same frames", columns, rows)
 
 
 def _worst(errors: tuple[float, ...], units: list[str]) -> str:

@@ -11,19 +11,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgevla.bundle.manifest import ActionChannel
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.verify import verify_golden
 from edgevla.bundle.writer import write_bundle
-from edgevla.errors import BadInput, Refused, explain
+from edgevla.errors import BadInput, Refused, Unsound, explain
 from edgevla.policy.engine import open_session
 from export.controls import ControlRow, compare_students
+from export.data.interface import HELD_EVERY, held_out
 from export.data.ours import OurData
 from export.distill.feed import Feed
-from export.distill.opening import open_data, open_teacher, source_of
+from export.distill.opening import open_data, open_teacher, require_answer, source_of
 from export.distill.seam import measure as measure_seam
 from export.distill.source import Recorded, Source
-from export.distill.start import bundle_noise
+from export.distill.start import Wish, bundle_noise, require_allowed
 from export.embodiment import Embodiment, draft, read_embodiment, reference_embodiment, require_fits
 from export.graphs import Made, make_graphs, search_graphs
 from export.launch import run_distillation
@@ -41,7 +44,7 @@ from export.pack import (
 )
 from export.parity.frames import Frames
 from export.parity.stages import StageParity, require_float_parity, stage_parity
-from export.request import CONTROLS, DIRECT, Request, require_consistent, require_files
+from export.request import CONTROLS, DIRECT, Request, is_own, require_consistent, require_files
 from export.students.interface import SavedStudent, load_student
 from export.teachers.interface import TeacherPolicy
 
@@ -79,20 +82,25 @@ def compress(request: Request, progress: bool = False) -> Result:
     Raises:
         BadInput: teacher, data or embodiment are unusable or do not fit, or the bundle cannot be written.
         Refused: a parity gate failed, or the teacher does not allow what is asked.
+        Unsound: too few held-out frames for the search.
         Usage: options that do not go together.
     """
     require_consistent(request)
     require_files(request)
     scene = open_scene(request)
-    work = request.work / fingerprint(request, scene)
+    if request.artifact.search:
+        require_enough_to_judge(scene.data)
+    work, modes = request.work / fingerprint(request, scene), modes_of(request, scene.teacher)
+    for mode in modes:
+        require_allowed(scene.teacher, wish_of(request), mode)
     clock, students = _Clock(), {}
-    for mode in _modes(request):
+    for mode in modes:
         students[mode] = load_student(run_distillation(request, work, mode))
         clock.lap(mode)
     policy = _policy(request, scene, students)
     bundle, parity, made, controls = _export(request, scene, policy, students, work, progress)
     clock.lap("export")
-    return Result(bundle, parity, controls, made.notes, clock.laps, _peak_mb())
+    return Result(bundle, parity, controls, (*scene_notes(scene), *made.notes), clock.laps, _peak_mb())
 
 
 def open_scene(request: Request) -> Scene:
@@ -108,8 +116,11 @@ def open_scene(request: Request) -> Scene:
         raise BadInput(explain("what the numbers mean on the robot", "--embodiment FILE.toml", "none", todo))
     if isinstance(data, OurData):
         require_same_words(teacher, data)
+    source = source_of(data, teacher)
     require_fits(robot, tuple(data.action_names), tuple(data.state_names))
-    return Scene(teacher, data, source_of(data, teacher), robot)
+    if is_own(asked.where):
+        require_answer(teacher, source)
+    return Scene(teacher, data, source, robot)
 
 
 def draft_embodiment(request: Request) -> str:
@@ -132,6 +143,26 @@ def require_same_words(teacher: TeacherPolicy, data: OurData) -> None:
         )
 
 
+def require_enough_to_judge(data: Recorded) -> None:
+    """A search is judged by a p99, on frames that nothing was trained on. Raises Unsound: there are too few."""
+    held = int(held_out(data.start).sum())
+    if held < JUDGED_FRAMES:
+        expected = f"{JUDGED_FRAMES} frames of held-out episodes (the first of every {HELD_EVERY})"
+        todo = "record more episodes, or leave --search out"
+        raise Unsound(explain("--search", expected, f"{held} in {len(np.unique(data.start))} episodes", todo))
+
+
+def scene_notes(scene: Scene) -> tuple[str, ...]:
+    """What the reader of the figures should know about the dataset."""
+    notes = []
+    if not held_out(scene.data.start).any():
+        notes.append(f"fewer than {HELD_EVERY} episodes: none is held out, so all figures are of frames trained on")
+    cameras = zip(scene.teacher.spec.cameras, scene.source.present, strict=True)
+    for absent in [camera.name for camera, there in cameras if not there]:
+        notes.append(f"no camera {absent} in the dataset: shown blank and masked, as the teacher was trained to accept")
+    return tuple(notes)
+
+
 def fingerprint(request: Request, scene: Scene) -> str:
     """Names the work folder: the same teacher, data and recipe resume, anything else starts anew.
 
@@ -147,10 +178,18 @@ def fingerprint(request: Request, scene: Scene) -> str:
     return hashlib.sha256(json.dumps(recipe, default=str).encode()).hexdigest()[:16]
 
 
-def _modes(request: Request) -> tuple[str, ...]:
+def modes_of(request: Request, teacher: TeacherPolicy) -> tuple[str, ...]:
+    """What is distilled. A teacher without noise has no control without it."""
     if request.mode == DIRECT:
         return ()
-    return (request.mode, *CONTROLS) if request.controls else (request.mode,)
+    controls = [mode for mode in CONTROLS if mode != "without-z" or teacher.spec.noise]
+    return (request.mode, *controls) if request.controls else (request.mode,)
+
+
+def wish_of(request: Request) -> Wish:
+    """The student that is wanted."""
+    asked = request.student
+    return Wish(asked.form, asked.depth, asked.d_max, asked.picture, asked.width)
 
 
 def _policy(request: Request, scene: Scene, students: Mapping[str, SavedStudent]) -> Policy:
@@ -259,7 +298,7 @@ def _recipe(request: Request, scene: Scene, made: Made) -> dict[str, Any]:
         "teacher_precision": request.teacher.precision,
         "finish": request.artifact.kind if request.student.finish else "none",
         "camera_sources": scene.embodiment.camera_sources,
-        "notes": list(made.notes),
+        "notes": [*scene_notes(scene), *made.notes],
     }
 
 

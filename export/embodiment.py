@@ -174,7 +174,8 @@ def draft(data: RobotDataset, cameras: Mapping[str, str]) -> str:
     starts = data.action[np.unique(data.start)]
     lines = [f"arm = {_text(FILL_IN)}  # the profile of the arm", 'target = "host"', ""]
     for i, name in enumerate(data.action_names):
-        values: dict[str, Any] = {"name": name, "kind": "absolute", "space": "joint", "frame": "arm", "unit": FILL_IN}
+        space = "gripper" if "gripper" in name.lower() else "joint"
+        values: dict[str, Any] = {"name": name, "kind": "absolute", "space": space, "frame": "arm", "unit": FILL_IN}
         values |= {"minimum": low[i], "maximum": high[i]}
         values |= {"start_minimum": starts[:, i].min(), "start_maximum": starts[:, i].max()}
         lines += ["[[action]]  # limits: what was recorded", *_lines(values), ""]

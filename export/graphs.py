@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from edgevla.bundle.manifest import ActionChannel
 from edgevla.bundle.wiring import WORDS
@@ -16,6 +17,7 @@ from export.onnx.chain import run_chain, torch_stage
 from export.onnx.stages import StageSpec, export_stage
 from export.pack import Graphs, Policy
 from export.quantize.artifact import quantize
+from export.quantize.graph import products
 from export.quantize.smoothquant import smooth
 from export.request import ArtifactAsk
 
@@ -72,7 +74,16 @@ def make_graphs(policy: Policy, ask: ArtifactAsk, calibration: Sequence[Feeds]) 
             notes.append(f"SmoothQuant folded {folded} of {len(smoothed.groups)} groups of {name}")
             graph = smoothed.graph
         model[name] = quantize(graph, ask.kind, calibration=feeds[name] if ask.kind in STATIC else None)
+        if ask.kind == "dynamic-s8":
+            notes.append(_int8_note(name, model[name]))
     return Made(Graphs(ask.kind, model, floats), tuple(notes))
+
+
+def _int8_note(name: str, graph: bytes) -> str:
+    """What became of the products: an artifact called int8 may hold none, as convolutions and small ones stay float."""
+    model = onnx.load_model_from_string(graph)
+    integer = sum(node.op_type == "MatMulInteger" for node in model.graph.node)
+    return f"{integer} of {integer + len(products(model))} products with a weight in {name} are int8"
 
 
 def stage_feeds(specs: Sequence[StageSpec], frames: Sequence[Feeds]) -> dict[str, list[dict[str, Array]]]:

@@ -28,7 +28,9 @@ def run_distillation(request: Request, work: Path, mode: str) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     work.mkdir(parents=True, exist_ok=True)
     end_with_us = partial(die_with_parent, os.getpid(), signal.SIGTERM)  # however this process ends, even by SIGKILL
-    command = _command(request, work, mode)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    workers = ["--nproc_per_node", str(request.processes), "-m", "export.distill.student"]
+    command = [*launcher, *workers, *distillation_options(request, work, mode)]
     with subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_us) as process:
         try:
             code = process.wait()
@@ -42,7 +44,8 @@ def run_distillation(request: Request, work: Path, mode: str) -> Path:
     return student
 
 
-def _command(request: Request, work: Path, mode: str) -> list[str]:
+def distillation_options(request: Request, work: Path, mode: str) -> list[str]:
+    """What `export.distill.student` is told."""
     teacher, student = request.teacher, request.student
     given: dict[str, object] = {
         "--teacher": teacher.where, "--data": request.data, "--work": work, "--budget": request.budget,
@@ -51,9 +54,7 @@ def _command(request: Request, work: Path, mode: str) -> list[str]:
         "--student": student.form, "--depth": student.depth, "--d-max": student.d_max, "--picture": student.picture,
         "--width": student.width, "--finish": request.artifact.kind if student.finish else None,
     }  # fmt: skip
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    options = [word for key, value in given.items() if value is not None for word in (key, str(value))]
-    return [*launcher, "--nproc_per_node", str(request.processes), "-m", "export.distill.student", *options]
+    return [word for key, value in given.items() if value is not None for word in (key, str(value))]
 
 
 def _end_at_once(launcher: subprocess.Popen[bytes]) -> None:

@@ -80,6 +80,10 @@ def require_files(request: Request) -> None:
     _require_source("dataset", request.data, ("dataset.json", "meta/info.json"), "record demonstrations first")
     if request.embodiment is not None and not request.embodiment.is_file():
         raise BadInput(explain("--embodiment", "a TOML file", f"no such file {request.embodiment}", "check the path"))
+    folder = request.teacher.tokenizer
+    if folder is not None and not (folder / "tokenizer.json").is_file():
+        todo = "fetch it with the policy: it stands beside the weights of its language model"
+        raise BadInput(explain("--tokenizer", f"tokenizer.json in {folder}", "no such file", todo))
     _require_destination(request.out)
     _require_work(request.work)
 
@@ -95,10 +99,16 @@ def require_consistent(request: Request) -> None:
         raise Usage(explain("--finish", f"--artifact {' or '.join(FINISHED)}", ask.kind, "leave --finish out"))
 
 
+def is_own(where: str) -> bool:
+    """Whether this is FILE.py:FUNCTION."""
+    path, _, function = where.rpartition(":")
+    return path.endswith(".py") and bool(function)
+
+
 def _require_source(what: str, where: str, names: tuple[str, ...], todo: str) -> None:
     """A folder with one of the files, or FILE.py:FUNCTION."""
-    path, _, function = where.rpartition(":")
-    if path.endswith(".py") and function:
+    path = where.rpartition(":")[0]
+    if is_own(where):
         if not Path(path).is_file():
             raise BadInput(explain(f"{what} {where}", "a Python file", f"no such file {path}", todo))
         return

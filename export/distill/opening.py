@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgevla.errors import BadInput, explain
+import torch
+
+from edgevla.errors import BadInput, EdgevlaError, Usage, explain
 from export.data.load import open_dataset
 from export.data.mapped import MappedCameras
 from export.data.ours import OurData
+from export.distill.feed import teacher_feed
 from export.distill.source import DemoSource, Recorded, RobotSource, Source
 from export.teachers.interface import TeacherPolicy
 from export.teachers.load import load_policy
@@ -25,8 +30,13 @@ def open_teacher(
 
     Raises:
         BadInput: no such teacher; the sentence says what is missing.
+        Usage: an option that a function of one's own has no use for.
     """
     made = _from_file(where)
+    if made is not None and (precision != "fp32" or steps is not None):
+        asked = f"--teacher-precision {precision}" if precision != "fp32" else f"--teacher-steps {steps}"
+        todo = "leave it out: the function decides how its policy is loaded"
+        raise Usage(explain(f"teacher {where}", "no options of policy folders", asked, todo))
     if made is None:
         made = load_policy(Path(where), tokenizer, precision, steps)
     if not isinstance(made, TeacherPolicy):
@@ -72,7 +82,38 @@ def _from_file(where: str) -> Any:
         raise BadInput(explain("Python file", f"{path}", "no such file", "check the path"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _own_code(path):
+        spec.loader.exec_module(module)
     if not callable(made := getattr(module, function, None)):
         raise BadInput(explain(f"function of {path}", function, "no such function", "check the name"))
-    return made()
+    with _own_code(where):
+        return made()
+
+
+@contextlib.contextmanager
+def _own_code(where: str) -> Iterator[None]:
+    """What goes wrong in a user's file is told as that, with its line."""
+    try:
+        yield
+    except EdgevlaError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        got = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        raise BadInput(explain(where, "code that runs", got, "correct it; --debug shows the traceback")) from error
+
+
+def require_answer(teacher: TeacherPolicy, source: Source) -> None:
+    """Asks once: a module of one's own answers a chunk of the shape that its spec says. Raises BadInput."""
+    spec = teacher.spec
+    rows = source.draw(2, 0, spec.horizon, spec.d_max)
+    with _own_code(f"teacher {spec.name}"), torch.inference_mode():
+        inputs = teacher_feed(teacher, source.sentences, source.present)(
+            source.pictures(rows["seen"]), rows["state"], rows["sentence"]
+        )
+        blank = torch.zeros(2, spec.horizon, len(spec.actions))
+        chunk = teacher(inputs, torch.zeros(2, spec.horizon, spec.noise), blank, blank[..., :1])
+    if tuple(chunk.shape) != tuple(blank.shape) or not torch.isfinite(chunk).all():
+        got = f"shape {tuple(chunk.shape)}" if tuple(chunk.shape) != tuple(blank.shape) else "NaN or infinity"
+        expected = f"a chunk of finite numbers (B, {spec.horizon}, {len(spec.actions)}), as its spec says"
+        raise BadInput(explain(f"answer of teacher {spec.name}", expected, got, "correct decode, or the spec"))

@@ -105,9 +105,14 @@ class Source(Protocol):
 
 
 def pick(rng: np.random.Generator, start: Array, count: int, held: bool) -> Array:
-    """Random ticks (count,) of the episodes to train on or of those held out; of all where none are held out."""
+    """Random ticks (count,) of the episodes to train on or of those held out; of all where none are held out.
+
+    What is judged on is not taken twice, where there is enough of it.
+    """
     kept = held_out(start)
     choice = np.flatnonzero(kept == held) if kept.any() else np.arange(len(start))
+    if held and len(choice) >= count:
+        return rng.permutation(choice)[:count]
     return choice[rng.integers(len(choice), size=count)]
 
 

@@ -16,7 +16,7 @@ from export.distill.feed import Feed, teacher_feed, words_of
 from export.distill.source import Source
 from export.students.interface import Feeding, Student
 from export.students.onepass import OnePassStudent, StudentConfig
-from export.students.pruned import can_prune, prune
+from export.students.pruned import can_prune, prune, require_prunable
 from export.teachers.interface import CameraSpec, TeacherPolicy, TeacherSpec
 
 WHITENING_FRAMES = 512
@@ -50,6 +50,28 @@ def longest_prefix(spec: TeacherSpec, wish: Wish) -> int:
     return wish.d_max or spec.d_max or max(1, spec.horizon // 4)
 
 
+def form_of(teacher: TeacherPolicy, wish: Wish) -> str:
+    """pruned or compact."""
+    if wish.form != "auto":
+        return wish.form
+    return "pruned" if can_prune(teacher) else "compact"
+
+
+def require_allowed(teacher: TeacherPolicy, wish: Wish, mode: str) -> int:
+    """d_max of the student, where this teacher allows one.
+
+    Raises:
+        Refused: a teacher without noise, asked for the control without it; one that no student can be cut from.
+        Usage: a prefix that is too long, see `longest_prefix`.
+    """
+    if mode == "without-z" and not teacher.spec.noise:
+        todo = "leave this control out: the student has no z either"
+        raise Refused(explain("the control without z", "a teacher that takes noise", teacher.spec.name, todo))
+    if form_of(teacher, wish) == "pruned":
+        require_prunable(teacher)
+    return longest_prefix(teacher.spec, wish)
+
+
 def make_student(
     teacher: TeacherPolicy, wish: Wish, mode: str, noise: Tensor, sentences: Sequence[str]
 ) -> tuple[Student, Feeding]:
@@ -64,13 +86,10 @@ def make_student(
         sentences: of the dataset.
 
     Raises:
-        Refused: a teacher without noise, asked for the control without it; one that no student can be cut from.
+        Refused, Usage: see `require_allowed`.
     """
-    if mode == "without-z" and not teacher.spec.noise:
-        todo = "leave this control out: the student has no z either"
-        raise Refused(explain("the control without z", "a teacher that takes noise", teacher.spec.name, todo))
-    d_max = longest_prefix(teacher.spec, wish)
-    form = wish.form if wish.form != "auto" else "pruned" if can_prune(teacher) else "compact"
+    d_max = require_allowed(teacher, wish, mode)
+    form = form_of(teacher, wish)
     words = _words(teacher, sentences)
     if form == "pruned":
         depth = wish.depth if wish.depth is not None else float(getattr(teacher, "depth", 0.5))

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -219,11 +220,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def settings_of(arguments: Sequence[str] | None = None) -> Settings:
+    """Of a command line; None: of this process."""
+    given = vars(parser().parse_args(arguments))
+    wish = Wish(**{name: given.pop(name) for name in ("form", "depth", "d_max", "picture", "width")})
+    return replace(Settings(**given), wish=wish)
+
+
 def main() -> None:
     """Command line."""
-    given = vars(parser().parse_args())
-    wish = Wish(**{name: given.pop(name) for name in ("form", "depth", "d_max", "picture", "width")})
-    settings = replace(Settings(**given), wish=wish)
+    settings = settings_of()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(os.getppid(), signal.SIGKILL)  # a killed torchrun must not leave its workers behind
     try:

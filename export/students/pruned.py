@@ -41,21 +41,26 @@ def can_prune(teacher: TeacherPolicy) -> bool:
     return isinstance(teacher, Prunable) or teacher.spec.name in CUTTERS
 
 
+def require_prunable(teacher: TeacherPolicy) -> None:
+    """Raises Refused: this teacher offers no student, or is in a precision that cannot be trained."""
+    found = {str(p.dtype) for p in teacher.parameters()} - {"torch.float32"}
+    if found:
+        todo = "load it with --teacher-precision fp32, or take a compact student"
+        raise Refused(explain(f"a student cut from {teacher.spec.name}", "weights in float32", f"{found}", todo))
+    if not can_prune(teacher):
+        todo = "take a compact student, or write `pruned(depth, d_max)` (docs/distillation.md)"
+        raise Refused(explain(f"a student cut from {teacher.spec.name}", "a method `pruned`", "none", todo))
+
+
 def prune(teacher: TeacherPolicy, depth: float, d_max: int) -> Student:
     """The student cut from a teacher.
 
     Raises:
         Refused: this teacher offers none, or is in a precision that cannot be trained.
     """
-    found = {str(p.dtype) for p in teacher.parameters()} - {"torch.float32"}
-    if found:
-        todo = "load it with --teacher-precision fp32, or take a compact student"
-        raise Refused(explain(f"a student cut from {teacher.spec.name}", "weights in float32", f"{found}", todo))
+    require_prunable(teacher)
     if isinstance(teacher, Prunable):
         return teacher.pruned(depth, d_max)
-    if teacher.spec.name not in CUTTERS:
-        todo = "take a compact student, or write `pruned(depth, d_max)` (docs/distillation.md)"
-        raise Refused(explain(f"a student cut from {teacher.spec.name}", "a method `pruned`", "none", todo))
     student: Student = _named(CUTTERS[teacher.spec.name])(teacher, depth, d_max)
     return student
 

@@ -41,7 +41,7 @@ def flow_stages(policy: TeacherPolicy, net: FlowNet, flow_steps: int) -> list[St
     flow = [*CACHE, *(["prefix", "prefix_mask"] if policy.spec.d_max else [])]
     last = StageSpec("step", _Step(net, flow_steps), _chosen(inputs, ["noisy", "t", *flow]), ("chunk",))
     if flow_steps == 1:
-        last = StageSpec("head", _Head(net), _chosen(inputs, ["noise", *flow]), ("chunk",))
+        last = StageSpec("head", _Head(net, len(policy.spec.actions)), _chosen(inputs, ["noise", *flow]), ("chunk",))
     else:
         last = StageSpec(last.name, last.module, last.inputs, last.outputs, euler_times(flow_steps))
     scene = [name for name in SCENE if name != "state" or _reads_state(net)]
@@ -119,11 +119,12 @@ class _Step(nn.Module):
 
 
 class _Head(nn.Module):
-    """The whole flow in one step, from time 1."""
+    """The whole flow in one step, from time 1. It answers the actions only, not what they are padded with."""
 
-    def __init__(self, net: FlowNet) -> None:
+    def __init__(self, net: FlowNet, actions: int) -> None:
         super().__init__()
-        self.step = _Step(net, 1)
+        self.step, self.actions = _Step(net, 1), actions
 
     def forward(self, noise: Tensor, *rest: Tensor) -> Tensor:
-        return torch.as_tensor(self.step(noise, torch.ones_like(noise[:, 0, 0]), *rest))
+        chunk: Tensor = self.step(noise, torch.ones_like(noise[:, 0, 0]), *rest)
+        return chunk[..., : self.actions]
