@@ -163,10 +163,14 @@ def _print(result: Result) -> None:
         for row in result.parity
     ]
     print_table("parity with torch", columns, table)
+    for title, head, body in result.tables:
+        print_table(title, head, body)
     if result.controls:
         _print_controls(result, units)
     for note in result.notes:
         say(note)
+    if result.picture is not None:
+        say(f"the front of the search: {result.picture}")
     say(f"{sum(result.steps_s.values()) / 60:.1f} min, largest process {result.peak_mb / 1000:.2f} GB")
     say(
         f"{bundle.path.name}: {manifest.teacher.parameters:,} -> {manifest.student.parameters:,} parameters, "

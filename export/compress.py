@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from export.distill.seam import measure as measure_seam
 from export.distill.source import Recorded, Source
 from export.distill.start import Wish, bundle_noise, require_allowed
 from export.embodiment import Embodiment, draft, read_embodiment, reference_embodiment, require_fits
-from export.graphs import Made, make_graphs, search_graphs
+from export.graphs import Made, Table, graph_table, make_graphs, search_graphs
 from export.launch import run_distillation
 from export.pack import (
     ARTIFACT_NAMES,
@@ -62,6 +63,8 @@ class Result:
     parity: list[StageParity]
     controls: list[ControlRow]
     notes: tuple[str, ...]
+    tables: tuple[Table, ...]
+    picture: Path | None  # of the search
     steps_s: Mapping[str, float]
     peak_mb: float  # of the largest process
 
@@ -100,7 +103,19 @@ def compress(request: Request, progress: bool = False) -> Result:
     policy = _policy(request, scene, students)
     bundle, parity, made, controls = _export(request, scene, policy, students, work, progress)
     clock.lap("export")
-    return Result(bundle, parity, controls, (*scene_notes(scene), *made.notes), clock.laps, _peak_mb())
+    notes, picture = (*scene_notes(scene), *made.notes), _picture(request, made)
+    return Result(bundle, parity, controls, notes, made.tables, picture, clock.laps, _peak_mb())
+
+
+def _picture(request: Request, made: Made) -> Path | None:
+    """Writes the front of the search beside the bundle."""
+    if not made.picture:
+        return None
+    path = request.out.with_suffix(".front.svg")
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(made.picture)
+    os.replace(part, path)
+    return path
 
 
 def open_scene(request: Request) -> Scene:
@@ -195,6 +210,10 @@ def wish_of(request: Request) -> Wish:
 def _policy(request: Request, scene: Scene, students: Mapping[str, SavedStudent]) -> Policy:
     if request.mode == DIRECT:
         noise = bundle_noise(scene.teacher, request.seed)[0].numpy() if scene.teacher.spec.noise else None
+        if request.teacher.precision != "fp32":
+            from export.teachers.bnb import dequantise  # bitsandbytes' layers do not export; only where they are there
+
+            dequantise(scene.teacher)
         return direct_policy(scene.teacher, noise)
     return student_policy(students[request.mode], scene.teacher)
 
@@ -206,6 +225,8 @@ def _export(
     calibration = list(_frames(request, scene, policy, CALIBRATION_FRAMES, 3, held=False))
     made = _made(request, scene, policy, calibration, work, progress)
     graphs = made.graphs
+    table, summaries = graph_table(graphs)
+    made = replace(made, tables=(table, *made.tables))
     forms = {"fp32": graphs.floats, ARTIFACT_NAMES[graphs.kind]: graphs.model}
     sessions = {
         form: {name: open_session(graph, f"{form} {name}") for name, graph in one.items()}
@@ -218,6 +239,7 @@ def _export(
     controls = _controls(request, scene, students)
     evidence = {
         "parity": parity_evidence(rows, scene.embodiment),
+        "graphs": summaries,
         **made.evidence,
         **_seam(request, scene, policy, work),
         **({"controls": {"rows": [row.as_dict() for row in controls]}} if controls else {}),

@@ -15,6 +15,7 @@ from edgevla.bundle.manifest import ActionChannel
 from edgevla.bundle.wiring import WORDS
 from export.onnx.chain import run_chain, torch_stage
 from export.onnx.stages import StageSpec, export_stage
+from export.onnx.summary import line, summary
 from export.pack import Graphs, Policy
 from export.quantize.artifact import quantize
 from export.quantize.graph import products
@@ -23,6 +24,7 @@ from export.request import ArtifactAsk
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
+Table = tuple[str, Sequence[str], Sequence[tuple[object, ...]]]  # title, columns, rows
 STATIC = ("static-qdq", "trt")  # kinds with activation scales
 
 
@@ -33,6 +35,8 @@ class Made:
     graphs: Graphs
     notes: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)  # file name without ending -> JSON
+    tables: tuple[Table, ...] = ()
+    picture: str = ""  # SVG of the error/latency front
 
 
 def float_graphs(policy: Policy) -> dict[str, bytes]:
@@ -117,7 +121,8 @@ def search_graphs(
 ) -> Made:
     """What the search decides: see `export.search`."""
     from export.search.error import parse_budget
-    from export.search.report import evidence
+    from export.search.plot import front_svg
+    from export.search.report import COLUMNS, LAYER_COLUMNS, evidence, layer_table, table
     from export.search.search import search
 
     floats = float_graphs(policy)
@@ -127,4 +132,20 @@ def search_graphs(
         search_budget_s=ask.search_budget_s, seed=seed, progress=progress,
     )  # fmt: skip
     notes = (*choice.notes, choice.others, choice.sentence)
-    return Made(Graphs(choice.artifact, dict(choice.graphs), floats), notes, {"search": evidence(choice)})
+    found = evidence(choice)
+    tables: tuple[Table, ...] = (
+        ("layers, the dearest first", LAYER_COLUMNS, layer_table(choice)),
+        ("candidates, the fastest first", COLUMNS, table(choice)),
+    )
+    graphs = Graphs(choice.artifact, dict(choice.graphs), floats)
+    return Made(graphs, notes, {"search": found}, tables, front_svg(found))
+
+
+def graph_table(graphs: Graphs) -> tuple[Table, dict[str, Any]]:
+    """What the graphs are made of: as a table, and as evidence."""
+    found = {
+        **{f"float/{name}": summary(graph) for name, graph in graphs.floats.items()},
+        **{f"model/{name}": summary(graph) for name, graph in graphs.model.items()},
+    }
+    columns = ("graph", "operators", "weights", "multiply-adds", "of these int8")
+    return ("graphs", columns, [line(name, one) for name, one in found.items()]), found
