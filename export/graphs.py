@@ -19,12 +19,14 @@ from export.onnx.summary import line, summary
 from export.pack import Graphs, Policy
 from export.quantize.artifact import quantize
 from export.quantize.graph import products
+from export.quantize.scales import scales_bytes, weight_scales
 from export.quantize.smoothquant import smooth
 from export.request import ArtifactAsk
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 Table = tuple[str, Sequence[str], Sequence[tuple[object, ...]]]  # title, columns, rows
+SCALED = ("dynamic-s8", "static-qdq", "trt")  # kinds of one set of weight scales
 STATIC = ("static-qdq", "trt")  # kinds with activation scales
 
 
@@ -67,7 +69,7 @@ def make_graphs(policy: Policy, ask: ArtifactAsk, calibration: Sequence[Feeds]) 
     """
     floats, rare = float_graphs(policy), rare_stages(policy.stages)
     feeds = stage_feeds(policy.stages, calibration) if ask.smooth or ask.kind in STATIC else {}
-    model, notes = {}, []
+    model, notes, scales = {}, [], {}
     for name, graph in floats.items():
         if name in rare or ask.kind == "fp32":
             model[name] = graph
@@ -77,10 +79,13 @@ def make_graphs(policy: Policy, ask: ArtifactAsk, calibration: Sequence[Feeds]) 
             folded = sum(group.alpha is not None for group in smoothed.groups)
             notes.append(f"SmoothQuant folded {folded} of {len(smoothed.groups)} groups of {name}")
             graph = smoothed.graph
-        model[name] = quantize(graph, ask.kind, calibration=feeds[name] if ask.kind in STATIC else None)
+        if ask.kind in SCALED:
+            scales[name] = weight_scales(graph)
+        static = feeds[name] if ask.kind in STATIC else None
+        model[name] = quantize(graph, ask.kind, calibration=static, scales=scales.get(name))
         if ask.kind == "dynamic-s8":
             notes.append(_int8_note(name, model[name]))
-    return Made(Graphs(ask.kind, model, floats), tuple(notes))
+    return Made(Graphs(ask.kind, model, floats, scales_bytes(scales) if scales else None), tuple(notes))
 
 
 def _int8_note(name: str, graph: bytes) -> str:

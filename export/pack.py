@@ -103,6 +103,7 @@ class Graphs:
     kind: str  # of `export.quantize.artifact`
     model: Mapping[str, bytes]
     floats: Mapping[str, bytes]
+    scales: bytes | None = None  # weight scales that int8 artifacts of these graphs share
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def bundle_files(
             [CameraFile(camera, f"cameras/{camera.name}.png" if camera.name in frames else None) for camera in cameras]
         ),
     }
+    if graphs.scales is not None:
+        files["scales.safetensors"] = graphs.scales
     return files if policy.noise is None else {**files, "noise.npy": npy_bytes(policy.noise)}
 
 

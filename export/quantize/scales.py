@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from edgevla.errors import BadInput, explain
 from export.quantize.graph import Float32, Product, load, products, weight_of
@@ -104,8 +104,13 @@ def scale_of(product: Product, weight: Float32, scales: WeightScales | None) -> 
 def save_scales(path: Path, stages: Mapping[str, WeightScales]) -> None:
     """One file for all stages of a bundle (safetensors, keys `stage/node`)."""
     part = path.with_name(f".{path.name}.part")
-    save_file({f"{stage}/{node}": value for stage, scales in stages.items() for node, value in scales.items()}, part)
+    part.write_bytes(scales_bytes(stages))
     os.replace(part, path)
+
+
+def scales_bytes(stages: Mapping[str, WeightScales]) -> bytes:
+    """The same file as bytes."""
+    return save({f"{stage}/{node}": value for stage, scales in stages.items() for node, value in scales.items()})
 
 
 def load_scales(path: Path) -> dict[str, dict[str, Float32]]:
