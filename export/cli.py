@@ -101,7 +101,7 @@ def compress(
     if not as_json:
         say(
             f"about {expected.seconds / 60:.0f} min ({', '.join(expected.parts)}) and "
-            f"{expected.memory_mb / 1000:.1f} GB of memory"
+            f"{expected.memory_mb / 1000:.1f} GB of memory in all"
         )
     from export.compress import compress as run_compress  # here, as torch takes seconds: what is wrong is told before
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from edgevla.bundle.verify import verify_golden, verify_graphs
 from edgevla.cli.main import run_command
-from edgevla.errors import Unsound
+from edgevla.errors import BadInput, Refused, Unsound, Usage
 from edgevla.policy.engine import PolicyEngine
 from examples import own_checkpoint
 from export import compress as steps
@@ -173,8 +173,8 @@ def test_a_smolvla_is_packed_as_it_is_with_all_its_flow_steps(desk):
 
 
 def test_the_bundle_of_a_smolvla_hears_new_sentences_by_its_tokenizer(smolvla):
-    files = {path.name for path in smolvla.bundle.path.iterdir()}
-    assert {"tokens.json", "tokenizer.json"} <= files
+    files = {path.name for path in (smolvla.bundle.path / "text").iterdir()}
+    assert files == {"tokens.json", "tokenizer.json"}
     new = "lift the red cube"
     assert new not in TASKS
     chunks = [answer(smolvla.bundle, sentence) for sentence in (*TASKS, new)]
@@ -197,6 +197,54 @@ def test_a_checkpoint_file_with_a_remembering_head_is_distilled(desk, monkeypatc
         asked(desk, teacher, f"{OWN}:recording", "head.toml", artifact=ArtifactAsk("nbits8"))
     ).bundle.manifest
     assert (manifest.observations, manifest.timing.horizon) == (4, 10)
+
+
+BROKEN = """
+import sys
+sys.path.insert(0, {root!r})
+from examples.own_module import OwnPolicy
+
+class Short(OwnPolicy):
+    def decode(self, *given):
+        return super().decode(*given)[:, :5]
+
+def short():
+    return Short()
+
+def missing():
+    return {{}}["weights"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("short", "shape (2, 5, 3)"),
+        ("missing", "KeyError: 'weights' (mine.py, line 13)"),
+        ("other", "no such function"),
+    ],
+)
+def test_what_is_wrong_in_an_own_file_is_told_as_that(desk, tmp_path, function, told):
+    (tmp_path / "mine.py").write_text(BROKEN.format(root=str(ROOT)))
+    teacher = TeacherAsk(f"{tmp_path / 'mine.py'}:{function}")
+    with pytest.raises(BadInput) as caught:
+        steps.open_scene(asked(desk, teacher, f"{OWN}:recording", "own.toml"))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"precision": "nf4"}, {"steps": 2}])
+def test_options_of_policy_folders_are_refused_for_an_own_module(desk, options):
+    teacher = TeacherAsk(f"{OWN}:policy", **options)
+    with pytest.raises(Usage, match="the function decides"):
+        steps.open_scene(asked(desk, teacher, f"{OWN}:recording", "own.toml"))
+
+
+@pytest.mark.parametrize(("ask", "told"), [({"form": "pruned"}, "a method `pruned`"), ({"d_max": 40}, "1 to 11 ticks")])
+def test_a_student_that_is_not_possible_is_refused_before_anything_is_trained(desk, tmp_path, ask, told):
+    request = asked(desk, TeacherAsk(f"{OWN}:policy"), f"{OWN}:recording", "own.toml", student=StudentAsk(**ask))
+    with pytest.raises((Refused, Usage), match=told):
+        steps.compress(replace(request, work=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_search_without_enough_held_out_frames_is_refused_before_anything_is_trained(desk, tmp_path):
