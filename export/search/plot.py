@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT = 760, 420
-LEFT, RIGHT, TOP, BOTTOM = 64, 200, 20, 48
+WIDTH, HEIGHT = 880, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 300, 20, 48
+LIST_IN, LIST_DOWN = 112, 4  # px from the axes to the list of names
 LEAST_SHARE, MOST_SHARE = 1e-3, 1e3  # FP32 has no error and stands on the axis; one that is not finite, on top
 LETTER, LINE = 6.6, 13.0  # px
 STYLE = """
@@ -85,15 +86,18 @@ def _front(rows: Sequence[Mapping[str, Any]], names: Sequence[str], x: _Log, y: 
 
 
 def _dots(rows: Sequence[Mapping[str, Any]], evidence: Mapping[str, Any], x: _Log, y: _Log) -> list[str]:
-    """Each with its name, pushed down where it would cover another."""
+    """Each with a number, pushed down where it would cover another; the list on the right says which is which."""
     parts, taken = [], list[tuple[float, float, float]]()
-    for row in sorted(rows, key=lambda row: y(_share(row))):
-        right, down = x(row["p50_ms"]), y(_share(row))
-        parts.append(f'<circle cx="{right:.1f}" cy="{down:.1f}" r="5" class="{_look(row, evidence)}"/>')
-        start, end = right + 9, right + 9 + LETTER * len(row["name"])
-        place = _free(start, end, down + 4, taken)
+    for number, row in enumerate(sorted(rows, key=lambda row: row["p50_ms"]), 1):
+        right, down, look = x(row["p50_ms"]), y(_share(row)), _look(row, evidence)
+        parts.append(f'<circle cx="{right:.1f}" cy="{down:.1f}" r="5" class="{look}"/>')
+        start, end = right + 8, right + 8 + LETTER * len(str(number))
+        place = _free(start, end, down - 6, taken)
         taken.append((start, end, place))
-        parts.append(_text(start, place, str(row["name"]), ""))
+        parts.append(_text(start, place, str(number), "soft"))
+        listed, line = WIDTH - RIGHT + LIST_IN, TOP + LIST_DOWN + number * (LINE + 4)
+        parts.append(_text(listed, line, str(number), "soft", "end"))
+        parts.append(_text(listed + 8, line, str(row["name"]) + (" (ships)" if look == "chosen" else ""), ""))
     return parts
 
 

@@ -36,11 +36,11 @@ def test_an_error_that_is_not_finite_stands_on_top():
 
 def test_labels_of_points_in_one_place_stand_below_each_other():
     svg = drawn(row("int8", 1.0, 0.5), row("fp32", 1.0, 0.5), row("third", 1.0, 0.5))
-    lines = sorted(float(t.get("y")) for t in svg.findall(f"{SVG}text") if t.text in ("int8", "fp32", "third"))
+    lines = sorted(float(t.get("y")) for t in svg.findall(f"{SVG}text") if t.text in ("int8 (ships)", "fp32", "third"))
     assert lines[1] - lines[0] >= LINE - 0.2
     assert lines[2] - lines[1] >= LINE - 0.2
 
 
 def test_a_name_cannot_break_the_drawing():
     svg = drawn(row("<int8>", 1.0, 0.5), row("fp32", 2.0, 0.0), choice="<int8>", front=("<int8>", "fp32"))
-    assert any(t.text == "<int8>" for t in svg.findall(f"{SVG}text"))
+    assert any(t.text == "<int8> (ships)" for t in svg.findall(f"{SVG}text"))
