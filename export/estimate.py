@@ -10,7 +10,7 @@ from pathlib import Path
 from export.request import DIRECT, Request
 
 PROCESS_MB = 550.0  # torch and the exporter, imported: resident in every process; 570 to 610 measured
-BATCH_MB = 200.0  # of questions to the teacher and of training; grows with pictures and horizon
+BATCH_MB = 400.0  # of questions to the teacher and of training: 50 (tiny) to 650 (ACT, two cameras) measured
 TRACE_MB = 350.0  # more while layers of a teacher are traced (ACT, Diffusion: 1,010 to 1,130 in all)
 STUDENT = 3.2e6  # weights of a compact one
 LARGEST_STUDENT = 20e6  # weights that a pruned one trains in memory; see docs/distillation.md for SmolVLA

@@ -220,7 +220,7 @@ def missing():
     ("function", "told"),
     [
         ("short", "shape (2, 5, 3)"),
-        ("missing", "KeyError: 'weights' (mine.py, line 13)"),
+        ("missing", "KeyError: 'weights' (mine.py, line 14)"),
         ("other", "no such function"),
     ],
 )
