@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgevla.bundle.manifest import Camera as BundleCamera
+from edgevla.bundle.manifest import Manifest
 from edgevla.errors import BadInput, explain
-from export.data.interface import Camera, Ticks, Uint8
+from export.data.interface import Camera, RobotDataset, Ticks, Uint8
 
-ABSENT = "none"
+ABSENT = "none"  # as a source: the dataset has no such camera
+SOURCES = "camera_sources"  # key of a bundle's recipe: its name of a camera -> the dataset's
 
 
 class MappedCameras:
@@ -43,3 +46,27 @@ class MappedCameras:
         """(B, h, w, 3) of one camera, by the policy's name."""
         pictures: Uint8 = self._data.image(ticks, self._names[camera])
         return pictures
+
+
+def camera_sources(data: RobotDataset, manifest: Manifest) -> dict[str, str]:
+    """Cameras of the bundle that the dataset has -> the dataset's name of them.
+
+    Raises:
+        BadInput: one is missing that the policy needs or that the recipe names, or has another size.
+    """
+    named = manifest.recipe.get(SOURCES, {})
+    pairs = ((camera, str(named.get(camera.name, camera.name))) for camera in manifest.cameras)
+    return {camera.name: source for camera, source in pairs if _is_there(data, camera, source)}
+
+
+def _is_there(data: RobotDataset, camera: BundleCamera, source: str) -> bool:
+    have = {one.name: (one.height, one.width) for one in data.cameras}
+    if source in have:
+        if have[source] != (camera.height, camera.width):
+            expected, got = f"{camera.height} x {camera.width} pixels", "{} x {}".format(*have[source])
+            raise BadInput(explain(f"camera {source} of the dataset", expected, got, "give the one it was made with"))
+        return True
+    if camera.when_missing == "refuse" or source not in (ABSENT, camera.name):
+        expected, got = f"a camera {source}, the bundle's {camera.name}", ", ".join(have) or "no camera"
+        raise BadInput(explain("cameras of the dataset", expected, got, "take a record that has it"))
+    return False

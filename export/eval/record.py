@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.bundle.manifest import Camera, Manifest
+from edgevla.bundle.manifest import Manifest
 from edgevla.errors import BadInput, explain
 from export.data.interface import RobotDataset, numbered
+from export.data.mapped import camera_sources
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Uint8 = npt.NDArray[np.uint8]
 PERIOD_SLACK = 1e-3  # relative: 33.3 ms and 1/30 s are the same
-SOURCES = "camera_sources"  # key of the recipe: the bundle's name of a camera -> the dataset's
-ABSENT = "none"  # as a source: the dataset has no such camera
 
 
 @dataclass(frozen=True)
@@ -77,30 +76,6 @@ def open_record(folder: Path, manifest: Manifest, work: Path) -> Record:
     from export.data.load import open_dataset
 
     return record_of(folder.name, open_dataset(folder, work), manifest)
-
-
-def camera_sources(data: RobotDataset, manifest: Manifest) -> dict[str, str]:
-    """Cameras of the bundle that the dataset has -> the dataset's name of them.
-
-    Raises:
-        BadInput: one is missing that the policy needs or that the recipe names, or has another size.
-    """
-    named = manifest.recipe.get(SOURCES, {})
-    pairs = ((camera, str(named.get(camera.name, camera.name))) for camera in manifest.cameras)
-    return {camera.name: source for camera, source in pairs if _is_there(data, camera, source)}
-
-
-def _is_there(data: RobotDataset, camera: Camera, source: str) -> bool:
-    have = {one.name: (one.height, one.width) for one in data.cameras}
-    if source in have:
-        if have[source] != (camera.height, camera.width):
-            expected, got = f"{camera.height} x {camera.width} pixels", "{} x {}".format(*have[source])
-            raise BadInput(explain(f"camera {source} of the record", expected, got, "take a record of this camera"))
-        return True
-    if camera.when_missing == "refuse" or source not in (ABSENT, camera.name):
-        expected, got = f"{source}, the bundle's {camera.name}", ", ".join(have) or "no camera"
-        raise BadInput(explain("cameras of the record", expected, got, "take a record that has it"))
-    return False
 
 
 def _require_same(data: RobotDataset, manifest: Manifest) -> None:

@@ -17,11 +17,10 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.preprocess import pictures, prefix_tensors, state_tensor
 from edgevla.policy.words import encoder_of
 from export.data.interface import HELD_EVERY, Int64, RobotDataset, held_out
+from export.data.mapped import camera_sources
 
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
-SOURCES = "camera_sources"  # key of the recipe: the bundle's name of a camera -> the dataset's
-ABSENT = "none"  # as a source: the dataset has no such camera
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def bundle_feeds(bundle: Bundle, data: RobotDataset, ticks: Iterable[int], seed:
             know, a tick that is not there.
     """
     _require_same_robot(bundle, data)
-    sources = _camera_sources(bundle, data)
+    named = camera_sources(data, bundle.manifest)
+    sources = {camera: named[camera.name] for camera in bundle.manifest.cameras if camera.name in named}
     hear = lru_cache(maxsize=None)(encoder_of(bundle))
     rng, wanted = np.random.default_rng(seed), [int(tick) for tick in ticks]
     outside = [tick for tick in wanted if not 0 <= tick < len(data)]
@@ -103,25 +103,6 @@ def _require_same_robot(bundle: Bundle, data: RobotDataset) -> None:
         if theirs != len(mine):
             expected = f"{len(mine)} numbers: {', '.join(mine)}"
             raise BadInput(explain(f"{what} of the dataset", expected, theirs, "give a dataset of the bundle's robot"))
-
-
-def _camera_sources(bundle: Bundle, data: RobotDataset) -> dict[Camera, str]:
-    """Cameras of the bundle that the dataset has, with its names of them."""
-    named: Mapping[str, str] = bundle.manifest.recipe.get(SOURCES, {})
-    have = {camera.name: (camera.height, camera.width) for camera in data.cameras}
-    found = {}
-    for camera in bundle.manifest.cameras:
-        source = named.get(camera.name, camera.name)
-        size = have.get(source)
-        if size is None and (camera.when_missing == "refuse" or source not in (ABSENT, camera.name)):
-            expected = f"a camera {source}, the bundle's {camera.name}"
-            raise BadInput(explain("cameras of the dataset", expected, ", ".join(have) or "none", "take another"))
-        if size is not None and size != (camera.height, camera.width):
-            expected, got = f"{camera.height} x {camera.width} pixels", f"{size[0]} x {size[1]}"
-            raise BadInput(explain(f"camera {source} of the dataset", expected, got, "give the one it was made with"))
-        if size is not None:
-            found[camera] = source
-    return found
 
 
 def _observed(bundle: Bundle, data: RobotDataset, sources: Mapping[Camera, str], tick: int) -> Feeds:

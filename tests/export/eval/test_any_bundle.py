@@ -151,10 +151,10 @@ REFUSED = {
     "joints in another order": ({"channels": 1}, "action channels of the record"),
     "state in another order": ({"state": 1}, "state of the record"),
     "another rate": ({"timing": 0.05}, "period of the record"),
-    "a camera it lacks": ({"sources": {"front": "side"}}, "cameras of the record"),
-    "no camera where one is needed": ({"sources": {"front": "none", "wrist": "hand"}}, "cameras of the record"),
+    "a camera it lacks": ({"sources": {"front": "side"}}, "cameras of the dataset"),
+    "no camera where one is needed": ({"sources": {"front": "none", "wrist": "hand"}}, "cameras of the dataset"),
     "a camera that was there": ({"sources": {"front": "top", "wrist": "gone"}}, "gone, the bundle's wrist"),
-    "pictures of another size": ({"sources": {"front": "hand", "wrist": "hand"}}, "camera hand of the record"),
+    "pictures of another size": ({"sources": {"front": "hand", "wrist": "hand"}}, "camera hand of the dataset"),
 }
 
 
