@@ -148,9 +148,8 @@ def search_graphs(
 
 def graph_table(graphs: Graphs) -> tuple[Table, dict[str, Any]]:
     """What the graphs are made of: as a table, and as evidence."""
-    found = {
-        **{f"float/{name}": summary(graph) for name, graph in graphs.floats.items()},
-        **{f"model/{name}": summary(graph) for name, graph in graphs.model.items()},
-    }
+    floats = {name: summary(graph) for name, graph in graphs.floats.items()}
+    model = {name: summary(graph, floats[name]["multiply_adds"]) for name, graph in graphs.model.items()}
+    found = {**{f"float/{n}": one for n, one in floats.items()}, **{f"model/{n}": one for n, one in model.items()}}
     columns = ("graph", "operators", "weights", "multiply-adds", "of these int8")
     return ("graphs", columns, [line(name, one) for name, one in found.items()]), found

@@ -76,7 +76,7 @@ def int8_chunks(student: Student, batch: Batch) -> Array:
         sessions.append(open_session(graph if stage.name == "text" else quantize(graph, KIND), stage.name))
     chunks = []
     for i in range(len(batch["state"])):
-        values = {"image": batch["image"][i].numpy(), "prefix_mask": batch["mask"][i : i + 1].numpy()}
+        values = {"image": batch["image"][i : i + 1].numpy(), "prefix_mask": batch["mask"][i : i + 1].numpy()}
         values |= {n: batch[n][i : i + 1].numpy() for n in ("state", "tokens", "noise", "prefix") if n in batch}
         for stage, session in zip(stages, sessions, strict=True):
             answer = session.run(None, {name: values[name] for name in stage.inputs})
