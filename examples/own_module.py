@@ -113,6 +113,9 @@ class Recording:
     def task_index(self) -> np.ndarray:
         return np.zeros(len(self), np.int64)
 
+    def instruction(self, tick: int) -> str:
+        return self.wordings[0][0]
+
     def image(self, ticks: np.ndarray, camera: str) -> np.ndarray:
         height, width = (32, 48) if camera == "front" else (24, 24)
         shown = np.full((len(ticks), height, width, 3), 40, np.uint8)

@@ -95,7 +95,7 @@ def compress(
     require_consistent(request)
     require_files(request)
     if draft_embodiment is not None:
-        _draft(request, draft_embodiment)
+        _draft(request, draft_embodiment, as_json)
         return
     expected = estimate(request, seconds)
     if not as_json:
@@ -124,12 +124,15 @@ def _choice(option: str, value: str, known: tuple[str, ...]) -> None:
         raise Usage(explain(option, " | ".join(known), value, "leave it out for the usual"))
 
 
-def _draft(request: Request, path: Path) -> None:
+def _draft(request: Request, path: Path, as_json: bool) -> None:
     if path.exists():
         raise Usage(explain("--draft-embodiment", "a new file", f"{path} is there", "choose another name"))
     from export.compress import draft_embodiment
 
     path.write_text(draft_embodiment(request))
+    if as_json:
+        print_json({"embodiment": str(path)})
+        return
     say(f"{path}: fill in what says FILL IN, check the limits, then give it as --embodiment", "green")
 
 

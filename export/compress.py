@@ -46,8 +46,9 @@ from export.pack import (
 from export.parity.frames import Frames
 from export.parity.stages import StageParity, require_float_parity, stage_parity
 from export.request import CONTROLS, DIRECT, Request, is_own, require_consistent, require_files
+from export.search.error import parse_budget
 from export.students.interface import SavedStudent, load_student
-from export.teachers.interface import TeacherPolicy
+from export.teachers.interface import TeacherPolicy, TeacherSpec
 
 PARITY_FRAMES = 300
 JUDGED_FRAMES = 320  # by the search: the p99 is the fourth worst
@@ -93,6 +94,7 @@ def compress(request: Request, progress: bool = False) -> Result:
     scene = open_scene(request)
     if request.artifact.search:
         require_enough_to_judge(scene.data)
+        parse_budget(request.artifact.error_budget, _channels(scene.teacher.spec, scene.embodiment))
     work, modes = request.work / fingerprint(request, scene), modes_of(request, scene.teacher)
     for mode in modes:
         require_allowed(scene.teacher, wish_of(request), mode)
@@ -261,14 +263,14 @@ def _made(
     if not request.artifact.search:
         return make_graphs(policy, request.artifact, calibration)
     judged = list(_frames(request, scene, policy, JUDGED_FRAMES, 4, held=True))
-    channels = _channels(policy, scene.embodiment)
+    channels = _channels(policy.spec, scene.embodiment)
     return search_graphs(
         policy, request.artifact, judged, calibration, channels, work / "search", request.seed, progress
     )
 
 
-def _channels(policy: Policy, embodiment: Embodiment) -> tuple[ActionChannel, ...]:
-    stats = policy.spec.action_stats
+def _channels(spec: TeacherSpec, embodiment: Embodiment) -> tuple[ActionChannel, ...]:
+    stats = spec.action_stats
     keys = ("name", "kind", "space", "frame", "unit", "minimum", "maximum")
     return tuple(
         ActionChannel(**{k: getattr(a, k) for k in keys}, scale=float(stats.scale[i]), offset=float(stats.offset[i]))

@@ -148,8 +148,9 @@ def search_graphs(
 
 def graph_table(graphs: Graphs) -> tuple[Table, dict[str, Any]]:
     """What the graphs are made of: as a table, and as evidence."""
-    floats = {name: summary(graph) for name, graph in graphs.floats.items()}
-    model = {name: summary(graph, floats[name]["multiply_adds"]) for name, graph in graphs.model.items()}
-    found = {**{f"float/{n}": one for n, one in floats.items()}, **{f"model/{n}": one for n, one in model.items()}}
+    found = {
+        **{f"float/{name}": summary(graph) for name, graph in graphs.floats.items()},
+        **{f"model/{name}": summary(graph) for name, graph in graphs.model.items()},
+    }
     columns = ("graph", "operators", "weights", "multiply-adds", "of these int8")
     return ("graphs", columns, [line(name, one) for name, one in found.items()]), found

@@ -77,7 +77,12 @@ class Request:
 def require_files(request: Request) -> None:
     """The files to read are there and the bundle can be written. Raises BadInput; reads and leaves nothing."""
     _require_source(TEACHER, request.teacher.where, ("config.json", "adapter_config.json"), "check the path")
-    _require_source("dataset", request.data, ("dataset.json", "meta/info.json"), "record demonstrations first")
+    _require_source(
+        "dataset",
+        request.data,
+        ("dataset.json", "meta/info.json"),
+        "check the path; `examples.metaworld.demos` records demonstrations",
+    )
     if request.embodiment is not None and not request.embodiment.is_file():
         raise BadInput(explain("--embodiment", "a TOML file", f"no such file {request.embodiment}", "check the path"))
     folder = request.teacher.tokenizer
@@ -95,6 +100,9 @@ def require_consistent(request: Request) -> None:
         raise Usage(explain("--controls", "together with --mode distil", request.mode, "leave one of them out"))
     if ask.search and ask.kind != ArtifactAsk.kind:
         raise Usage(explain("--search", "no --artifact: the search decides", ask.kind, "leave one of them out"))
+    if not ask.search and (ask.error_budget or ask.search_budget_s is not None):
+        option = "--error-budget" if ask.error_budget else "--search-budget"
+        raise Usage(explain(option, "together with --search", "no --search", "add --search, or leave it out"))
     if request.student.finish and ask.kind not in FINISHED:
         raise Usage(explain("--finish", f"--artifact {' or '.join(FINISHED)}", ask.kind, "leave --finish out"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import profiles
 from edgevla.bundle import Bundle, open_bundle
 from edgevla.cli.output import kept, print_table, say
-from edgevla.control.timing import schedule_of
+from edgevla.control.timing import delay_ticks
 from edgevla.errors import Refused, explain
 from edgevla.policy.engine import PolicyEngine
 from edgevla.telemetry.host import describe_host
@@ -97,8 +97,8 @@ def _acting(bundle: Bundle) -> tuple[int, int]:
     timing, target = bundle.manifest.timing, profiles.load_target(bundle.manifest.target)
     if timing.d_max == 0:
         return 0, min(target.replan_ticks, timing.horizon)
-    schedule = schedule_of(timing, target)
-    return schedule.delay, schedule.replan
+    delay = min(delay_ticks(target.latency_budget_s, timing.period_s), timing.d_max)
+    return delay, min(target.replan_ticks, timing.horizon - delay)  # the error is told even where the loop cannot hold
 
 
 def _require_prefix(bundle: Bundle) -> None:

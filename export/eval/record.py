@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,14 +69,20 @@ def record_of(name: str, data: RobotDataset, manifest: Manifest) -> Record:
 
 
 def open_record(folder: Path, manifest: Manifest, work: Path) -> Record:
-    """The record in a folder, in any format that `export.data` knows. Raises BadInput.
+    """The record in a folder, in any format that `export.data` knows, or what FILE.py:FUNCTION returns.
 
     Args:
+        folder: as typed.
+        manifest: of the bundle.
         work: where decoded video is kept.
-    """
-    from export.data.load import open_dataset
 
-    return record_of(folder.name, open_dataset(folder, work), manifest)
+    Raises:
+        BadInput: there is none, or it is of another robot.
+    """
+    from export.distill.opening import open_data
+
+    data: Any = open_data(str(folder), work)
+    return record_of(folder.name, data, manifest)
 
 
 def _require_same(data: RobotDataset, manifest: Manifest) -> None:

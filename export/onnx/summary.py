@@ -8,23 +8,24 @@ from typing import Any
 import onnx
 
 from export.quantize.graph import load, multiply_adds
-from export.quantize.readback import int8_share
+from export.quantize.readback import executed, int8_share
 
 _INT8 = {"MatMulInteger", "DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear"}
+_OWN_PRODUCTS = {"MatMulInteger", "MatMulNBits"}
 
 
-def summary(graph: bytes, products: int | None = None) -> dict[str, Any]:
+def summary(graph: bytes) -> dict[str, Any]:
     """Operators with their counts, weights in bytes, multiply-adds of a pass, and the share of those that ONNX Runtime
-    runs in int8 after its own optimisation; opset, IR and the static shapes of inputs and outputs.
-
-    products: multiply-adds of the float graph that this one was made of; those of MatMulNBits cannot be counted.
-    """
+    runs in int8 after its own optimisation; opset, IR and the static shapes of inputs and outputs."""
     model = load(graph)
+    kinds = {node.op_type for node in model.graph.node}
+    ran = executed(graph) if kinds & _OWN_PRODUCTS else None  # whose shapes are known only where they run
+    adds = sum(node.multiply_adds for node in ran) if ran is not None else sum(multiply_adds(model).values())
     return {
         "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
         "weights_bytes": sum(_bytes(tensor) for tensor in model.graph.initializer),
-        "multiply_adds": sum(multiply_adds(model).values()) if products is None else products,
-        "int8_share": int8_share(graph) if _INT8 & {node.op_type for node in model.graph.node} else 0.0,
+        "multiply_adds": adds,
+        "int8_share": int8_share(graph) if _INT8 & kinds else 0.0,
         "opset": next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
         "ir_version": model.ir_version,
         "inputs": {value.name: _shape(value) for value in model.graph.input},

@@ -258,6 +258,20 @@ def test_a_search_without_enough_held_out_frames_is_refused_before_anything_is_t
     steps.require_enough_to_judge(steps.open_data(f"{OWN}:long_recording", tmp_path))
 
 
+def test_an_error_budget_that_cannot_be_read_is_refused_before_anything_is_trained(desk, tmp_path):
+    search = ArtifactAsk(search=True, error_budget="knee=1")
+    request = asked(desk, TeacherAsk(f"{OWN}:policy"), f"{OWN}:long_recording", "own.toml", artifact=search)
+    with pytest.raises(Usage, match="knee=1"):
+        steps.compress(replace(request, work=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_options_of_the_search_are_refused_without_it(desk):
+    for ask in (ArtifactAsk(error_budget="flips=1"), ArtifactAsk(search_budget_s=60.0)):
+        with pytest.raises(Usage, match="together with --search"):
+            steps.compress(asked(desk, TeacherAsk(f"{OWN}:policy"), f"{OWN}:recording", "own.toml", artifact=ask))
+
+
 def test_frames_to_judge_on_are_not_taken_twice():
     start = np.arange(4000) // 100 * 100
     rng = np.random.default_rng(0)
