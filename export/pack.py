@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edgevla.bundle.parts import (
     tokens_bytes,
     vocabulary_bytes,
 )
+from edgevla.policy.words import tokenizer
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.png import encode_png
 from export.embodiment import Embodiment
@@ -38,6 +39,8 @@ from export.teachers.interface import TeacherPolicy, TeacherSpec
 
 Array = npt.NDArray[Any]
 GOLDEN_VECTORS = 6
+PAD = 0  # of tokens; the mask says that they are none
+SUFFIXES = ("", "\n")  # that policies put behind an instruction
 # int8 on another CPU may round another way: golden vectors allow this much, in normalised action units
 GOLDEN_TOLERANCE = 0.02
 ARTIFACT_NAMES = {
@@ -160,9 +163,19 @@ def _word_files(policy: Policy, words: Words) -> dict[str, bytes]:
     for text in words.sentences:
         ids, mask = words.teacher.tokenize(text)
         known[text] = ids[mask > 0].tolist()
-    pad, suffix = getattr(words.teacher, "pad_token", 0), getattr(words.teacher, "suffix", "")
-    files = {WORDS_FILE["tokens"]: tokens_bytes(known, pad, suffix)}
-    return files if words.tokenizer is None else {**files, TOKENIZER_FILE: words.tokenizer}
+    suffix = None if words.tokenizer is None else same_suffix(tokenizer(words.tokenizer), known)
+    files = {WORDS_FILE["tokens"]: tokens_bytes(known, PAD, suffix or "")}
+    return files if words.tokenizer is None or suffix is None else {**files, TOKENIZER_FILE: words.tokenizer}
+
+
+def same_suffix(cut: Callable[[str], list[int]], known: Mapping[str, Sequence[int]]) -> str | None:
+    """What is put behind a sentence so that the tokenizer file alone gives the teacher's own tokens of all of them.
+
+    None: nothing does (the teacher adds tokens that the file does not, as pi0 does). Then the robot must not cut new
+    sentences by it, and the file stays out of the bundle.
+    """
+    same = (s for s in SUFFIXES if all(cut(text + s) == list(ids) for text, ids in known.items()))
+    return next(same, None)
 
 
 def camera_map(policy: Policy, embodiment: Embodiment, sizes: Mapping[str, tuple[int, int]]) -> tuple[Camera, ...]:

@@ -49,6 +49,8 @@ def tokenizer(raw: bytes) -> Callable[[str], list[int]]:
         loaded = Tokenizer.from_str(raw.decode("utf-8"))
     except Exception as error:  # the library raises bare Exception
         raise BadInput(explain("text/tokenizer.json", "a tokenizer", error, "export the bundle again")) from error
+    loaded.no_padding()
+    loaded.no_truncation()
     return lambda text: list(loaded.encode(text).ids)
 
 

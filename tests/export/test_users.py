@@ -175,6 +175,7 @@ def test_a_smolvla_is_packed_as_it_is_with_all_its_flow_steps(desk):
 def test_the_bundle_of_a_smolvla_hears_new_sentences_by_its_tokenizer(smolvla):
     files = {path.name for path in (smolvla.bundle.path / "text").iterdir()}
     assert files == {"tokens.json", "tokenizer.json"}
+    assert json.loads(smolvla.bundle.read("text/tokens.json"))["suffix"] == "\n"  # as it was trained
     new = "lift the red cube"
     assert new not in TASKS
     chunks = [answer(smolvla.bundle, sentence) for sentence in (*TASKS, new)]
