@@ -66,13 +66,12 @@ class Decision:
 def step(schedule: Schedule, ladder: Ladder, machine: Machine, tick: int, inputs: Inputs) -> tuple[Machine, Decision]:
     """One tick. Ticks only grow; a tick that was overslept is simply not asked about."""
     machine = _obey(machine, inputs, tick)
-    if machine.phase not in MOVABLE:
-        rung = next_rung(ladder, machine.rung, False, True, tick)
-        return Machine(idle(machine.plan, inputs.answer), rung), Decision(None, False, None)
     plan, decided = decide(schedule, machine.plan, tick, inputs.answer, inputs.instruction)
     row = action_index(schedule, plan, tick)
     rung = next_rung(ladder, machine.rung, row is not None, inputs.resting, tick)
-    start = decided.start and rung.phase in MOVABLE and not rung.stopping
+    if rung.phase not in MOVABLE:
+        return Machine(idle(machine.plan, inputs.answer), rung), Decision(None, False, None)
+    start = decided.start and not rung.stopping
     if decided.start and not start:
         plan = replace(plan, flight=None)
     first = start and plan.chunk is None

@@ -3,39 +3,68 @@
 import numpy as np
 import pytest
 
-from edgevla.control.commands import Units, committed, interpolate, normalise, wanted_row
-from edgevla.control.ladder import Control, Ladder, Phase, advance
-from edgevla.control.limiter import Limits, Motion
+import profiles
+from edgevla.control.commands import Setup, Units, advance, committed, interpolate, ladder_of, normalise
+from edgevla.control.ladder import Ladder, Phase, Rung
+from edgevla.control.limiter import Motion, limits_of, track
+from edgevla.control.machine import Inputs, Machine, step
 from edgevla.control.schedule import Plan, Schedule
 
 T = 0.0125  # s
-LADDER = Ladder(hold_ticks=40, torque_ticks=800)
 UNITS = Units(("delta", "absolute"), np.array([0.01, 1.0]), np.zeros(2), T)
-LIMITS = Limits(
-    minimum=np.array([-0.5, -1.0]),
-    maximum=np.array([0.5, 1.0]),
-    max_velocity=np.array([0.8, 160.0]),
-    max_acceleration=np.array([128.0, 25600.0]),
-    stop_deceleration=np.array([8.0, 25600.0]),
-)
+LIMITS = limits_of(profiles.load_arm("metaworld-sawyer"))
+HELD = np.array([0.1, 0.6, 0.2, -1.0])
 
 
+def moving(ticks=6):
+    """A motion in the middle of its way: tracked for some ticks from rest."""
+    motion = Motion.at_rest(HELD)
+    for i in range(ticks):
+        motion, _ = track(LIMITS, motion, HELD + 0.005 * (i + 1), T)
+    return motion
+
+
+@pytest.mark.parametrize("ratio", [1, 3])
 @pytest.mark.parametrize("horizon_left", [0, 1, 2, 5, 20])
-def test_the_committed_prefix_is_what_is_commanded_afterwards_even_when_the_chunk_runs_out(horizon_left):
-    schedule = Schedule(32, 6, 8, 2)
+def test_the_committed_prefix_is_what_is_commanded_afterwards_even_when_the_chunk_runs_out(horizon_left, ratio):
+    setup = Setup(Schedule(32, 6, 8, 2), Ladder(40, 800), LIMITS, UNITS, ratio)
     rng = np.random.default_rng(horizon_left)
-    chunk = np.cumsum(rng.uniform(-0.02, 0.02, (32, 2)), axis=0).astype(np.float32)  # faster than the limit
-    tick = 32 - horizon_left
-    plan = Plan(chunk=0)
-    control = Control(Motion(np.array([0.1, 0.0]), np.array([0.5, 0.0])), Phase.TRACK)
-    control, _ = advance(LIMITS, LADDER, control, wanted_row(schedule, plan, chunk, tick), tick, T)
-    prefix = committed(schedule, LIMITS, LADDER, control, plan, chunk, tick, T)
-    sent = [control.motion.setpoint.astype(np.float32)]
-    for later in range(tick + 1, tick + 6):
-        control, _ = advance(LIMITS, LADDER, control, wanted_row(schedule, plan, chunk, later), later, T)
-        sent.append(control.motion.setpoint.astype(np.float32))
-    assert prefix.shape == (6, 2)
+    chunk = (HELD + np.cumsum(rng.uniform(-0.02, 0.02, (32, 4)), axis=0)).astype(np.float32)  # faster than the limit
+    first, motion = 32 - horizon_left, moving()
+    machine = Machine(Plan(chunk=0, due=10_000), Rung(Phase.TRACK))
+    sent, prefix = [], None
+    for tick in range(first, first + 6):
+        machine, decision = step(setup.schedule, setup.ladder, machine, tick, Inputs(resting=motion.resting))
+        before = motion.setpoint
+        for part in range(ratio):
+            goal = None if decision.row is None else interpolate(before, chunk[decision.row], part, ratio)
+            motion, _ = advance(setup.limits, machine.phase, motion, goal, setup.step_s)
+            if prefix is None:
+                prefix = committed(setup, machine, motion, before, chunk, tick)
+        sent.append(motion.setpoint.astype(np.float32))
+    assert prefix.shape == (6, 4)
     assert (prefix == np.array(sent)).all()
+
+
+def test_a_phase_without_motion_holds_the_last_command():
+    for phase in (Phase.DISARMED, Phase.START, Phase.HOLD, Phase.LATCHED, Phase.TORQUE):
+        motion, hit = advance(LIMITS, phase, moving(), HELD + 0.1, T)
+        assert (motion.setpoint == moving().setpoint).all()
+        assert motion.resting
+        assert not hit
+
+
+def test_a_chunk_that_ran_out_stops_the_arm_within_its_deceleration():
+    motion, positions = moving(), []
+    while not motion.resting:
+        motion, _ = advance(LIMITS, Phase.SLOW, motion, None, T)
+        positions.append(motion.setpoint[0])
+        assert len(positions) < 40
+    assert (np.diff(positions) >= -1e-9).all()
+
+
+def test_the_waits_of_the_ladder_are_counted_in_ticks():
+    assert ladder_of(0.5, 10.0, T) == Ladder(40, 800)
 
 
 def test_a_held_arm_gives_a_prefix_of_no_motion():
@@ -54,7 +83,7 @@ def test_a_velocity_channel_is_normalised_by_the_period():
 
 
 def test_servo_steps_lie_on_a_line_and_the_last_is_the_tick_itself():
-    before, after = np.float32([0.0, 1.0]), np.float32([0.3, 0.0])
+    before, after = np.array([0.0, 1.0]), np.float32([0.3, 0.0])
     steps = [interpolate(before, after, i, 3) for i in range(3)]
     assert np.allclose(steps, [[0.1, 2 / 3], [0.2, 1 / 3], [0.3, 0.0]])
     assert (steps[2] == after).all()

@@ -9,30 +9,37 @@ import pytest
 import profiles
 from edgevla.control.config import ServoConfig, servo_config, to_line
 from edgevla.control.exchange import (
+    MAX_WORDS,
     Reply,
     Request,
     Status,
+    pack_order,
     pack_reply,
     pack_request,
+    pack_words,
     reply_bytes,
     request_bytes,
+    unpack_order,
     unpack_reply,
     unpack_request,
+    unpack_words,
 )
+from edgevla.control.machine import Order
 from edgevla.control.schedule import Schedule
 from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 
 
 def test_a_request_keeps_its_numbers():
     rng = np.random.default_rng(0)
-    prefix, anchor, state = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), 4, 5))
-    payload = pack_request(Request(16, 123, 45, prefix, anchor, state))
-    assert len(payload) == request_bytes(2, 4, 5)
+    prefix, anchor, state = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), 4, (3, 5)))
+    payload = pack_request(Request(16, 123, 45, prefix, anchor, state, True, 7))
+    assert len(payload) == request_bytes(2, 4, 5, 3)
     read = unpack_request(payload)
     assert (read.tick, read.asked_ns, read.state_stamp_ns) == (16, 123, 45)
     assert (read.prefix == prefix).all()
     assert (read.anchor == anchor).all()
     assert (read.state == state).all()
+    assert (read.first, read.instruction) == (True, 7)
 
 
 def test_a_reply_keeps_its_numbers():
@@ -45,7 +52,7 @@ def test_a_reply_keeps_its_numbers():
 
 
 def test_a_payload_of_another_size_is_refused():
-    request = pack_request(Request(0, 0, 0, np.zeros((2, 4)), np.zeros(4), np.zeros(4)))
+    request = pack_request(Request(0, 0, 0, np.zeros((2, 4)), np.zeros(4), np.zeros((1, 4))))
     with pytest.raises(ValueError, match="expected"):
         unpack_request(request[:-1])
     with pytest.raises(ValueError, match="expected"):
@@ -56,7 +63,7 @@ def test_rows_keep_the_newest_and_count_all():
     rows = Rows.create(inference_dtype(), 3)
     reader = Rows(os.dup(rows.fd), inference_dtype())
     for tick in range(5):
-        rows.append((tick, 0, 0, 0, 0, 0, 0))
+        rows.append((tick, 0, 0, 0, 0, 0, 0, 0))
     assert reader.count == 5
     assert list(reader.newest()["tick"]) == [2, 3, 4]
     rows.close()
@@ -85,13 +92,33 @@ def test_the_servo_configuration_survives_its_line(watchdog_s):
         offset=(0.0, 0.0),
         start_low=(0.0, -1.0),
         start_high=(0.5, 1.0),
+        observations=1,
         duration_ticks=80,
+        stay=False,
+        audit="",
         core=None,
         priority=80,
         best_effort=True,
         request_fd=3,
         reply_fd=4,
-        kick_fd=5,
-        rows_fd=6,
+        order_fd=5,
+        kick_fd=6,
+        rows_fd=7,
     )
     assert servo_config(to_line(config)) == config
+
+
+def test_orders_and_words_keep_their_meaning():
+    assert unpack_order(pack_order(Order.STOP, 3)) == (Order.STOP, 3)
+    assert unpack_words(pack_words(3, "öffne die Schublade")) == (3, "öffne die Schublade")
+
+
+def test_what_is_no_order_or_no_words_is_refused():
+    with pytest.raises(ValueError):
+        unpack_order(b"\x09\x00" + bytes(6))
+    with pytest.raises(ValueError, match="expected"):
+        unpack_order(b"\x01")
+    with pytest.raises(ValueError, match="expected"):
+        unpack_words(b"\x01")
+    with pytest.raises(ValueError, match="at most"):
+        pack_words(1, "x" * (MAX_WORDS + 1))

@@ -1,93 +1,69 @@
-"""The stop ladder: finish, decelerate, hold, latch; nothing resumes a latched arm."""
+"""The stop ladder: finish, decelerate, hold, latch; nothing but arming resumes a latched arm."""
 
-import numpy as np
 import pytest
 
-from edgevla.control.ladder import Control, Ladder, Phase, advance, ask_to_stop, ticks_to_rest
-from edgevla.control.limiter import Limits, Motion
+import profiles
+from edgevla.control.ladder import Ladder, Phase, Rung, armed, latched, next_rung, stopping, ticks_to_rest
+from edgevla.control.limiter import limits_of
 
-T = 0.0125  # s
 LADDER = Ladder(hold_ticks=4, torque_ticks=6)
-LIMITS = Limits(
-    minimum=np.array([-0.5, -1.0]),
-    maximum=np.array([0.5, 1.0]),
-    max_velocity=np.array([0.8, 160.0]),
-    max_acceleration=np.array([128.0, 25600.0]),
-    stop_deceleration=np.array([8.0, 25600.0]),
-)
 
 
-def start(velocity=0.0):
-    return Control(Motion(np.array([0.0, -1.0]), np.array([velocity, 0.0])), Phase.TRACK if velocity else Phase.START)
-
-
-def run(control, ticks, wanted=None, first=0):
-    rows = []
+def climb(rung, ticks, has_action=False, rests_after=0, first=0):
+    """Phases of `ticks` ticks; the arm rests from tick first + rests_after on."""
+    rungs = []
     for tick in range(first, first + ticks):
-        control, _ = advance(LIMITS, LADDER, control, wanted, tick, T)
-        rows.append(control)
-    return rows
+        rung = next_rung(LADDER, rung, has_action, tick - first >= rests_after, tick)
+        rungs.append(rung)
+    return rungs
 
 
-def test_the_arm_holds_the_command_it_was_armed_with_until_the_first_release():
-    rows = run(start(), 3)
-    assert [c.phase for c in rows] == [Phase.START] * 3
-    assert all((c.motion.setpoint == [0.0, -1.0]).all() for c in rows)
+def phases(rungs):
+    return [rung.phase for rung in rungs]
+
+
+def test_a_disarmed_arm_stays_so_whatever_chunks_come():
+    assert phases(climb(Rung(), 20, has_action=True)) == [Phase.DISARMED] * 20
 
 
 def test_an_arm_that_never_gets_a_chunk_latches_after_the_hold_time():
-    assert [c.phase for c in run(start(), 6)] == [Phase.START] * 4 + [Phase.LATCHED] * 2
+    assert phases(climb(armed(0), 6)) == [Phase.START] * 4 + [Phase.LATCHED] * 2
 
 
 def test_a_chunk_that_runs_out_decelerates_to_rest_holds_latches_and_then_applies_the_torque_policy():
-    phases = [c.phase for c in run(start(velocity=0.8), 24)]
-    # 0.8 m/s at 8 m/s^2 and 12.5 ms a tick: 0.1 m/s less each tick, at rest after 8
-    assert phases == [Phase.SLOW] * 8 + [Phase.HOLD] * 4 + [Phase.LATCHED] * 6 + [Phase.TORQUE] * 6
+    assert phases(climb(Rung(Phase.TRACK), 24, rests_after=8)) == (
+        [Phase.SLOW] * 8 + [Phase.HOLD] * 4 + [Phase.LATCHED] * 6 + [Phase.TORQUE] * 6
+    )
 
 
-def test_the_deceleration_stays_within_its_limit_and_never_reverses():
-    positions = np.array([0.0] + [c.motion.setpoint[0] for c in run(start(velocity=0.8), 12)])
-    speeds = np.diff(positions) / T
-    assert (speeds >= -1e-6).all()
-    assert np.abs(np.diff([0.8, *speeds]) / T).max() <= 8.0 + 1e-3
-    assert positions[-1] == pytest.approx(0.035, abs=1e-6)  # T * (0.7 + 0.6 + ... + 0.1)
+@pytest.mark.parametrize("phase", [Phase.START, Phase.TRACK, Phase.SLOW, Phase.HOLD])
+def test_a_chunk_before_the_latch_is_tracked(phase):
+    assert next_rung(LADDER, Rung(phase, 5), True, False, 6).phase is Phase.TRACK
 
 
-def test_a_chunk_within_the_hold_resumes():
-    held = run(start(velocity=0.8), 10)[-1]
-    assert held.phase is Phase.HOLD
-    resumed, _ = advance(LIMITS, LADDER, held, held.motion.setpoint + np.array([0.01, 0.0]), 10, T)
-    assert resumed.phase is Phase.TRACK
-    assert resumed.motion.setpoint[0] == pytest.approx(held.motion.setpoint[0] + 0.01)
+@pytest.mark.parametrize("phase", [Phase.LATCHED, Phase.TORQUE])
+def test_no_chunk_resumes_a_latched_arm(phase):
+    assert all(p >= Phase.LATCHED for p in phases(climb(Rung(phase), 30, has_action=True)))
 
 
-@pytest.mark.parametrize("ticks", [13, 17, 23])
-def test_no_chunk_resumes_a_latched_arm(ticks):
-    latched = run(start(velocity=0.8), ticks)[-1]
-    assert latched.phase >= Phase.LATCHED
-    for control in run(latched, 30, wanted=np.array([0.3, 1.0]), first=ticks):
-        assert control.phase >= Phase.LATCHED
-        assert (control.motion.setpoint == latched.motion.setpoint).all()
+@pytest.mark.parametrize("rests_after", [0, 1, 8])
+def test_a_stop_that_was_asked_for_ignores_chunks_slows_down_holds_once_and_latches(rests_after):
+    seen = phases(climb(stopping(Rung(Phase.TRACK)), 12, has_action=True, rests_after=rests_after))
+    whole = [Phase.SLOW] * rests_after + [Phase.HOLD] + [Phase.LATCHED] * 6 + [Phase.TORQUE] * 12
+    assert seen == whole[:12]
 
 
-@pytest.mark.parametrize("velocity", [0.0, 0.1, 0.8])
-def test_a_stop_that_was_asked_for_ignores_chunks_slows_down_and_latches(velocity):
-    rows = run(ask_to_stop(start(velocity)), 12, wanted=np.array([0.3, 1.0]))
-    assert all(c.phase is not Phase.TRACK for c in rows)
-    assert any(c.phase is Phase.LATCHED for c in rows)
-    assert np.abs(np.diff([c.motion.setpoint[0] for c in rows])).max() <= 0.8 * T
+def test_a_disarmed_or_latched_arm_has_nothing_to_stop():
+    assert stopping(Rung()) == Rung()
+    assert stopping(Rung(Phase.LATCHED, 3)) == Rung(Phase.LATCHED, 3)
 
 
-def test_the_hold_after_a_stop_is_commanded_at_least_once_at_rest():
-    rows = run(ask_to_stop(start(velocity=0.8)), 12)
-    first = next(c for c in rows if c.phase is Phase.LATCHED)
-    assert first.motion.resting
-
-
-def test_a_stop_near_the_end_of_the_range_stays_inside():
-    control = Control(Motion(np.array([0.495, 0.0]), np.array([0.8, 0.0])), Phase.TRACK)
-    assert max(c.motion.setpoint[0] for c in run(control, 12)) == 0.5
+def test_a_device_that_stopped_itself_is_latched_at_once_and_never_armed_by_it():
+    assert latched(Rung(Phase.TRACK, 3), 9) == Rung(Phase.LATCHED, 9, stopping=True)
+    assert latched(Rung(), 9) == Rung()
+    assert latched(Rung(Phase.TORQUE, 3), 9).phase is Phase.TORQUE
 
 
 def test_ticks_to_rest_covers_the_slowest_channel():
-    assert ticks_to_rest(LIMITS, T) == 8
+    # 0.8 m/s at 8 m/s^2 and 12.5 ms a tick: 0.1 m/s less each tick
+    assert ticks_to_rest(limits_of(profiles.load_arm("metaworld-sawyer")), 0.0125) == 8

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from edgevla.control.exchange import Status
+from edgevla.control.ladder import Phase
 from edgevla.control.result import (
     RunResult,
     bus_stop,
     inference_figures,
     latched_stop,
     loop_figures,
+    make_record,
     policy_stop,
     require_new_folder,
     servo_ended_stop,
@@ -32,6 +34,7 @@ def ticks(wake_us, write_us, skipped=0):
     rows["wake_ns"] = rows["deadline_ns"] + np.array(wake_us) * 1000
     rows["write_ns"] = np.where(np.array(write_us) < 0, 0, rows["deadline_ns"] + np.array(write_us) * 1000)
     rows["skipped"][-1] = skipped
+    rows["phase"] = Phase.TRACK
     return rows
 
 
@@ -63,23 +66,21 @@ def test_only_sound_inferences_are_timed_and_all_are_counted():
 
 def result():
     rows, inferences = np.zeros(2, tick_dtype(4, 4)), np.zeros(1, inference_dtype())
-    return RunResult("duration reached", 0, False, {"seed": 3}, rows, inferences, np.zeros((1, 2, 2, 3), np.uint8))
+    return RunResult("duration reached", 0, False, {"seed": 3}, rows, inferences)
 
 
-def test_a_record_holds_the_summary_and_the_arrays(tmp_path):
-    folder = tmp_path / "a" / "record"
+def test_a_record_holds_the_summary(tmp_path):
+    folder = make_record(tmp_path / "a" / "record")
     write_record(folder, result())
     assert json.loads((folder / "run.json").read_text())["seed"] == 3
-    assert np.load(folder / "ticks.npy").shape == (2,)
-    assert np.load(folder / "frames.npy").shape == (1, 2, 2, 3)
-    assert [entry.name for entry in folder.parent.iterdir()] == ["record"]
+    assert [entry.name for entry in folder.iterdir()] == ["run.json"]
 
 
 def test_a_record_that_cannot_be_finished_leaves_nothing(tmp_path):
     broken = result()
     object.__setattr__(broken, "figures", {"nan": float("nan")})
     with pytest.raises(ValueError):
-        write_record(tmp_path / "record", broken)
+        write_record(tmp_path, broken)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,8 +104,7 @@ def test_a_place_where_no_folder_can_be_made_is_bad_input_before_the_run(place):
 def test_a_link_to_an_empty_folder_is_followed(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
-    require_new_folder(tmp_path / "link")
-    write_record(tmp_path / "link", result())
+    write_record(make_record(tmp_path / "link"), result())
     assert (tmp_path / "there" / "run.json").exists()
 
 

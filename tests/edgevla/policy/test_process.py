@@ -8,11 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevla.control.config import PolicyConfig, policy_config, to_line
-from edgevla.control.exchange import Reply, Request, Status, pack_reply, pack_request, unpack_reply
+from edgevla.control.config import CameraInput, PolicyConfig, policy_config, to_line
+from edgevla.control.exchange import (
+    WORDS_BYTES,
+    Reply,
+    Request,
+    Status,
+    pack_reply,
+    pack_request,
+    pack_words,
+    unpack_reply,
+)
 from edgevla.control.shm import Slots
-from edgevla.errors import BadInput, DeviceFault
-from edgevla.policy.process import Policy, load_factory
+from edgevla.errors import BadInput, DeviceFault, Refused
+from edgevla.flight.tape import unpack_observation
+from edgevla.policy.process import Policy, load_factory, require_providers
 from edgevla.sensors.camera import CameraSlot
 from edgevla.telemetry.rows import Rows, inference_dtype
 
@@ -29,7 +39,9 @@ class Bench:
 
     def __init__(self, engine, **changes):
         self.requests, self.replies = Slots.create(1024), Slots.create(4096)
-        self.camera = CameraSlot.create(96, 96)
+        self.words = Slots.create(WORDS_BYTES)
+        self.camera = CameraSlot.create(96, 96, slots=8)
+        self.tape = Slots.create(200_000, 4)
         self.rows = Rows.create(inference_dtype(), 16)
         values = {
             "parent_pid": os.getpid(),
@@ -39,19 +51,22 @@ class Bench:
             "threads": 1,
             "core": None,
             "memory_mb": 1000,
+            "instruction_epoch": 0,
+            "providers": ("CPUExecutionProvider",),
+            "period_s": 0.0125,
+            "observations": 1,
             "horizon": 32,
             "delay": 2,
             "channels": 4,
             "states": 4,
-            "height": 96,
-            "width": 96,
             "first_frame_s": 0.05,
-            "max_frame_age_s": 5.0,
+            "cameras": (CameraInput("corner", os.dup(self.camera.fd), 96, 96, 5.0, "refuse"),),
             "max_state_age_s": 5.0,
+            "max_skew_s": 3.0,
             **changes,
         }
-        fds = [self.requests.fd, self.replies.fd, os.eventfd(0), self.camera.fd, self.rows.fd]
-        names = ("request_fd", "reply_fd", "kick_fd", "camera_fd", "rows_fd")
+        fds = [self.requests.fd, self.replies.fd, self.words.fd, os.eventfd(0), self.rows.fd, self.tape.fd]
+        names = ("request_fd", "reply_fd", "words_fd", "kick_fd", "rows_fd", "tape_fd")
         self.config = PolicyConfig(**values, **dict(zip(names, map(os.dup, fds), strict=True)))
         self.policy = Policy(self.config, engine)
 
@@ -59,10 +74,10 @@ class Bench:
         stamp = time.monotonic_ns() - int(age_s * 1e9)
         self.camera.publish(np.zeros((size, size, 3), np.uint8), stamp)
 
-    def ask(self, tick=8, state_age_s=0.0, state=STATE):
+    def ask(self, tick=8, state_age_s=0.0, state=STATE, **more):
         now = time.monotonic_ns()
         prefix = np.full((2, 4), 0.25, np.float32)
-        request = Request(tick, now, now - int(state_age_s * 1e9), prefix, ANCHOR, state)
+        request = Request(tick, now, now - int(state_age_s * 1e9), prefix, ANCHOR, np.atleast_2d(state), **more)
         self.requests.write(pack_request(request))
         self.policy.serve()
         return self.answer()
@@ -92,7 +107,12 @@ def test_the_same_request_is_answered_once():
 
 @pytest.mark.parametrize(
     ("frame_age_s", "state_age_s", "status"),
-    [(None, 0.0, Status.NO_FRAME), (9.0, 0.0, Status.OLD_FRAME), (0.0, 9.0, Status.OLD_STATE)],
+    [
+        (None, 0.0, Status.NO_FRAME),
+        (9.0, 0.0, Status.OLD_FRAME),
+        (0.0, 9.0, Status.OLD_STATE),
+        (4.0, 0.5, Status.SKEWED),
+    ],
 )
 def test_old_inputs_are_never_acted_on(frame_age_s, state_age_s, status):
     bench = Bench(ToGoal())
@@ -123,7 +143,7 @@ def test_a_chunk_that_is_not_finite_is_withheld():
 def test_after_a_restart_the_unanswered_request_is_ended():
     bench = Bench(ToGoal())
     now = time.monotonic_ns()
-    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE)
+    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE[None])
     bench.requests.write(pack_request(request))
     bench.policy.answer_orphan()
     assert (bench.answer().tick, bench.answer().status) == (40, Status.RESTARTED)
@@ -132,7 +152,7 @@ def test_after_a_restart_the_unanswered_request_is_ended():
 def test_after_a_restart_an_answered_request_keeps_its_answer():
     bench = Bench(ToGoal())
     now = time.monotonic_ns()
-    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE)
+    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE[None])
     bench.requests.write(pack_request(request))
     bench.replies.write(pack_reply(Reply(40, now, Status.OK, np.ones((32, 4), np.float32))))
     bench.policy.answer_orphan()
@@ -165,4 +185,84 @@ def test_the_configuration_survives_its_line():
 
 
 def test_an_engine_is_found_by_its_dotted_name():
-    assert load_factory("tiny_engine:to_goal")("", 1).count == 0
+    assert load_factory("tiny_engine:to_goal")(None).count == 0
+
+
+class Watcher(ToGoal):
+    """Remembers what it was shown: (mean of the picture, first state) of each observation, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.words = [], []
+
+    def set_instruction(self, text):
+        if text == "dance":
+            super().set_instruction(text)
+        self.words.append(text)
+
+    def forget(self):
+        self.seen = []
+
+    def observe(self, images, state):
+        self.seen.append((int(images["corner"].mean()), float(state[0])))
+
+    def infer(self, images, state, prefix):
+        self.observe(images, state)
+        return super().infer(images, state, prefix)
+
+
+def test_a_policy_of_three_observations_sees_the_frames_and_states_of_three_ticks():
+    engine = Watcher()
+    bench = Bench(engine, observations=3)
+    now = time.monotonic_ns()
+    for back, value in ((50, 10), (26, 20), (13, 30), (1, 40)):  # ms before now; T = 12.5 ms
+        bench.camera.publish(np.full((96, 96, 3), value, np.uint8), now - back * 1_000_000)
+    states = np.float32([[0.1, 0, 0, 0], [0.2, 0, 0, 0], [0.3, 0, 0, 0]])
+    bench.ask(state=states, first=True)
+    assert engine.seen == [(40, pytest.approx(0.3))]
+    request = Request(16, now, now, np.zeros((2, 4), np.float32), ANCHOR, states)
+    bench.requests.write(pack_request(request))
+    bench.policy.serve()
+    assert engine.seen == [(20, pytest.approx(0.1)), (30, pytest.approx(0.2)), (40, pytest.approx(0.3))]
+    newest = unpack_observation(bench.tape.read()[1])
+    assert sorted(newest.frames) == ["corner", "corner@-1", "corner@-2"]
+    assert newest.state.shape == (12,)
+
+
+def test_an_instruction_is_prepared_between_requests_and_named_by_its_epoch_in_the_answer(capfd):
+    engine = Watcher()
+    bench = Bench(engine)
+    bench.frame()
+    assert bench.ask().instruction == 0
+    bench.words.write(pack_words(1, "close the drawer"))
+    bench.policy.serve()
+    assert engine.words == ["close the drawer"]
+    assert bench.ask(tick=16, instruction=1).instruction == 1
+    assert unpack_observation(bench.tape.read()[1]).cleared
+    assert '"took_ns"' in capfd.readouterr().out
+
+
+def test_words_the_policy_cannot_hear_leave_the_old_ones_in_force(capfd):
+    bench = Bench(Watcher())
+    bench.frame()
+    bench.words.write(pack_words(1, "dance"))
+    assert bench.ask(instruction=1).instruction == 0
+    assert "instruction-failed" in capfd.readouterr().out
+
+
+def test_each_inference_lies_on_the_tape_with_what_it_used():
+    bench = Bench(ToGoal())
+    bench.frame()
+    reply = bench.ask(tick=8)
+    entry = unpack_observation(bench.tape.read()[1])
+    assert (entry.tick, entry.status) == (8, Status.OK)
+    assert (entry.setpoints == reply.setpoints).all()
+    assert entry.chunk.shape == (32, 4)
+
+
+def test_a_node_on_a_provider_that_the_target_does_not_name_is_refused():
+    require_providers({"whole": {"CPUExecutionProvider": 40}}, ("CPUExecutionProvider",))
+    with pytest.raises(Refused, match="3 nodes of stage whole on CPUExecutionProvider"):
+        require_providers(
+            {"whole": {"CUDAExecutionProvider": 37, "CPUExecutionProvider": 3}}, ("CUDAExecutionProvider",)
+        )
