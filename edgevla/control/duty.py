@@ -62,7 +62,8 @@ def require_duty(busy_s: float, period_s: float, share: float) -> str | None:
     if busy_s / period_s <= allowed:
         return None
     busy = f"{1e3 * busy_s:.4g} ms of each {1e3 * period_s:.4g} ms, {100 * busy_s / period_s:.3g} % of its core"
-    return f"servo busy {busy}; the kernel allows {100 * share:.3g} %, less {100 * MARGIN:.3g} % margin: {100 * allowed:.3g} %"
+    kernel = f"{100 * share:.3g} %, less {100 * MARGIN:.3g} % margin: {100 * allowed:.3g} %"
+    return f"servo busy {busy}; the kernel allows {kernel}"
 
 
 def read_rt_limits(root: Path = Path("/"), core: int | None = None) -> RtLimits:

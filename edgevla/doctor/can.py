@@ -59,7 +59,8 @@ def set_up(name: str, bitrate: int, data_bitrate: int = DATA_BITRATE) -> str:
     """The line that brings an interface up; without the FD part for an adapter or arm of CAN 2.0."""
     return (
         f"sudo ip link set {name} down; sudo ip link set {name} type can "
-        f"bitrate {bitrate} dbitrate {data_bitrate} fd on restart-ms {RESTART_MS} && sudo ip link set {name} txqueuelen {QUEUE} up   "
+        f"bitrate {bitrate} dbitrate {data_bitrate} fd on restart-ms {RESTART_MS} && "
+        f"sudo ip link set {name} txqueuelen {QUEUE} up   "
         f"# CAN 2.0: without `dbitrate {data_bitrate} fd on`"
     )
 
@@ -175,7 +176,9 @@ def _listeners(tree: Tree, link: Link, named: bool) -> Finding:
     if count == 0:
         return passed(name, "nobody", expected)
     bad = failed if named else warned
-    return bad(name, f"{count} receivers", expected, "end the other program: ss -f can -ap shows candump and its kind")
+    return bad(
+        name, f"{count} receivers", expected, "end the other program, such as candump: cat /proc/net/can/rcvlist_*"
+    )
 
 
 def parse_ip(text: str) -> list[Link] | None:

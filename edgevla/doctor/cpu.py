@@ -23,7 +23,7 @@ def examine(host: Host, wanted: Wanted) -> list[Finding]:
         _tick(host, wanted),
         _governor(host, cores),
         _frequency(host, cores),
-        _idle(host, cores),
+        _idle(host, cores, online),
         _interrupts(host, wanted),
     ]
 
@@ -148,11 +148,13 @@ def _frequency(host: Host, cores: frozenset[int]) -> Finding:
     )
 
 
-def _idle(host: Host, cores: frozenset[int]) -> Finding:
+def _idle(host: Host, cores: frozenset[int], online: frozenset[int]) -> Finding:
     name, expected = "idle states", f"none in use that takes more than {MAX_EXIT_US} us to leave"
     slow, states, unread = [], 0, []
     for core in sorted(cores):
         folder = f"{_CPU}/cpu{core}/cpuidle"
+        if core not in online:
+            unread.append(f"core {core} is not online, and /{folder}")
         for state in host.tree.names(folder, r"state\d+"):
             states += 1
             exit_us = host.tree.number(f"{folder}/{state}/latency")
@@ -180,6 +182,10 @@ def _interrupts(host: Host, wanted: Wanted) -> Finding:
     table = host.tree.read("proc/interrupts")
     if table.text is None:
         return unknown(name, table.reason)
+    if core not in core_list(host.tree.text(f"{_CPU}/online")):
+        return unknown(name, f"core {core} is not online")
+    if not host.tree.names("proc/irq", r"\d+"):
+        return unknown(name, "/proc/irq cannot be read")
     names = interrupt_names(table.text)
     aimed = [number for number in host.tree.names("proc/irq", r"\d+") if core in _aimed_at(host, number)]
     used = [number for number in aimed if number in names]  # an IRQ without a line has no handler

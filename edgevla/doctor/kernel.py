@@ -83,7 +83,8 @@ def _rt_kernel(host: Host) -> tuple[str, ...]:
             f"sudo apt update && sudo apt install {packages} nvidia-l4t-display-rt-kernel",
         )
     if host.raspberry:
-        return ("sudo apt install linux-image-rpi-v8-rt, then kernel=kernel8_rt.img in /boot/firmware/config.txt",)
+        choose = "echo kernel=kernel8_rt.img | sudo tee -a /boot/firmware/config.txt   # then reboot"
+        return ("sudo apt install linux-image-rpi-v8-rt", choose)
     os_release = host.tree.text("etc/os-release")
     if re.search(r"^ID=ubuntu$", os_release, re.MULTILINE):
         return ("sudo pro enable realtime-kernel",)

@@ -40,7 +40,7 @@ class Tree:
                 data = file.read(_MAX_BYTES)
             if path.endswith(".gz"):
                 data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:  # ValueError: a name made from nonsense in another file
             return Reading(None, f"/{path.lstrip('/')}: {getattr(error, 'strerror', None) or error}")
         return Reading(data.decode(errors="replace").strip("\0 \t\r\n"))
 

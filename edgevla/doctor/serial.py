@@ -110,10 +110,20 @@ def _judged(host: Host, port: Port, bad: Verdict) -> list[Finding]:
     """What may be wrong with a port that exists; `bad` is `failed` for the robot's own, `warned` for any other."""
     return [
         *_latency(host, port, bad),
+        *_console(host, port, bad),
         *_brltty(host, port, bad),
         *_modem_manager(host, port),
         _holders(host, port, bad),
     ]
+
+
+def _console(host: Host, port: Port, bad: Verdict) -> list[Finding]:
+    """A kernel console prints into the bus, and a login there reads from it."""
+    consoles = [word.removeprefix("console=").split(",")[0] for word in host.cmdline.split() if "console=" in word]
+    if port.name not in consoles:
+        return []
+    todo = host.boot_todo(f"take console={port.name} out instead")
+    return [bad(f"console on {port.path}", "the kernel prints there", "none", todo)]
 
 
 def _latency(host: Host, port: Port, bad: Verdict) -> list[Finding]:
@@ -137,7 +147,8 @@ def _latency(host: Host, port: Port, bad: Verdict) -> list[Finding]:
 
 def _brltty(host: Host, port: Port | None, bad: Verdict) -> list[Finding]:
     """brltty takes common USB serial chips (CH340, CP210x) for Braille displays and detaches their port."""
-    name, expected = "brltty", "absent, or not after this adapter"
+    name = f"brltty on {port.path}" if port else "brltty"
+    expected = "absent, or not after this adapter"
     rules = [rule for rule in _rule_files(host.tree) if "brltty" in rule]
     runs = _running(host.tree, "brltty")
     masked = "brltty-udev.service" in host.tree.names("etc/systemd/system") and (

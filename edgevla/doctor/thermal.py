@@ -12,6 +12,7 @@ MARGIN_C = 10.0  # nearer than this to throttling is a warning: a run heats what
 _THROTTLING = re.compile(
     r".*cpufreq.*|.*devfreq.*|Processor|.*throttle-alert"
 )  # cooling by running slower, not by a fan
+_PI_SOFT_C = 80.0  # a Raspberry Pi's firmware lowers the clock from here on; the kernel's trip points do not say so
 _COOLER = "cool it: a fan, a heat sink, a lower power mode; then `edgevla doctor` again"
 
 
@@ -29,6 +30,8 @@ def _zones(host: Host) -> Finding:
         label = host.tree.text(f"{folder}/type", zone)
         millidegree = host.tree.number(f"{folder}/temp")
         trip = first_trip(host, folder)
+        if host.raspberry:
+            trip = min(trip or _PI_SOFT_C, _PI_SOFT_C)
         if millidegree is None or trip is None:
             unjudged.append(label)
         else:
