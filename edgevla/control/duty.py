@@ -90,7 +90,7 @@ def _pair(root: Path, runtime: str, period: str) -> Budget | None:
 def _group(root: Path) -> Budget | None:
     """Control groups version 1 with CONFIG_RT_GROUP_SCHED; elsewhere the file does not exist."""
     try:
-        said = (root / "proc/self/cgroup").read_text(encoding="utf-8")
+        said = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     match = re.search(r"^\d+:(?:\w+,)*cpu(?:,\w+)*:/(.*)$", said, re.MULTILINE)

@@ -52,7 +52,7 @@ def ask(priority: int, servo_core: int | None, policy_core: int | None) -> Grant
 
 
 def _locked_kb() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmLck:"):
             return int(line.split()[1])
     return 0

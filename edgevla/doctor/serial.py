@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,9 +72,8 @@ def describe(tree: Tree, name: str) -> Port:
     driver = os.path.basename(tree.link(f"{device}/driver") or "")
     folder = tree.resolve(device) if tree.exists(device) else ""
     for _ in range(_PARENTS if folder else 0):
-        vendor = tree.text(f"{folder}/idVendor")
-        if vendor:
-            usb = f"{vendor}:{tree.text(f'{folder}/idProduct')}".lower()
+        usb = f"{tree.text(f'{folder}/idVendor')}:{tree.text(f'{folder}/idProduct')}".lower()
+        if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{4}", usb):
             return Port(name, driver, usb, tree.text(f"{folder}/product"))
         folder = os.path.dirname(folder)
     return Port(name, driver, "", "")

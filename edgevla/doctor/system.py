@@ -34,10 +34,12 @@ def _swap(host: Host) -> Finding:
     reading = host.tree.read("proc/swaps")
     if reading.text is None:
         return unknown(name, reading.reason, expected)
-    rows = [line.split() for line in reading.text.splitlines()[1:] if line.split()]
+    if not reading.text.startswith("Filename"):
+        return unknown(name, "/proc/swaps has no heading", expected)
+    rows = re.findall(r"^(/\S+)\s+\w+\s+(\d+)\s+(\d+)", reading.text, re.MULTILINE)
     if not rows:
         return passed(name, "none", expected)
-    found = ", ".join(f"{row[0]} {int(row[2]) // 1024} MB, {int(row[3]) // 1024} used" for row in rows)
+    found = ", ".join(f"{file} {int(size) // 1024} MB, {int(used) // 1024} used" for file, size, used in rows)
     todo = ["sudo swapoff -a   # for good: take its line out of /etc/fstab"]
     if any("zram" in row[0] for row in rows):
         todo.append("sudo systemctl disable --now nvzramconfig" if host.jetson else "sudo apt remove zram-tools")

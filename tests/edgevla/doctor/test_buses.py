@@ -180,7 +180,8 @@ def test_an_interface_that_is_down_fails_with_the_lines_that_bring_it_up(tmp_pat
     finding = buses(tmp_path, commands={"ip": can_link(flags=["NOARP"], state="STOPPED")})["CAN can0"]
     assert (finding.level, finding.found) == ("fail", "down, STOPPED")
     assert finding.todo[0].startswith(
-        "sudo ip link set can0 down; sudo ip link set can0 type can bitrate 1000000 dbitrate 5000000 fd on restart-ms 100"
+        "sudo ip link set can0 down; sudo ip link set can0 type can "
+        "bitrate 1000000 dbitrate 5000000 fd on restart-ms 100"
     )
     assert any("/etc/systemd/network/80-can0.network" in line for line in finding.todo)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,12 +70,17 @@ def test_on_an_empty_machine_nothing_passes(tmp_path: Path) -> None:
 FACTS = ("proc/8", "proc/9", "proc/irq/", "usr/lib/udev", "sys/class/watchdog", "sys/class/devfreq", "dev/")
 
 
+def files_of(name: str) -> list[str]:
+    """Every file of the machine; of cores that no process is given, one stands for the others."""
+    return [path for path in parts(name).files if name != "orin" or not re.search(r"cpu/cpu[1-3]/", path)]
+
+
 @pytest.mark.parametrize(("name", "what"), [("orin", ON_ORIN), ("pi5", ON_PI), ("x86-rt", ON_PC)])
 def test_a_file_that_cannot_be_read_never_makes_a_pass(name: str, what: Wanted, tmp_path: Path) -> None:
     machine = build(name, tmp_path)
     before = of_level(by_name(machine, what), "pass")
     gained = {}
-    for path in parts(name).files:
+    for path in files_of(name):
         file, aside = tmp_path / path, tmp_path / "aside"
         file.rename(aside)
         after = of_level(by_name(machine, what), "pass")
@@ -87,7 +93,7 @@ def test_a_file_that_cannot_be_read_never_makes_a_pass(name: str, what: Wanted, 
 @pytest.mark.parametrize(("name", "what"), [("orin", ON_ORIN), ("pi5", ON_PI), ("x86-rt", ON_PC)])
 def test_nonsense_in_any_file_is_survived(name: str, what: Wanted, tmp_path: Path) -> None:
     machine = build(name, tmp_path)
-    for path in parts(name).files:
+    for path in files_of(name):
         file = tmp_path / path
         good = file.read_bytes()
         file.write_bytes(b"\xff\x00 nonsense \n\n: - = , 9" * 3)
