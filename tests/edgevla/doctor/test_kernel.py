@@ -156,3 +156,9 @@ def test_an_ordinary_user_is_refused_by_the_kernel_itself() -> None:
     assert (grant["fifo_priority"], grant["memory_locked"]) == (0, False)
     assert any("SCHED_FIFO priority 80" in reason for reason in grant["missing"])
     assert any("mlockall" in reason for reason in grant["missing"])
+
+
+def test_a_budget_of_version_1_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
+    finding = found(tmp_path, files={"proc/self/cgroup": "4:cpu:/system.slice\n"})["CONFIG_RT_GROUP_SCHED"]
+    assert finding.level == "info"
+    assert "/sys/fs/cgroup/cpu/system.slice/cpu.rt_runtime_us" in finding.found
