@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.loop.histogram import of_ns, tail
+from bench.loop.histogram import of_ns, packed, tail
 from bench.loop.ours import WARM_UP
 from bench.loop.windows import last_event
 from edgevla.bundle.arrays import expect, load_npy, npy_bytes
@@ -108,8 +108,8 @@ def _figures(times: NDArray[np.int64], wire: float) -> dict[str, Any]:
     first, trip = of_ns(times[:, 0]), of_ns(replied[:, 1] - replied[:, 0])
     exchange = tail(trip)
     return {
-        "first_byte": {**tail(first).as_dict(), "histogram_us": first},
-        "round_trip": {**exchange.as_dict(), "histogram_us": trip},
+        "first_byte": {**tail(first).as_dict(), "histogram_us": packed(first)},
+        "round_trip": {**exchange.as_dict(), "histogram_us": packed(trip)},
         "no_reply_in_half_a_period": len(times) - len(replied),
         # The pty carries bytes in no time: a line of the profile's baud would add the wire to the host's exchange.
         "wire_efficiency": wire / (wire + exchange.p50_us * 1e-6),

@@ -51,6 +51,17 @@ def from_json(histogram: Mapping[str, int]) -> Histogram:
     return {int(us): int(count) for us, count in histogram.items()}
 
 
+def packed(histogram: Mapping[int, int]) -> str:
+    """One line for a result: "us:count us:count ...", in order."""
+    return " ".join(f"{us}:{histogram[us]}" for us in sorted(histogram))
+
+
+def unpacked(line: str) -> Histogram:
+    """What `packed` wrote. Raises ValueError on anything else."""
+    pairs = (pair.split(":") for pair in line.split())
+    return {int(us): int(count) for us, count in pairs}
+
+
 def quantile(histogram: Mapping[int, int], share: float) -> int:
     """By nearest rank, whole us."""
     left = nearest_rank(sum(histogram.values()), share)

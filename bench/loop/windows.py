@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.loop import cyclictest
-from bench.loop.histogram import Histogram, of_ns, tail
+from bench.loop.histogram import Histogram, of_ns, packed, tail
 from bench.loop.load import loaded
 from bench.loop.ours import WARM_UP
 from edgevla.bundle.arrays import expect, load_npy
@@ -83,7 +83,7 @@ class Window:
 
     def as_dict(self) -> dict[str, Any]:
         figures = {key: value for key, value in vars(self).items() if key != "histogram"}
-        return {**figures, "marked": self.marked, **tail(self.histogram).as_dict(), "histogram_us": self.histogram}
+        return {**figures, "marked": self.marked, **tail(self.histogram).as_dict(), "histogram_us": packed(self.histogram)}
 
 
 def check_design(design: Design) -> None:
@@ -161,7 +161,7 @@ def busy_tail(rate_hz: int, samples: int, core: int, folder: Path) -> dict[str, 
     found: dict[str, Any] = {"rate_hz": rate_hz, "load": "idle", "tail_us": TAIL_US}
     for name, tail_us in (("without", 0.0), ("with", float(TAIL_US))):
         histogram, skipped, share, _ = contend(OURS, rate_hz, samples, core, folder, tail_us)
-        found[name] = {**tail(histogram).as_dict(), "cpu_share": share, "skipped": skipped, "histogram_us": histogram}
+        found[name] = {**tail(histogram).as_dict(), "cpu_share": share, "skipped": skipped, "histogram_us": packed(histogram)}
     return found
 
 
