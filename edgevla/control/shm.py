@@ -117,6 +117,11 @@ class Slots:
                 return loaded
         return None
 
+    def newer(self, after: int) -> list[tuple[int, bytes]]:
+        """Every whole slot with a sequence above `after`, oldest first."""
+        found = (self._load(slot) for slot in range(self.slots))
+        return sorted(entry for entry in found if entry is not None and entry[0] > after)
+
     def close(self) -> None:
         """Unmap and close the descriptor; a second call does nothing."""
         if self.fd >= 0:
