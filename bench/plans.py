@@ -8,7 +8,7 @@ from pathlib import Path
 
 import profiles
 from edgevla.bundle import Bundle, open_bundle
-from edgevla.control.plan import RunPlan, plan_of
+from edgevla.control.plan import PlannedCamera, RunPlan, plan_of
 from edgevla.control.schedule import Schedule
 from edgevla.errors import Unsound, Usage, explain
 
@@ -42,9 +42,8 @@ def patrol_plan(servo_hz: float) -> RunPlan:
         offset=(0.0, 0.0, 0.0, 0.0),
         start_low=low,
         start_high=high,
-        width=arm.cameras[0].width,
-        height=arm.cameras[0].height,
-        max_frame_age_s=arm.cameras[0].max_age_s,
+        observations=1,
+        cameras=tuple(PlannedCamera(c.name, c.width, c.height, c.rate_hz, c.max_age_s, "refuse") for c in arm.cameras),
     )
 
 

@@ -14,12 +14,13 @@ import typer
 from bench.files import write_json
 from bench.plans import patrol_plan
 from edgevla.cli.output import JSON_OPTION, kept, print_json, print_table, say
-from edgevla.control.audit import WARM_STEPS
-from edgevla.control.run import RunOptions, run
+from edgevla.control.options import RunOptions
+from edgevla.control.run import run
 from edgevla.errors import Refused, Unsound, explain
 from edgevla.telemetry.host import describe_host
 
 SCHEMA = "edgevla.steady/1"
+_SETTLE_STEPS = 1000  # of the audit: what is made once has been made by then
 _SPARE = 1.02  # of the duration: periods that are skipped are no steps
 # figure -> (mode that measures it, largest that is steady, unit)
 LIMITS = {
@@ -61,22 +62,22 @@ def steady(
     print_json(found) if as_json else _print(found)
     above = broken(figures)
     if above:
-        todo = "trace the servo: python -X tracemalloc=10; what grows or faults is on the path since the last good commit"
+        todo = (
+            "trace the servo: python -X tracemalloc=10; what grows or faults is on the path since the last good commit"
+        )
         raise Refused(explain("the servo's memory does not stand still", "every limit kept", "; ".join(above), todo))
 
 
 def broken(figures: dict[str, int]) -> list[str]:
     """The figures above their limits, in words. Pure."""
-    return [
-        f"{name} {figures[name]} > {limit}" for name, (_, limit, _) in LIMITS.items() if not figures[name] <= limit
-    ]
+    return [f"{name} {figures[name]} > {limit}" for name, (_, limit, _) in LIMITS.items() if not figures[name] <= limit]
 
 
 def _audited(mode: str, ticks: int, servo_hz: float, best_effort: bool, quiet: bool) -> dict[str, Any]:
     """One run under one audit. Raises Unsound when it counted fewer steps than asked for."""
     plan = patrol_plan(servo_hz)
     step_s = plan.period_s / plan.target.servo_ratio
-    duration_s = (ticks + WARM_STEPS) * step_s * _SPARE
+    duration_s = (ticks + _SETTLE_STEPS) * step_s * _SPARE
     if not quiet:
         say(f"audit of {mode}: {duration_s:.0f} s", "dim")
     options = RunOptions(

@@ -106,8 +106,8 @@ def _carried(rate_hz: int) -> bool:
 def _print(found: dict[str, Any]) -> None:
     print_table("wake latency after the deadline, median window", COLUMNS, table(found["rows"]))
     print_table(
-        "with a bus (edgelink over a pty), us",
-        ["Hz", "first byte p50 / p99 / p99.9", "round trip p50 / p99 / p99.9", "no reply in half a period", "wire share"],
+        "with a bus (edgelink over a pty), us; no reply: in half a period",
+        ["Hz", "first byte p50 / p99 / p99.9", "round trip p50 / p99 / p99.9", "no reply", "wire share"],
         [(b["rate_hz"], _three(b["first_byte"]), _three(b["round_trip"]), b["no_reply_in_half_a_period"],
           f"{b['wire_efficiency']:.2f}") for b in found["bus"]],
     )  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+from edgevla.control.config import PolicyConfig
 
 Float32 = NDArray[np.float32]
 
@@ -24,7 +28,17 @@ class Patrol:
     def set_instruction(self, text: str) -> None:
         """Any."""
 
-    def infer(self, image: NDArray[np.uint8], state: Float32, prefix: Float32) -> Float32:
+    def forget(self) -> None:
+        """It remembers nothing."""
+
+    def observe(self, images: Mapping[str, NDArray[np.uint8]], state: Float32) -> None:
+        """It remembers nothing."""
+
+    def node_providers(self) -> dict[str, dict[str, int]]:
+        """It has no graph."""
+        return {}
+
+    def infer(self, images: Mapping[str, NDArray[np.uint8]], state: Float32, prefix: Float32) -> Float32:
         """Chunk (H, n) of deltas towards the corner, half a unit a tick at most."""
         if np.abs(_CORNERS[self._corner] - state[:3]).max() < _NEAR:
             self._corner = 1 - self._corner
@@ -41,6 +55,6 @@ class Patrol:
         return np.clip(setpoints, _LOW, _HIGH)
 
 
-def patrol(bundle: str, threads: int) -> Patrol:
+def patrol(config: PolicyConfig) -> Patrol:
     """The engine factory."""
     return Patrol()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgevla.errors import Unsound, explain
 from edgevla.telemetry.stats import nearest_rank, samples_needed
@@ -78,7 +78,7 @@ def tail(histogram: Mapping[int, int]) -> Tail:
     return Tail(sum(histogram.values()), p50, p99, p999, max(histogram))
 
 
-def expanded(histogram: Mapping[int, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def expanded(histogram: Mapping[int, int]) -> NDArray[np.int64]:
     """The samples themselves, sorted: int64 (count,)."""
     keys = np.array(sorted(histogram), np.int64)
     return np.repeat(keys, [histogram[int(us)] for us in keys])

@@ -72,7 +72,10 @@ def inference(bundle: str) -> Work:
         from edgevla.control.timing import delay_ticks
 
         opened = open_bundle(Path(bundle))
-        infer, count = one_inference(opened, 1, delay_ticks(_BUDGET_S, opened.manifest.timing.period_s)), itertools.count()
+        infer, count = (
+            one_inference(opened, 1, delay_ticks(_BUDGET_S, opened.manifest.timing.period_s)),
+            itertools.count(),
+        )
 
         def policy() -> float:
             infer(next(count))

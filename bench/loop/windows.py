@@ -83,7 +83,12 @@ class Window:
 
     def as_dict(self) -> dict[str, Any]:
         figures = {key: value for key, value in vars(self).items() if key != "histogram"}
-        return {**figures, "marked": self.marked, **tail(self.histogram).as_dict(), "histogram_us": packed(self.histogram)}
+        return {
+            **figures,
+            "marked": self.marked,
+            **tail(self.histogram).as_dict(),
+            "histogram_us": packed(self.histogram),
+        }
 
 
 def check_design(design: Design) -> None:
@@ -96,7 +101,9 @@ def check_design(design: Design) -> None:
     if unknown or not design.loads:
         raise Usage(explain("unknown load", ", ".join(LOADS), ", ".join(unknown) or "none", "pass others with --loads"))
     if not all(10 <= rate <= 2000 for rate in design.rates_hz) or not design.rates_hz:
-        raise Usage(explain("a rate that makes no window", "10 .. 2000 Hz", design.rates_hz, "pass others with --rates"))
+        raise Usage(
+            explain("a rate that makes no window", "10 .. 2000 Hz", design.rates_hz, "pass others with --rates")
+        )
 
 
 def schedule(design: Design) -> list[tuple[int, str, list[tuple[int, tuple[str, str]]]]]:
@@ -161,13 +168,16 @@ def busy_tail(rate_hz: int, samples: int, core: int, folder: Path) -> dict[str, 
     found: dict[str, Any] = {"rate_hz": rate_hz, "load": "idle", "tail_us": TAIL_US}
     for name, tail_us in (("without", 0.0), ("with", float(TAIL_US))):
         histogram, skipped, share, _ = contend(OURS, rate_hz, samples, core, folder, tail_us)
-        found[name] = {**tail(histogram).as_dict(), "cpu_share": share, "skipped": skipped, "histogram_us": packed(histogram)}
+        found[name] = {
+            **tail(histogram).as_dict(),
+            "cpu_share": share,
+            "skipped": skipped,
+            "histogram_us": packed(histogram),
+        }
     return found
 
 
-def _ours(
-    rate_hz: int, samples: int, core: int, folder: Path, tail_us: float
-) -> tuple[dict[str, Any], Histogram]:
+def _ours(rate_hz: int, samples: int, core: int, folder: Path, tail_us: float) -> tuple[dict[str, Any], Histogram]:
     out = folder / "ours.npy"
     command = [
         sys.executable, "-m", "bench.loop.ours", "--rate-hz", str(rate_hz), "--samples", str(samples),

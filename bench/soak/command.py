@@ -18,8 +18,9 @@ from bench.loop.load import KINDS, loaded
 from bench.plans import bundle_plan, instruction_of
 from bench.soak.evidence import TICKS, added, begun, continued, figures, time_left_s
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
+from edgevla.control.options import RunOptions
 from edgevla.control.plan import RunPlan
-from edgevla.control.run import RunOptions, run
+from edgevla.control.run import run
 from edgevla.errors import BadInput, Refused, Unsound, Usage, explain
 from edgevla.telemetry.host import describe_host
 
@@ -41,11 +42,11 @@ class Soak:
     def step_s(self) -> float:
         return self.plan.period_s / self.plan.target.servo_ratio
 
-    def key(self, bundle_sha256: str) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """What makes blocks comparable."""
         return {
             "policy": self.plan.policy,
-            "bundle_sha256": bundle_sha256,
+            "bundle_sha256": self.plan.bundle_sha256,
             "arm": self.plan.arm.name,
             "target": self.plan.target.name,
             "plant": self.options.plant,
@@ -85,14 +86,15 @@ def soak(
         instruction=instruction or instruction_of(opened), sim=sim, plant=plant, best_effort=best_effort
     )
     asked = Soak(plan, options, loads, ticks, block_s, out)
-    evidence = run_blocks(asked, opened.sha256, (lambda text: None) if as_json else lambda text: say(text, "dim"))
+    tell: Callable[[str], None] = (lambda text: None) if as_json else (lambda text: say(text, "dim"))
+    evidence = run_blocks(asked, tell)
     print_json(evidence) if as_json else _print(evidence)
     _judge(evidence, ticks)
 
 
-def run_blocks(asked: Soak, bundle_sha256: str, tell: Callable[[str], None]) -> dict[str, Any]:
+def run_blocks(asked: Soak, tell: Callable[[str], None]) -> dict[str, Any]:
     """Blocks until the ticks are there, an operator stops it, or a block fails; the file is whole after each."""
-    key = asked.key(bundle_sha256)
+    key = asked.key()
     evidence = continued(_read(asked.out), key, str(asked.out)) if asked.out.exists() else begun(key, describe_host())
     while evidence["ticks"] < asked.ticks:
         block = one_block(asked, asked.ticks - evidence["ticks"])
@@ -142,7 +144,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(explain(f"{path} cannot be continued", "evidence of a soak", error, "pass another --out")) from None
+        raise BadInput(
+            explain(f"{path} cannot be continued", "evidence of a soak", error, "pass another --out")
+        ) from None
     if not isinstance(found, dict):
         raise BadInput(explain(f"{path} cannot be continued", "a JSON object", type(found).__name__, "pass another"))
     return found

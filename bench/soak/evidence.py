@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bench.effective import effective_samples, share_bound
 from bench.loop.histogram import merged, of_ns, packed, tail, unpacked
+from edgevla.control.result import COMMANDING
 from edgevla.errors import BadInput, Usage, explain
 from edgevla.telemetry.stats import samples_needed
 
@@ -18,17 +20,18 @@ SUMS = ("ticks", "late_commands", "expired_commands", "misses", "skipped_periods
 
 
 def figures(rows: NDArray[Any], servo_period_s: float, ttl_s: float) -> dict[str, Any]:
-    """Of the servo steps at which a command was due (rows: telemetry.rows.tick_dtype).
+    """Of the servo steps in which the arm may move (rows: telemetry.rows.tick_dtype).
 
     late: first byte after the command's expiry; expired: found expired before the write and never written;
     missed: first byte more than Ts / 2 after its deadline, never written, or its period overslept.
     """
+    rows = rows[np.isin(rows["phase"], COMMANDING)]
     late_ns = rows["write_ns"] - rows["deadline_ns"]
     written, expired = rows["write_ns"] > 0, rows["late"] != 0
-    skipped = int(rows["skipped"][written | expired].sum())
+    skipped = int(rows["skipped"].sum())
     sent_ns = late_ns[written]
     return {
-        "ticks": int((written | expired).sum()),
+        "ticks": len(rows),
         "late_commands": int((sent_ns > ttl_s * 1e9).sum()),
         "expired_commands": int(expired.sum()),
         "misses": int((sent_ns > servo_period_s * 0.5e9).sum()) + int(expired.sum()) + skipped,
@@ -85,9 +88,7 @@ def _summed(found: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> di
 
 
 def _histograms(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    merge = {
-        name: merged(unpacked(block[name]) for block in blocks) for name in ("histogram_us", "wake_histogram_us")
-    }
+    merge = {name: merged(unpacked(block[name]) for block in blocks) for name in ("histogram_us", "wake_histogram_us")}
     return {
         "first_byte": tail(merge["histogram_us"]).as_dict() if merge["histogram_us"] else None,
         "wake": tail(merge["wake_histogram_us"]).as_dict() if merge["wake_histogram_us"] else None,

@@ -16,7 +16,8 @@ for _ in range(3): bytearray(6_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(50): bytearray(6_000_000)
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+open_files = [os.readlink(link) for link in links if os.path.lexists(link)]
 print(json.dumps({**granted.as_dict(), "faults": faults, "gc": gc.isenabled(), "files": open_files,
   "policy": os.sched_getscheduler(0), "cores": sorted(os.sched_getaffinity(0))}))
 """
