@@ -21,7 +21,7 @@ from edgevla.telemetry.host import describe_host
 
 SCHEMA = "edgevla.steady/1"
 _SETTLE_STEPS = 1000  # of the audit: what is made once has been made by then
-_SPARE = 1.02  # of the duration: periods that are skipped are no steps
+_SPARE, _SPARE_S = 1.05, 1.0  # of the duration: periods that are skipped are no steps
 # figure -> (mode that measures it, largest that is steady, unit)
 LIMITS = {
     "traced_growth_bytes": ("memory", 4096, "B"),
@@ -77,7 +77,7 @@ def _audited(mode: str, ticks: int, servo_hz: float, best_effort: bool, quiet: b
     """One run under one audit. Raises Unsound when it counted fewer steps than asked for."""
     plan = patrol_plan(servo_hz)
     step_s = plan.period_s / plan.target.servo_ratio
-    duration_s = (ticks + _SETTLE_STEPS) * step_s * _SPARE
+    duration_s = (ticks + _SETTLE_STEPS) * step_s * _SPARE + _SPARE_S
     if not quiet:
         say(f"audit of {mode}: {duration_s:.0f} s", "dim")
     options = RunOptions(
