@@ -18,7 +18,7 @@ from bench.loop.histogram import expanded, merged, of_ns, packed, quantile, tail
 from bench.loop.load import KINDS, UNITS, loaded
 from bench.loop.ours import blank_row, measure, spin_until
 from bench.loop.report import rows, table
-from bench.loop.windows import OURS, YARDSTICK, Design, Window, check_design, contend, schedule
+from bench.loop.windows import OURS, YARDSTICK, Design, Window, busy_tail, check_design, contend, largest_duty, schedule
 from edgevla.control.timing import wire_s
 from edgevla.errors import DeviceFault, Unsound, Usage
 from edgevla.telemetry.rows import Rows, tick_dtype
@@ -138,6 +138,18 @@ def test_our_loop_notes_one_row_a_period_and_never_wakes_early():
     assert (found["wake_ns"] >= found["deadline_ns"]).all()
     assert (np.diff(found["step"]) >= 1).all()
     assert (np.diff(found["deadline_ns"]) == np.diff(found["step"]) * 2_000_000)[:-1].all() or found["step"][-1] > 49
+
+
+@pytest.mark.parametrize(("runtime", "share"), [("950000", 0.95), ("-1", 1.0)])
+def test_the_busy_tail_respects_the_kernels_throttle(tmp_path, runtime, share):
+    (tmp_path / "sched_rt_runtime_us").write_text(runtime)
+    (tmp_path / "sched_rt_period_us").write_text("1000000")
+    assert largest_duty(tmp_path) == share
+
+
+def test_a_busy_tail_that_would_be_throttled_is_refused(tmp_path):
+    with pytest.raises(Usage, match="throttled"):
+        busy_tail(7000, 100, 0, tmp_path)
 
 
 def test_a_busy_tail_ends_at_the_deadline():
