@@ -98,6 +98,8 @@ def run_blocks(asked: Soak, tell: Callable[[str], None]) -> dict[str, Any]:
     evidence = continued(_read(asked.out), key, str(asked.out)) if asked.out.exists() else begun(key, describe_host())
     while evidence["ticks"] < asked.ticks:
         block = one_block(asked, asked.ticks - evidence["ticks"])
+        if not block["ticks"]:  # stopped before the arm was armed: no evidence of anything
+            break
         evidence = added(evidence, {"index": len(evidence["blocks"]), **block})
         write_json(asked.out, evidence)
         tell(progress(evidence, asked.ticks))
