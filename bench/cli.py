@@ -8,7 +8,10 @@ from pathlib import Path
 import typer
 
 from bench.budgets import DEMO, check_budgets, load_budgets
+from bench.loop.command import loop
 from bench.report import build_report, print_figures, read_report, text
+from bench.soak.command import soak
+from bench.steady import steady
 from edgevla.bundle.reader import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Refused, Unsound
@@ -19,6 +22,9 @@ app = typer.Typer(
     epilog="Example: edgevla bench budgets out/demo/report.json",
     no_args_is_help=True,
 )
+app.command()(loop)
+app.command()(steady)
+app.command()(soak)
 REPORT = typer.Argument(..., help="report.json as `make demo` writes it")
 
 

@@ -113,6 +113,7 @@ class Servo:
             still = self.machine.phase not in MOVABLE
             if end is None and still and (self._arm_asked or self.machine.phase is not phase):
                 at = max(at, self._change(phase))
+        self.audit.close()
         return end
 
     def _serve(self, at: int, wake_ns: int, skipped: int) -> End | None:

@@ -1,0 +1,71 @@
+"""The audit of the servo's memory sees what it is there to see."""
+
+import gc
+import mmap
+import tracemalloc
+
+import pytest
+
+from edgevla.control.audit import Audit
+
+SETTLED = 1000  # steps before the count begins
+
+
+@pytest.fixture(autouse=True)
+def _tracing_ends_with_the_test():
+    yield
+    tracemalloc.stop()
+
+
+def settled(kind):
+    audit = Audit(kind)
+    for _ in range(SETTLED):
+        audit.step()
+    return audit
+
+
+def closed(audit):
+    audit.step()
+    audit.close()
+    return audit.figures
+
+
+def test_growth_and_peak_are_counted_from_the_settled_loop():
+    audit = settled("memory")
+    kept = [bytes(1000) for _ in range(10)]
+    passing = bytes(100_000)
+    del passing
+    found = closed(audit)
+    assert len(kept) == 10
+    assert 10_000 <= found["traced_growth_bytes"] < 15_000
+    assert 110_000 <= found["traced_peak_bytes"] < 120_000
+    assert found["ticks"] == 1
+
+
+def test_a_peak_before_that_does_not_count():
+    audit = Audit("memory")
+    for _ in range(SETTLED):
+        bytes(500_000)
+        audit.step()
+    assert closed(audit)["traced_peak_bytes"] < 100_000
+
+
+def test_a_page_touched_for_the_first_time_is_a_minor_fault():
+    audit = settled("faults")
+    with mmap.mmap(-1, 64 * mmap.PAGESIZE) as pages:
+        for page in range(64):
+            pages[page * mmap.PAGESIZE] = 1
+    found = closed(audit)
+    assert found["minor_faults"] >= 1  # one where huge pages back it
+    assert found["traced_growth_bytes"] is None
+
+
+def test_a_collection_is_counted():
+    audit = settled("faults")
+    gc.collect()
+    assert closed(audit)["collections"] >= 1
+
+
+def test_a_loop_that_never_settled_says_nothing():
+    audit = Audit("faults")
+    assert closed(audit) == {"ticks": 0}
