@@ -47,11 +47,11 @@ def kill_inside_a_write(ring: Slots, newest: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-def is_torn(ring: Slots, sequence: int) -> bool:
-    """Is the slot of `sequence` partly new, its checksum wrong?"""
+def torn_after(ring: Slots, sequence: int) -> int:
+    """Bytes of the payload that are new when the slot of `sequence` is partly new and its checksum wrong; else 0."""
     at = body_of(ring, sequence)
     new = ring._map[at : at + PAYLOAD].count(text_of(sequence)[:1])
-    return 0 < new < PAYLOAD and ring._load(sequence % 2) is None
+    return new if new < PAYLOAD and ring._load(sequence % 2) is None else 0
 
 
 def test_writers_killed_inside_a_write_leave_the_entry_before_and_successors_go_on(capsys):
@@ -59,16 +59,17 @@ def test_writers_killed_inside_a_write_leave_the_entry_before_and_successors_go_
     newest = 0
     for _ in range(2):
         newest = ring.write(text_of(newest + 1))
-    kills = torn = 0
+    kills, torn = 0, []
     begun_s = time.monotonic()
-    while torn < KILLS and time.monotonic() - begun_s < PATIENCE_S:
+    while len(torn) < KILLS and time.monotonic() - begun_s < PATIENCE_S:
         kill_inside_a_write(ring, newest)
         kills += 1
         found = ring.read()
         assert found is not None
         assert found[0] >= newest
         assert found[1] == text_of(found[0])
-        torn += is_torn(ring, found[0] + 1)
+        if new := torn_after(ring, found[0] + 1):
+            torn.append(new)
         successor = Slots.attach(os.dup(ring.fd))
         expected = successor._resume()
         newest = successor.write(text_of(expected))
@@ -76,6 +77,7 @@ def test_writers_killed_inside_a_write_leave_the_entry_before_and_successors_go_
         assert ring.read(after=found[0]) == (newest, text_of(newest))
         successor.close()
     with capsys.disabled():
-        print(f"\n  {torn} of {kills} kills landed inside a write, {time.monotonic() - begun_s:.1f} s")
-    assert torn >= KILLS
+        share = f"{min(torn, default=0)} .. {max(torn, default=0)} of {PAYLOAD} bytes were new"
+        print(f"\n  {len(torn)} of {kills} kills landed inside a write ({share}), {time.monotonic() - begun_s:.1f} s")
+    assert len(torn) >= KILLS
     ring.close()
