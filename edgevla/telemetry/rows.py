@@ -96,8 +96,8 @@ class Rows:
     @classmethod
     def create(cls, dtype: np.dtype[Any], capacity: int) -> Rows:
         """New rows in a new memfd; raises ValueError on a capacity that holds none."""
-        if capacity < 1:
-            raise ValueError(f"rows need a capacity of at least 1, got {capacity}")
+        if capacity < 2:  # the row being written, and one that is whole
+            raise ValueError(f"rows need a capacity of at least 2, got {capacity}")
         itemsize = _record_dtype(dtype).itemsize
         fd = create_memfd("edgevla-rows", HEADER_BYTES + capacity * itemsize)
         os.pwrite(fd, file_header(_MAGIC, itemsize, capacity, _fingerprint(dtype)), 0)
