@@ -143,7 +143,7 @@ def test_reading_and_writing_leave_nothing_behind(ring):
         turn()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(10_000):
+    for _ in range(5_000):
         turn()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
