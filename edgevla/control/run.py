@@ -227,8 +227,9 @@ class _Run:
         """No servo step for `_SILENT_S` while the arm may move: arming and latching wait for the device."""
         if self._seen.end or self._heartbeat.look(self._memory.ticks.count, time.monotonic()) <= _SILENT_S:
             return False
-        phases = self._memory.ticks.newest()["phase"]  # a copy: only taken in silence
-        return len(phases) == 0 or Phase(int(phases[-1])) in MOVABLE
+        ticks = self._memory.ticks
+        rows, _, _ = ticks.since(max(0, ticks.count - 1))
+        return len(rows) == 0 or Phase(int(rows[-1]["phase"])) in MOVABLE
 
     def _note(self, event: Event) -> None:
         seen, data = self._seen, event.data

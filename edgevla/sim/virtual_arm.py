@@ -290,9 +290,10 @@ def _require_period(period_s: float) -> None:
 def _camera(fd: int) -> CameraSlot:
     try:
         return CameraSlot.attach(fd)
-    except (OSError, ValueError) as error:
+    except (OSError, DeviceFault) as error:
+        got = str(error).partition("\n")[0]
         todo = "pass the number of an inherited camera slot with --camera-fd, or leave it out"
-        raise DeviceFault(explain("no camera slot", f"one at descriptor {fd}", error, todo)) from None
+        raise DeviceFault(explain("no camera slot", f"one at descriptor {fd}", got, todo)) from None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Rows of measurements in shared memory: written without a system call, read by the parent when it is over.
+"""Rows of measurements in shared memory: written without a system call, read by other processes while it goes on.
 
 One writer. The newest `capacity` rows are kept; `count` says how many there ever were.
 """
@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.shm import create_memfd
+from edgevla.control.shm import HEADER_BYTES, check_size, create_memfd, file_header, read_file_header
+from edgevla.errors import DeviceFault, explain
 
-_HEADER = 64  # bytes in front of the rows: one u64 count, padded to a cache line
+_MAGIC, _WHAT = b"EVL-ROWS", "rows of measurements"
+_COUNT = struct.Struct("<QQ")  # rows ever written, and the same inverted: altered memory is no count
+_COUNT_AT = 32  # behind the file header
+_INVERSE = (1 << 64) - 1
+_ROW_HEADER = 16  # bytes in front of a row: crc32, 4 unused, number (1, 2, ...)
+_CHECKED_FROM = 8  # the checksum covers the number and the row
 
 
 def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
@@ -65,44 +73,166 @@ def inference_dtype() -> np.dtype[Any]:
 
 
 class Rows:
-    """Ring of rows of one dtype over a memfd; `fd` goes to the writing process."""
+    """Ring of rows of one dtype over a memfd; `fd` goes to the other processes. One writer, any number of readers.
+
+    Each row carries its number and a checksum, which its users do not see: a row is right by them, never by the
+    order of stores. A reader in another process that is lapped or looks too early gets fewer rows, never wrong ones.
+    """
 
     def __init__(self, fd: int, dtype: np.dtype[Any]) -> None:
+        """Attach to the rows in `fd`; raises DeviceFault when it holds none of this dtype and format."""
+        itemsize, self.capacity, fingerprint, _ = read_file_header(fd, _MAGIC, _WHAT)
+        self._record = _record_dtype(dtype)
+        if (itemsize, fingerprint) != (self._record.itemsize, _fingerprint(dtype)):
+            raise DeviceFault(
+                explain(
+                    f"the rows in file descriptor {fd} have other columns",
+                    f"{dtype.itemsize} bytes a row, {', '.join(dtype.names or ())}",
+                    f"{itemsize - _ROW_HEADER} bytes a row or other names",
+                    "start all processes from one installation of edgevla, through `edgevla run`",
+                )
+            )
+        check_size(fd, HEADER_BYTES + self.capacity * itemsize, _WHAT)
         self.fd = fd
-        size = os.fstat(fd).st_size
-        self.capacity = (size - _HEADER) // dtype.itemsize
-        if self.capacity < 1:
-            raise ValueError(f"{size} bytes hold no row of {dtype.itemsize} bytes")
-        self._map = mmap.mmap(fd, size)
-        self._count: NDArray[np.uint64] = np.frombuffer(self._map, np.uint64, count=1)
-        self._rows = np.frombuffer(self._map, dtype, count=self.capacity, offset=_HEADER)
+        self._map = mmap.mmap(fd, HEADER_BYTES + self.capacity * itemsize)
+        raw = np.frombuffer(self._map, np.uint8, count=self.capacity * itemsize, offset=HEADER_BYTES)
+        self._raw = raw.reshape(self.capacity, itemsize)
+        self._itemsize = itemsize
+        self._written = -1  # rows ever written, as the writer knows it; -1 = this object has not written
+        self._next = np.zeros(1, self._record)  # the record being made: appending allocates nothing that stays
+        self._next_row, self._next_number, self._next_crc = (self._next[name] for name in ("row", "number", "crc"))
+        self._next_bytes = self._next.view(np.uint8).data
+        self._next_checked = self._next_bytes[_CHECKED_FROM:]
 
     @classmethod
     def create(cls, dtype: np.dtype[Any], capacity: int) -> Rows:
-        return cls(create_memfd("edgevla-rows", _HEADER + capacity * dtype.itemsize), dtype)
+        """New rows in a new memfd; raises ValueError on a capacity that holds none."""
+        if capacity < 2:  # the row being written, and one that is whole
+            raise ValueError(f"rows need a capacity of at least 2, got {capacity}")
+        itemsize = _record_dtype(dtype).itemsize
+        fd = create_memfd("edgevla-rows", HEADER_BYTES + capacity * itemsize)
+        os.pwrite(fd, file_header(_MAGIC, itemsize, capacity, _fingerprint(dtype)), 0)
+        os.pwrite(fd, _COUNT.pack(0, _INVERSE), _COUNT_AT)
+        return cls(fd, dtype)
 
     @property
     def count(self) -> int:
         """Rows ever written."""
-        return int(self._count[0])
+        said = self._said_count()
+        return self._newest_number() if said is None else said
 
     def append(self, row: tuple[Any, ...]) -> None:
-        count = int(self._count[0])
-        self._rows[count % self.capacity] = row
-        self._count[0] = count + 1
+        """Write one row. A writer that follows a dead one goes on with its count."""
+        count = self._written if self._written >= 0 else self._resume()
+        self._next_row[0] = row
+        self._next_number[0] = number = count + 1
+        self._next_crc[0] = row_checksum(self._next_checked)
+        at = HEADER_BYTES + count % self.capacity * self._itemsize
+        self._written = number
+        self._map[at : at + self._itemsize] = self._next_bytes
+        _COUNT.pack_into(self._map, _COUNT_AT, number, number ^ _INVERSE)
+
+    def since(self, cursor: int) -> tuple[NDArray[Any], int, int]:
+        """Rows from number `cursor` on (0 = the first): (copy of the rows, new cursor, rows lost on the way).
+
+        len(rows) + lost == new cursor - cursor. A row that is not wholly visible yet is left for the next call.
+        A sound count below the cursor means that the rows began again; then so does the cursor, at 0.
+        """
+        end = self.count
+        if cursor > end and self._said_count() == end:
+            cursor = 0
+        begin = max(cursor, end - self.capacity)
+        if begin >= end:
+            return np.zeros(0, self._record["row"]), cursor, 0
+        records, whole = self._look(begin, end)
+        taken = int(np.flatnonzero(whole)[-1]) + 1 if whole.any() else self._lapped(begin, end)
+        rows = records["row"][:taken][whole[:taken]]
+        return rows, begin + taken, begin + taken - cursor - len(rows)
 
     def newest(self) -> NDArray[Any]:
-        """Copy of the rows that are kept, oldest first."""
-        count = self.count
-        if count <= self.capacity:
-            return self._rows[:count].copy()
-        turn = count % self.capacity
-        return np.concatenate([self._rows[turn:], self._rows[:turn]])
+        """Copy of the rows that are kept and whole, oldest first."""
+        return self.since(0)[0]
 
     def close(self) -> None:
         """Unmap and close the descriptor; a second call does nothing."""
         if self.fd >= 0:
-            del self._rows, self._count  # they look into the mapping, which could not be closed under them
+            del self._raw  # it looks into the mapping, which could not be closed under it
             self._map.close()
             os.close(self.fd)
             self.fd = -1
+
+    def _look(self, begin: int, end: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Copy of the records begin .. end - 1, and which of them are whole. Two looks: stores may be on their way."""
+        records, whole = self._copy(begin, end)
+        if not whole.all():
+            again, now_whole = self._copy(begin, end)
+            late = now_whole & ~whole
+            records[late] = again[late]
+            whole |= now_whole
+        return records.view(self._record)[:, 0], whole
+
+    def _copy(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Bytes of the records begin .. end - 1, at most `capacity`; and for each, whether it is whole."""
+        first, beyond = begin % self.capacity, begin % self.capacity + end - begin
+        raw = np.concatenate([self._raw[first:beyond], self._raw[: max(0, beyond - self.capacity)]])
+        return raw, self._judge(raw, np.arange(begin + 1, end + 1, dtype=np.uint64))
+
+    def _judge(self, raw: NDArray[np.uint8], numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Is each record of the copy `raw` (n, itemsize) the row of that number, with a right checksum? bool (n,)."""
+        records = raw.view(self._record)[:, 0]
+        whole: NDArray[np.bool_] = records["number"] == numbers
+        crcs, flat = records["crc"].tolist(), raw.reshape(-1).data
+        for index in np.flatnonzero(whole).tolist():
+            checked = flat[index * self._itemsize + _CHECKED_FROM : (index + 1) * self._itemsize]
+            whole[index] = row_checksum(checked) == crcs[index]
+        return whole
+
+    def _lapped(self, begin: int, end: int) -> int:
+        """How many of the rows begin .. end - 1 the writer has overwritten by now, or is overwriting."""
+        return min(max(self.count + 1 - self.capacity - begin, 0), end - begin)
+
+    def _said_count(self) -> int | None:
+        """The count as the header says it; None when it is altered or half-written, also at a third look."""
+        for _ in range(3):
+            count, inverse = _COUNT.unpack_from(self._map, _COUNT_AT)
+            if count ^ inverse == _INVERSE:
+                return int(count)
+        return None
+
+    def _newest_number(self) -> int:
+        """Number of the newest whole row, found by looking at all of them; 0 = there is none."""
+        numbers = self._raw.copy().view(self._record)[:, 0]["number"]
+        places = np.arange(self.capacity, dtype=np.uint64)
+        own = np.flatnonzero((numbers > 0) & ((numbers - np.uint64(1)) % np.uint64(self.capacity) == places))
+        for index in own[np.argsort(numbers[own])[::-1]].tolist():
+            if self._judge(self._raw[index : index + 1].copy(), numbers[index : index + 1])[0]:
+                return int(numbers[index])
+        return 0
+
+    def _resume(self) -> int:
+        """The count to go on with: as it is said, and a row that a dead writer completed and did not count."""
+        count = self.count
+        return count + 1 if self._copy(count, count + 1)[1][0] else count
+
+
+def row_checksum(checked: memoryview) -> int:
+    """crc32 of the number (u64) and the row, as they lie in a record."""
+    return zlib.crc32(checked)
+
+
+def _record_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A row as it lies in memory: filled up to 8 bytes, so that no two rows share a word."""
+    size = _ROW_HEADER + -(-dtype.itemsize // 8) * 8
+    fields: dict[str, Any] = {
+        "names": ["crc", "number", "row"],
+        "formats": ["<u4", "<u8", dtype],
+        "offsets": [0, 8, _ROW_HEADER],
+    }
+    fields["itemsize"] = size
+    record: np.dtype[Any] = np.dtype(fields)  # type: ignore[call-overload]
+    return record
+
+
+def _fingerprint(dtype: np.dtype[Any]) -> int:
+    """crc32 of the names, types and shapes of the columns."""
+    return zlib.crc32(repr(dtype.descr).encode())

@@ -2,12 +2,15 @@
 
 import mmap
 import os
+import struct
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
-from edgevla.control.shm import Slots
+from edgevla.control.shm import FORMAT, Slots
+from edgevla.errors import DeviceFault
 
 
 @pytest.fixture
@@ -62,13 +65,89 @@ def test_a_payload_that_is_too_large_is_refused(ring):
         ring.write(b"x" * 65)
 
 
+def test_newer_gives_what_came_since_oldest_first(ring):
+    assert ring.newer() == []
+    for number in range(1, 7):
+        ring.write(b"%d" % number)
+    assert ring.newer(after=4) == [(5, b"5"), (6, b"6")]
+    assert ring.newer() == [(3, b"3"), (4, b"4"), (5, b"5"), (6, b"6")], "the ring holds four"
+
+
+def test_any_bytes_are_a_payload(ring):
+    for payload in (b"", bytearray(b"array"), memoryview(b"view"), memoryview(struct.pack("<2d", 1.0, 2.0)).cast("d")):
+        ring.write(payload)
+        assert ring.read()[1] == bytes(payload)
+
+
+def test_a_sequence_is_64_bits_wide(ring):
+    ring._next = (1 << 40) + 3
+    ring.write(b"far")
+    assert ring.read() == ((1 << 40) + 3, b"far")
+
+
 @pytest.mark.parametrize("size", [0, 8, 4096])
 def test_a_descriptor_that_holds_no_ring_is_refused(size):
     fd = os.memfd_create("not-a-ring")
     os.ftruncate(fd, size)
-    with pytest.raises(ValueError, match="slot ring"):
+    with pytest.raises(DeviceFault, match="slot ring"):
         Slots.attach(fd)
     os.close(fd)
+
+
+def test_a_ring_of_another_format_is_refused_with_both_formats(ring):
+    ring._map[8:12] = struct.pack("<I", FORMAT + 1)
+    with pytest.raises(
+        DeviceFault, match=rf"expected: a slot ring of format {FORMAT}\n  got:      format {FORMAT + 1}\n"
+    ):
+        Slots.attach(ring.fd)
+
+
+@pytest.mark.parametrize("position", range(12, 32))
+def test_an_altered_header_is_refused(ring, position):
+    ring._map[position : position + 1] = bytes([ring._map[position] ^ 0x10])
+    with pytest.raises(DeviceFault, match="altered header"):
+        Slots.attach(ring.fd)
+
+
+def test_memory_that_can_shrink_is_refused(ring, tmp_path):
+    (tmp_path / "ring").write_bytes(ring._map[:])
+    loose = os.memfd_create("loose", os.MFD_ALLOW_SEALING)
+    os.write(loose, ring._map[:])
+    file = os.open(tmp_path / "ring", os.O_RDWR)
+    for fd in (loose, file):
+        with pytest.raises(DeviceFault, match="sealed in size"):
+            Slots.attach(fd)
+        os.close(fd)
+
+
+def test_a_cut_ring_is_refused(ring):
+    fd = os.memfd_create("cut")
+    os.write(fd, ring._map[:-1])
+    with pytest.raises(DeviceFault, match=f"{len(ring._map) - 1} bytes"):
+        Slots.attach(fd)
+    os.close(fd)
+
+
+def test_all_pages_are_there_from_the_start():
+    """Memory that runs out later would end a process with SIGBUS in the middle of a tick."""
+    ring = Slots.create(1 << 20, slots=2)
+    assert os.fstat(ring.fd).st_blocks * 512 >= 2 << 20
+    ring.close()
+
+
+def test_reading_and_writing_leave_nothing_behind(ring):
+    def turn():
+        ring.read(ring.write(b"x" * 64) - 1)
+
+    for _ in range(100):
+        turn()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(5_000):
+        turn()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 1024
 
 
 @pytest.mark.parametrize(("payload_bytes", "slots"), [(0, 4), (8, 1)])
