@@ -1,0 +1,195 @@
+"""Keys on a real pty whose controlling process is the one under test: struck, restored, suspended."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from edgevla.operate.keys import Key, Keys, keys_of
+
+PROGRAM = """
+import os, signal, sys, time
+from edgevla.control.crew import Interrupt
+from edgevla.operate.keys import Keys
+say = lambda text: os.write(2, (text + "\\n").encode())
+with Interrupt() as interrupt, Keys(0, lambda: say("suspending"), lambda: say("resumed")) as keys:
+    say("keys" if keys.fd == 0 else "no keys")
+    while not interrupt.asked:
+        for key in keys.poll():
+            say(key.name)
+            if sys.argv[1:] == ["fail"]:
+                raise RuntimeError("a defect")
+        time.sleep(0.005)
+say("end")
+"""
+
+OWN_SESSION = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+SHELL = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], preexec_fn=os.setpgrp)
+os.tcsetpgrp(0, child.pid)
+_, status = os.waitpid(child.pid, os.WUNTRACED)
+os.tcsetpgrp(0, os.getpgrp())
+os.write(2, b"asleep\\n" if os.WIFSTOPPED(status) else b"ended\\n")
+sys.stdin.readline()
+os.tcsetpgrp(0, child.pid)
+os.killpg(child.pid, signal.SIGCONT)
+child.wait()
+os.tcsetpgrp(0, os.getpgrp())
+os.write(2, b"shell ends\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b" ", [Key.STOP]),
+        (b"a", [Key.ARM]),
+        (b"A", [Key.ARM]),
+        (b"q", [Key.QUIT]),
+        (b"?", [Key.HELP]),
+        (b"x", []),
+        (b"aa", []),
+        (b"arm it", [Key.STOP]),
+        (b"a\n", []),
+        (b"quit", [Key.QUIT]),
+        (b"\x1b[A", []),
+        (b"\x1bOq", []),
+        (b"\x1b[200~a b\x1b[201~", [Key.STOP]),
+        (b"", []),
+    ],
+)
+def test_arming_takes_a_key_struck_alone_and_a_stop_counts_wherever_it_stands(data, keys):
+    assert keys_of(data) == keys
+
+
+class Terminal:
+    """PROGRAM as the foreground process of a pty of its own."""
+
+    def __init__(self, *arguments: str, program: str = "") -> None:
+        self.master, self.slave = pty.openpty()
+        self.normal = termios.tcgetattr(self.slave)
+        self.errors, write = os.pipe()
+        code = OWN_SESSION + (program or PROGRAM)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], stdin=self.slave, stdout=self.slave, stderr=write
+        )
+        os.close(write)
+
+    def expect(self, word: str) -> str:
+        """Everything it says until `word`."""
+        said, until = "", time.monotonic() + 20.0
+        while word not in said:
+            assert select.select([self.errors], [], [], max(0.0, until - time.monotonic()))[0], f"silent after {said!r}"
+            data = os.read(self.errors, 4096)
+            assert data, f"ended after {said!r}"
+            said += data.decode()
+        return said
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def restored(self) -> bool:
+        return termios.tcgetattr(self.slave) == self.normal
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for fd in (self.master, self.slave, self.errors):
+            os.close(fd)
+
+
+@pytest.fixture
+def start():
+    terminals = []
+
+    def starter(*arguments: str) -> Terminal:
+        terminals.append(Terminal(*arguments))
+        terminals[-1].expect("keys\n")
+        return terminals[-1]
+
+    yield starter
+    for terminal in terminals:
+        terminal.close()
+
+
+def test_keys_are_heard_one_by_one_and_sigterm_gives_the_terminal_back(start):
+    terminal = start()
+    assert not terminal.restored()
+    for key in Key:
+        terminal.type(key.value)
+        terminal.expect(key.name)
+    terminal.process.send_signal(signal.SIGTERM)
+    terminal.expect("end")
+    assert terminal.process.wait(10.0) == 0
+    assert terminal.restored()
+
+
+def test_ctrl_c_stays_a_signal_and_ctrl_s_does_not_halt_the_output(start):
+    terminal = start()
+    terminal.type("\x13 ")
+    terminal.expect("STOP")
+    terminal.type("\x03")
+    terminal.expect("end")
+
+
+def test_an_exception_gives_the_terminal_back(start):
+    terminal = start("fail")
+    terminal.type(" ")
+    terminal.expect("RuntimeError")
+    assert terminal.process.wait(10.0) == 1
+    assert terminal.restored()
+
+
+def test_a_suspended_run_stops_the_arm_first_gives_the_terminal_back_and_takes_it_again(start):
+    terminal = start()
+    # A session without a shell is an orphaned group, where the kernel ignores a suspension: only the handler runs.
+    terminal.process.send_signal(signal.SIGTSTP)
+    assert terminal.expect("resumed").index("suspending") == 0
+    assert not terminal.restored()
+    terminal.type(" ")
+    terminal.expect("STOP")
+
+
+def test_suspended_by_a_shell_it_really_sleeps_and_the_terminal_is_as_it_was():
+    terminal = Terminal(PROGRAM, program=SHELL)
+    try:
+        terminal.expect("keys\n")
+        terminal.type("\x1a")  # Ctrl-Z
+        assert "suspending" in terminal.expect("asleep")
+        assert terminal.restored()
+        terminal.type("fg\n")
+        terminal.expect("resumed")
+        assert not terminal.restored()
+        terminal.type("\x03")
+        terminal.expect("shell ends")
+        assert terminal.restored()
+    finally:
+        terminal.close()
+
+
+def test_without_a_terminal_there_are_no_keys():
+    read, write = os.pipe()
+    os.write(write, b"a q")
+    with Keys(read) as keys:
+        assert keys.fd is None
+        assert keys.poll() == []
+    os.close(read)
+    os.close(write)
+
+
+def test_a_terminal_that_belongs_to_another_job_is_left_alone():
+    master, slave = pty.openpty()  # not the controlling terminal of this process
+    normal = termios.tcgetattr(slave)
+    with Keys(slave) as keys:
+        assert keys.fd is None
+        assert termios.tcgetattr(slave) == normal
+    os.close(master)
+    os.close(slave)
