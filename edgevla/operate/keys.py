@@ -58,6 +58,7 @@ class Keys:
         self._fd = fd
         self._suspending, self._resumed = suspending, resumed
         self._normal: list[Any] | None = None  # as the terminal was; None: not ours now
+        self._gone = False  # hung up
         self._previous: Any = None  # handler of SIGTSTP
 
     @property
@@ -67,6 +68,8 @@ class Keys:
 
     def poll(self) -> list[Key]:
         """Keys struck since the last call; never waits."""
+        if self._normal is None and not self._gone:
+            self._take()  # a run that was put into the background is back in front
         if self._normal is None or not _foreground(self._fd) or not select.select([self._fd], [], [], 0.0)[0]:
             return []
         try:
@@ -74,7 +77,7 @@ class Keys:
         except OSError:
             data = b""
         if not data:  # hung up: SIGHUP stops the run
-            self._normal = None
+            self._normal, self._gone = None, True
         return keys_of(data)
 
     def __enter__(self) -> Keys:

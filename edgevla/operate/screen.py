@@ -103,8 +103,8 @@ class Screen:
         self._terminal.close()
 
     def show(self, view: RenderableType) -> bool:
-        """Draw; False when the terminal is still busy with what came before, and this one was left out."""
-        if self._terminal.behind:
+        """Draw; False when this one was left out: the terminal is still busy, or belongs to another job now."""
+        if _of_another_job(self._fd) or self._terminal.behind:
             return False
         with contextlib.suppress(OSError):
             self.console.size = ConsoleDimensions(*_size(self._fd))
@@ -117,3 +117,11 @@ def _size(fd: int) -> tuple[int, int]:
     """Columns and lines; a terminal that does not know its size counts as 80 x 24."""
     size = os.get_terminal_size(fd)
     return size.columns or 80, size.lines or 24
+
+
+def _of_another_job(fd: int) -> bool:
+    """The run was put into the background: the shell writes there now."""
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:
+        return False  # not the controlling terminal of this session: no shell shares it
