@@ -16,11 +16,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgevla.control.ladder import Phase
 from edgevla.errors import BadInput, explain
 from edgevla.operate.say import NoMessage, clean
+from edgevla.operate.wish import Kind, Wish
 from profiles.strict import Table
 
 if sys.version_info >= (3, 11):
@@ -162,3 +164,29 @@ def _task(name: str, index: int, lines: list[int], item: object) -> Task:
     pause_s = table.number("pause_s", 0.0, _LONGEST_S) if has_pause else 0.0
     table.nothing_left()
     return Task(say, duration_s, pause_s, where)
+
+
+@dataclass(frozen=True)
+class TaskClock:
+    """Follows a sequence while the arm is armed; from the beginning each time somebody arms."""
+
+    sequence: Sequence
+    armed_ns: int | None = None
+    place: tuple[int, int, bool] | None = None  # turn, task, resting: what was said last
+    over: bool = False
+
+    def look(self, phase: Phase | None, now_ns: int) -> tuple[TaskClock, Wish | None]:
+        """The clock after this look (CLOCK_MONOTONIC ns), and what is due now if it is something else."""
+        armed = phase is not None and Phase.START <= phase <= Phase.HOLD
+        if not armed or self.over:
+            return TaskClock(self.sequence, over=self.over), None
+        begun_ns = now_ns if self.armed_ns is None else self.armed_ns
+        moment = self.sequence.at((now_ns - begun_ns) / 1e9)
+        if moment is None:
+            return TaskClock(self.sequence, over=True), Wish(Kind.QUIT, by="tasks: the end of the sequence")
+        place = (moment.turn, moment.index, moment.resting)
+        clock = replace(self, armed_ns=begun_ns, place=place)
+        if place == self.place:
+            return clock, None
+        by = f"{moment.task.where}, turn {moment.turn + 1}"
+        return clock, Wish(Kind.REST, by=by) if moment.resting else Wish(Kind.INSTRUCT, moment.task.say, by)

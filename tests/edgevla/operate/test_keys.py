@@ -2,16 +2,13 @@
 
 import os
 import pty
-import select
 import signal
-import subprocess
-import sys
 import termios
-import time
 
 import pytest
 
 from edgevla.operate.keys import Key, Keys, keys_of
+from tests.edgevla.operate.terminal import Terminal
 
 PROGRAM = """
 import os, signal, sys, time
@@ -29,7 +26,6 @@ with Interrupt() as interrupt, Keys(0, lambda: say("suspending"), lambda: say("r
 say("end")
 """
 
-OWN_SESSION = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 SHELL = """
 import signal, subprocess, sys
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -70,48 +66,12 @@ def test_arming_takes_a_key_struck_alone_and_a_stop_counts_wherever_it_stands(da
     assert keys_of(data) == keys
 
 
-class Terminal:
-    """PROGRAM as the foreground process of a pty of its own."""
-
-    def __init__(self, *arguments: str, program: str = "") -> None:
-        self.master, self.slave = pty.openpty()
-        self.normal = termios.tcgetattr(self.slave)
-        self.errors, write = os.pipe()
-        code = OWN_SESSION + (program or PROGRAM)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdin=self.slave, stdout=self.slave, stderr=write
-        )
-        os.close(write)
-
-    def expect(self, word: str) -> str:
-        """Everything it says until `word`."""
-        said, until = "", time.monotonic() + 20.0
-        while word not in said:
-            assert select.select([self.errors], [], [], max(0.0, until - time.monotonic()))[0], f"silent after {said!r}"
-            data = os.read(self.errors, 4096)
-            assert data, f"ended after {said!r}"
-            said += data.decode()
-        return said
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def restored(self) -> bool:
-        return termios.tcgetattr(self.slave) == self.normal
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for fd in (self.master, self.slave, self.errors):
-            os.close(fd)
-
-
 @pytest.fixture
 def start():
     terminals = []
 
     def starter(*arguments: str) -> Terminal:
-        terminals.append(Terminal(*arguments))
+        terminals.append(Terminal(PROGRAM, *arguments))
         terminals[-1].expect("keys\n")
         return terminals[-1]
 
@@ -159,7 +119,7 @@ def test_a_suspended_run_stops_the_arm_first_gives_the_terminal_back_and_takes_i
 
 
 def test_suspended_by_a_shell_it_really_sleeps_and_the_terminal_is_as_it_was():
-    terminal = Terminal(PROGRAM, program=SHELL)
+    terminal = Terminal(SHELL, PROGRAM)
     try:
         terminal.expect("keys\n")
         terminal.type("\x1a")  # Ctrl-Z

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edgevla.control.ladder import Phase
 from edgevla.errors import BadInput
-from edgevla.operate.tasks import check_words, read_sequence
+from edgevla.operate.tasks import TaskClock, check_words, read_sequence
+from edgevla.operate.wish import Kind
 from edgevla.policy.tokens import Vocabulary
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "standalone" / "tasks.toml"
@@ -106,3 +108,41 @@ def test_the_example_is_a_sequence():
     sequence = read_sequence(EXAMPLE)
     assert [task.say for task in sequence.tasks] == ["open the drawer", "close the drawer"]
     assert sequence.repeat is None
+
+
+def follow(clock, looks):
+    """(kind, instruction) of every wish, for looks of (seconds, phase)."""
+    said = []
+    for seconds, phase in looks:
+        clock, wish = clock.look(phase, int(seconds * 1e9))
+        if wish is not None:
+            said.append((wish.kind, wish.instruction))
+    return said
+
+
+def test_the_clock_starts_with_the_arming_and_says_each_thing_once(read):
+    looks = [(100.0, Phase.DISARMED), (200.0, Phase.START), *((200.0 + 0.05 * i, Phase.TRACK) for i in range(1, 200))]
+    assert follow(TaskClock(read(TWO)), looks) == [
+        *[(Kind.INSTRUCT, "open"), (Kind.REST, ""), (Kind.INSTRUCT, "close"), (Kind.QUIT, "")],
+    ]
+
+
+@pytest.mark.parametrize("phase", [None, Phase.DISARMED, Phase.LATCHED, Phase.TORQUE])
+def test_a_latch_ends_the_sequence_and_arming_begins_it_again(read, phase):
+    looks = [
+        (0.0, Phase.START),
+        (3.5, Phase.TRACK),
+        (4.0, phase),
+        (4.5, phase),
+        (60.0, Phase.START),
+        (61.0, Phase.TRACK),
+    ]
+    assert follow(TaskClock(read(TWO)), looks) == [
+        *[(Kind.INSTRUCT, "open"), (Kind.INSTRUCT, "close"), (Kind.INSTRUCT, "open")],
+    ]
+
+
+def test_a_sequence_never_arms(read):
+    phases = [None, *Phase]
+    kinds = {kind for kind, _ in follow(TaskClock(read(TWO)), [(i * 0.3, phases[i % 8]) for i in range(400)])}
+    assert Kind.ARM not in kinds
