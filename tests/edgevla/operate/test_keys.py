@@ -94,6 +94,8 @@ def test_keys_are_heard_one_by_one_and_sigterm_gives_the_terminal_back(start):
 
 def test_ctrl_c_stays_a_signal_and_ctrl_s_does_not_halt_the_output(start):
     terminal = start()
+    assert terminal.normal[0] & termios.IXON  # a terminal halts on Ctrl-S unless told otherwise
+    assert not termios.tcgetattr(terminal.slave)[0] & termios.IXON
     terminal.type("\x13 ")
     terminal.expect("STOP")
     terminal.type("\x03")

@@ -52,6 +52,12 @@ def test_a_chunk_absent_at_its_release_is_counted_once_even_across_two_looks():
     assert fold(rows[:9], rows[9:10], rows[10:]).release_misses == 1
 
 
+def test_a_chunk_one_tick_after_its_release_was_absent_at_it():
+    rows = ticks_of(32)
+    rows["chunk"][10] = 0
+    assert fold(rows).release_misses == 1
+
+
 def test_a_release_that_has_not_come_yet_is_pending_and_no_miss():
     tally = fold(ticks_of(10))  # ticks 0 to 9: the chunk of tick 8 is due at 10
     assert (tally.release_misses, tally.pending) == (0, (8,))
