@@ -13,7 +13,6 @@ from edgevla.control.ladder import Ladder, Phase
 from edgevla.control.limiter import Motion, limits_of, track
 from edgevla.control.machine import Inputs, Machine, Order, step
 from edgevla.control.schedule import Answer, Schedule
-from edgevla.control.shm import Slots
 from firmware_bridge.edgelink import codec
 
 PERIOD_S = 0.0125  # Meta-World's 80 Hz
@@ -65,14 +64,3 @@ def test_bytes_to_message(benchmark: Any, arm: profiles.ArmProfile) -> None:
     frame = codec.encode(codec.Command(7, 123_456, tuple(float(v) for v in WANTED)), limits)
     decoder = codec.Decoder()
     assert len(benchmark(decoder.feed, frame)) == 1
-
-
-@pytest.mark.parametrize("payload", [512, 96 * 96 * 3], ids=["chunk", "camera frame"])
-def test_slot_write_and_read(benchmark: Any, payload: int) -> None:
-    slots, data = Slots.create(payload), bytes(payload)
-
-    def write_and_read() -> Any:
-        slots.write(data)
-        return slots.read()
-
-    assert len(benchmark(write_and_read)[1]) == payload

@@ -25,8 +25,14 @@ INTERNAL_ERROR = 70  # a defect of ours (sysexits EX_SOFTWARE): outside the tabl
 SUMMARIES = {
     "compress": "Distil and quantize a teacher into a bundle (workstation, needs the extra `export`).",
     "bundle": "Show or verify a bundle.",
+    "doctor": "Examine this computer as a robot's: kernel, cores, heat, supply, ports; the line to type for each.",
     "check": "Prove and measure a bundle's timing claims on a target with an arm; refuse what cannot hold.",
     "run": "Drive an arm with a bundle in closed loop.",
+    "say": "Give a run that is going another instruction, or ask how it is (cannot arm).",
+    "camera": "List cameras; compare each with the bundle's training picture.",
+    "flight": "Explain why a recorded run stopped; show its last seconds.",
+    "replay": "Run a flight record again; name the first difference.",
+    "harvest": "Turn flight records into a LeRobot dataset (needs the extra `data`).",
     "eval": "Evaluate a bundle on recorded episodes, or two of them blinded on the real arm.",
     "sim-arm": "Start a virtual arm on a pty of its own (needs the extra `sim`).",
     "profiles": "List, show or validate target and arm profiles.",
@@ -53,6 +59,7 @@ EXTRA_OF = {
     "ray": "ray",
     "tensorboardX": "export",
     **dict.fromkeys(("metaworld", "mujoco", "gymnasium", "OpenGL", "PIL"), "sim"),
+    "cv2": "camera",
     **dict.fromkeys(("can", "canopen"), "can"),
     **dict.fromkeys(("pytest", "pytest_benchmark"), "bench"),
 }

@@ -91,6 +91,7 @@ class Crew:
         self._selector = selectors.DefaultSelector()
         self._selector.register(interrupt.fd, selectors.EVENT_READ, None)
         self._wake_fd = interrupt.fd
+        self._also: frozenset[int] = frozenset()  # descriptors of others that are watched
 
     def start(
         self, name: str, module: str, arguments: Iterable[str], fds: Iterable[int], first_line: str = ""
@@ -121,10 +122,6 @@ class Crew:
             self.tell(name, first_line)
         return child
 
-    def watch(self, fd: int) -> None:
-        """Have `events` return at once when this descriptor is readable; its owner reads it."""
-        self._selector.register(fd, selectors.EVENT_READ, self)
-
     def get(self, name: str) -> Child | None:
         return self._children.get(name)
 
@@ -141,8 +138,10 @@ class Crew:
         if child is not None and child.process.poll() is None:
             child.process.send_signal(number)
 
-    def events(self, timeout_s: float) -> list[Event]:
-        """What the children said within `timeout_s`; returns at the first word, or on a signal."""
+    def events(self, timeout_s: float, also: Iterable[int] = ()) -> list[Event]:
+        """What the children said within `timeout_s`; returns at the first word, on a signal, or when one of the
+        descriptors `also` is readable, which its owner reads."""
+        self._watch(frozenset(also))
         found: list[Event] = []
         for key, _ in self._selector.select(timeout_s):
             if key.data is None:
@@ -151,6 +150,13 @@ class Crew:
             elif isinstance(key.data, Child):
                 found.extend(self._listen(key.data))
         return found
+
+    def _watch(self, fds: frozenset[int]) -> None:
+        for fd in self._also - fds:
+            self._selector.unregister(fd)
+        for fd in fds - self._also:
+            self._selector.register(fd, selectors.EVENT_READ, self)
+        self._also = fds
 
     def _listen(self, child: Child) -> Iterator[Event]:
         stdout = child.process.stdout

@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 
 _REQUEST = struct.Struct("<qqqHHHHHHI")  # tick, asked_ns, state_stamp_ns, d, n, T, states, first, reserved, instruction
 _ANSWER = struct.Struct("<qqHHHHI")  # tick, done_ns, status, H, n, reserved, instruction
-_ORDER = struct.Struct("<HHI")  # order, reserved, instruction
+_ORDER = struct.Struct("<HHI")  # order, rest, instruction
 _WORDS = struct.Struct("<I")  # instruction, then its text as UTF-8
 _FLOAT = 4  # bytes
 ORDER_BYTES = _ORDER.size
@@ -117,17 +117,17 @@ def unpack_reply(payload: bytes) -> Reply:
     return Reply(tick, done_ns, Status(status), rows, instruction)
 
 
-def pack_order(order: Order, instruction: int) -> bytes:
-    """An order to the servo process, with the epoch of the newest instruction."""
-    return _ORDER.pack(order, 0, instruction)
+def pack_order(order: Order, instruction: int, rest: bool = False) -> bytes:
+    """An order to the servo process, with the epoch of the newest instruction and whether the arm shall rest."""
+    return _ORDER.pack(order, rest, instruction)
 
 
-def unpack_order(payload: bytes) -> tuple[Order, int]:
+def unpack_order(payload: bytes) -> tuple[Order, int, bool]:
     """Raises ValueError on another size or an unknown order."""
     if len(payload) != _ORDER.size:
         raise ValueError(f"order of {len(payload)} bytes, expected {_ORDER.size}")
-    order, _, instruction = _ORDER.unpack(payload)
-    return Order(order), instruction
+    order, rest, instruction = _ORDER.unpack(payload)
+    return Order(order), instruction, bool(rest)
 
 
 def pack_words(instruction: int, text: str) -> bytes:

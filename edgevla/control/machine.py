@@ -39,6 +39,7 @@ class Inputs:
     resting: bool = True  # the last command moves no channel
     instruction: int = 0  # epoch of the newest instruction
     trip: Trip = Trip.NONE
+    rest: bool = False  # the operator wants the arm at rest, torque on, until the next words
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Decision:
 def step(schedule: Schedule, ladder: Ladder, machine: Machine, tick: int, inputs: Inputs) -> tuple[Machine, Decision]:
     """One tick. Ticks only grow; a tick that was overslept is simply not asked about."""
     machine = _obey(machine, inputs, tick)
+    if inputs.rest and machine.phase in MOVABLE and not machine.rung.stopping:
+        return _rest(ladder, machine, tick, inputs), Decision(None, False, None)
     plan, decided = decide(schedule, machine.plan, tick, inputs.answer, inputs.instruction)
     row = action_index(schedule, plan, tick)
     rung = next_rung(ladder, machine.rung, row is not None, inputs.resting, tick)
@@ -83,6 +86,12 @@ def coast(schedule: Schedule, ladder: Ladder, machine: Machine, tick: int, resti
     row = action_index(schedule, machine.plan, tick)
     rung = next_rung(ladder, machine.rung, row is not None, resting, tick)
     return replace(machine, rung=rung), row if rung.phase is Phase.TRACK else None
+
+
+def _rest(ladder: Ladder, machine: Machine, tick: int, inputs: Inputs) -> Machine:
+    """Slow down and hold for as long as it lasts: no chunk, no inference, and the hold does not run out."""
+    rung = next_rung(ladder, replace(machine.rung, since=tick), False, inputs.resting, tick)
+    return Machine(restart(idle(machine.plan, inputs.answer), tick + 1), rung)
 
 
 def _obey(machine: Machine, inputs: Inputs, tick: int) -> Machine:

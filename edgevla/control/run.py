@@ -28,8 +28,8 @@ from edgevla.control.children import (
     servo_fds,
 )
 from edgevla.control.config import to_line
+from edgevla.control.course import Course, Nobody, Operator, describe
 from edgevla.control.crew import Crew, Event, Interrupt
-from edgevla.control.desk import Ask, Course, Desk, NoDesk, describe
 from edgevla.control.exchange import pack_order, pack_words, unpack_reply, unpack_request
 from edgevla.control.heartbeat import Heartbeat
 from edgevla.control.ladder import MOVABLE, Phase
@@ -40,6 +40,7 @@ from edgevla.control.plan import RunPlan
 from edgevla.control.result import RunResult, Stop, policy_stop, servo_hangs_stop
 from edgevla.control.verdict import Seen, result_of
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, Usage, explain
+from edgevla.operate.wish import Kind, Wish
 from edgevla.telemetry.host import stolen_s
 
 _STOP_S = 5.0  # s beyond the ramp for the servo to end
@@ -54,12 +55,15 @@ _ERRORS: dict[int, type[EdgevlaError]] = {
 
 
 def run(
-    plan: RunPlan, options: RunOptions, say: Callable[[str], None] = lambda text: None, desk: Desk | None = None
+    plan: RunPlan,
+    options: RunOptions,
+    say: Callable[[str], None] = lambda text: None,
+    operator: Operator | None = None,
 ) -> RunResult:
     """Run to the end. Raises EdgevlaError when it could not begin; a stop while moving is a result."""
     check_options(options)
     with Interrupt() as interrupt, Memory(plan, options) as memory, Crew(interrupt) as crew:
-        return _Run(plan, options, interrupt, memory, crew, say, desk or NoDesk()).play()
+        return _Run(plan, options, interrupt, memory, crew, operator or Nobody(say)).play()
 
 
 class _Run:
@@ -72,26 +76,26 @@ class _Run:
         interrupt: Interrupt,
         memory: Memory,
         crew: Crew,
-        say: Callable[[str], None],
-        desk: Desk,
+        operator: Operator,
     ) -> None:
         self._plan, self._options, self._interrupt = plan, options, interrupt
-        self._memory, self._crew, self._say, self._desk = memory, crew, say, desk
+        self._memory, self._crew, self._operator = memory, crew, operator
         self._seen = Seen()
-        self._course = Course(plan, memory.ticks, memory.inferences, options.instruction)
+        self._course = Course(plan, memory, options.instruction)
         self._stop: Stop | None = None
         self._heartbeat = Heartbeat(2 * _WATCH_S)
         self._restarts: dict[str, list[float]] = {}  # times of the restarts of a child
 
     def play(self) -> RunResult:
         begun_s, stolen_before = time.monotonic(), stolen_s()
-        self._desk.open(self._course, self._crew.watch)
+        self._operator.open(self._course, lambda: self._order(Order.STOP))
         try:
             if self._begin():
                 self._watch()
         finally:
+            self._course.ending = True
             self._close()
-            self._desk.close()
+            self._operator.close()
         wall_s, stolen = time.monotonic() - begun_s, stolen_s() - stolen_before
         return result_of(self._plan, self._options, self._seen, self._stop, self._memory, wall_s, stolen)
 
@@ -126,6 +130,7 @@ class _Run:
         self._say("policy ready")
         if self._options.record is not None:
             self._start_recorder()
+        self._course.ready = True
         if self._options.arm_at_start:
             self._order(Order.ARM)
         else:
@@ -162,13 +167,13 @@ class _Run:
         """Listen until `reached`; False on an operator stop. Raises what a child reports before that."""
         give_up = time.monotonic() + START_S
         while not reached():
-            self._heed(self._desk.look())
+            self._heed(self._operator.look())
             if self._interrupt.asked or self._stop is not None:
                 return False
             if time.monotonic() > give_up:
                 what, todo = f"{who} is not there", "run again; if it stays so, with --debug"
                 raise DeviceFault(explain(what, f"within {START_S:g} s", "silence", todo))
-            for event in self._crew.events(_WATCH_S):
+            for event in self._crew.events(_WATCH_S, self._operator.fds):
                 self._note(event)
                 self._raise_start_error(event)
         return True
@@ -201,10 +206,10 @@ class _Run:
         """Until the servo process has ended, or is silent."""
         give_up = time.monotonic() + self._patience_s()
         while not self._seen.end:
-            for event in self._crew.events(_WATCH_S):
+            for event in self._crew.events(_WATCH_S, self._operator.fds):
                 self._note(event)
                 self._react(event)
-            self._heed(self._desk.look())
+            self._heed(self._operator.look())
             if self._interrupt.asked:
                 self._ask_to_end(Stop("operator stop"))
             if self._servo_hangs():
@@ -235,9 +240,7 @@ class _Run:
         seen, data = self._seen, event.data
         self._tell_recorder(event)
         if line := describe(event.name, data):
-            self._course.events.append(line)
-            if event.name not in ("armed", "inference-failed"):
-                self._say(line)
+            self._say(line)
         if event.child == "arm" and "port" in data:
             seen.port = str(data["port"])
         elif event.name == "connected":
@@ -256,12 +259,13 @@ class _Run:
             seen.inference_failed = str(data.get("message", ""))
         elif event.name in ("camera", "camera-stalled", "camera-resumed"):
             name, stalled = str(data.get("name", "")), event.name == "camera-stalled"
-            self._course.cameras[name] = describe(event.name, data) if stalled else ""
+            self._course.stalled[name] = describe(event.name, data) if stalled else ""
             seen.cameras.setdefault(name, {}).update(data)
             seen.camera_stalls += stalled
         elif event.name in ("recording", "recorder-failed", "recorded"):
             seen.recorder = {**seen.recorder, **data}
-            self._course.recorder = event.name
+            failed = event.name == "recorder-failed"
+            self._course.recorder = f"failed: {data.get('message')}" if failed else event.name
 
     def _tell_recorder(self, event: Event) -> None:
         """Every event of a child goes on the record, with the time it was heard."""
@@ -296,27 +300,36 @@ class _Run:
 
     # --- what the operator asks ----------------------------------------------------------------------------
 
-    def _heed(self, asked: list[Ask]) -> None:
-        for ask in asked:
-            if ask.kind == "quit":
-                self._ask_to_end(Stop("operator stop"))
-            elif ask.kind == "say":
-                self._change_words(ask.words)
+    def _heed(self, wishes: list[Wish]) -> None:
+        for wish in wishes:
+            self._tell_recorder(Event("operator", {"event": wish.kind.value, "words": wish.instruction, "by": wish.by}))
+            if wish.kind is Kind.QUIT:
+                self._ask_to_end(Stop(wish.by if wish.by.startswith("tasks") else "operator stop"))
+            elif wish.kind is Kind.INSTRUCT:
+                self._change_words(wish.instruction)
+            elif wish.kind is Kind.REST:
+                self._course.rest = True
+                self._order(Order.NONE)
             elif self._stop is None:
-                self._order(Order.ARM if ask.kind == "arm" else Order.STOP)
-            self._tell_recorder(Event("operator", {"event": ask.kind, "words": ask.words}))
+                self._order(Order.ARM if wish.kind is Kind.ARM else Order.STOP)
 
     def _order(self, order: Order) -> None:
-        self._memory.orders.write(pack_order(order, self._course.epoch))
+        self._memory.orders.write(pack_order(order, self._course.epoch, self._course.rest))
 
     def _change_words(self, words: str) -> None:
         """The policy prepares the words; the servo's next request asks for them: they act within r + d ticks."""
         course = self._course
-        course.instruction, course.epoch = words, course.epoch + 1
-        self._seen.instructions.append(words)
-        self._memory.words.write(pack_words(course.epoch, words))
-        os.eventfd_write(self._memory.kick_fd, 1)
+        course.rest = False
+        if words != course.instruction:
+            course.instruction, course.epoch = words, course.epoch + 1
+            self._seen.instructions.append(words)
+            self._memory.words.write(pack_words(course.epoch, words))
+            os.eventfd_write(self._memory.kick_fd, 1)
         self._order(Order.NONE)
+
+    def _say(self, line: str) -> None:
+        self._course.note = line
+        self._operator.say(line)
 
     def _ask_to_end(self, stop: Stop) -> None:
         """The first reason counts; the servo ramps down, holds, latches and ends."""
@@ -357,7 +370,7 @@ class _Run:
         last_words = self._last_words(child)
         self._crew.end(child, (), 0.0)
         if self._stop is not None or not self._may_restart(child):
-            self._course.cameras[name] = f"its process ended: {last_words}"
+            self._course.stalled[name] = f"its process ended: {last_words}"
             return  # its frames grow old, the policy answers without chunks, the ladder stops the arm
         self._say(f"the process of camera {name} ended: started again")
         self._start_camera(name, self._options.cameras[name])

@@ -100,7 +100,7 @@ def decide(
 
 
 def restart(plan: Plan, tick: int) -> Plan:
-    """The plan of an arm that is armed at `tick`: no chunk, the first inference due at once. Counts go on.
+    """The plan of an arm that starts anew at `tick`: no chunk, the first inference due at once. Counts go on.
 
     An inference that still runs was asked for in another life: its chunk is never released, but it blocks the next.
     """

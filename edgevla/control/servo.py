@@ -85,7 +85,7 @@ class Servo:
         self._history = np.full((config.observations, states), np.nan, np.float32)  # states of the last T ticks
         self._no_effort = np.full(channels, np.nan, np.float32)
         self._tick = self._sent_step = self._armed_tick = -1
-        self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
+        self._rest = self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
         self._carried = Order.NONE
         self._limited, self._trip, self._order = Limited.NONE, Trip.NONE, Order.NONE
         self._tripped = ""
@@ -139,7 +139,7 @@ class Servo:
         """Everything discrete of one control tick, in `machine.step`."""
         self._order, self._trip = self._newest_order(tick), self._judge_device()
         self._answer = self._newest_answer()
-        inputs = Inputs(self._answer, self._order, self._motion.resting, self._instruction, self._trip)
+        inputs = Inputs(self._answer, self._order, self._motion.resting, self._instruction, self._trip, self._rest)
         self.machine, decision = step(self._setup.schedule, self._setup.ladder, self.machine, tick, inputs)
         if decision.release is not None and self._pending is not None:
             self._chunk = self._pending.setpoints
@@ -177,7 +177,7 @@ class Servo:
         if self._orders.read(after=self._order_sequence) is not None:
             for sequence, payload in self._orders.newer(self._order_sequence):
                 self._order_sequence = sequence
-                asked, self._instruction = unpack_order(payload)
+                asked, self._instruction, self._rest = unpack_order(payload)
                 order = max(order, asked)
         duration = self._config.duration_ticks
         expired = duration and 0 <= self._armed_tick <= tick - duration and self.machine.phase in MOVABLE
@@ -327,6 +327,7 @@ class Servo:
                 answer is not None and answer.valid,
                 self._order,
                 self._trip,
+                self._rest,
                 machine.phase,
                 written_ns == 0 and machine.phase in MOVABLE,
                 self._start,

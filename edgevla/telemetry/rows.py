@@ -46,6 +46,7 @@ def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
             ("answer_valid", "<u1"),
             ("order", "<u1"),  # control.machine.Order obeyed at this tick
             ("trip", "<u1"),  # control.machine.Trip
+            ("rest", "<u1"),  # the operator wants it at rest
             ("phase", "<u1"),
             ("late", "<u1"),  # the command had expired and was not written
             ("started", "<u1"),  # an inference was asked for in this step

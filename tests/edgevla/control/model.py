@@ -19,6 +19,7 @@ TORQUE_TICKS = 2
 FASTEST = 1  # levels of speed: moving, at rest
 ORDERS = ("", "arm", "stop", "device")  # what may happen in a tick, besides what becomes of the inference
 WORDS = ("", "arm", "words")
+REST = ("", "arm", "stop", "rest")  # "rest" begins a rest or ends it
 SLEEP = ("", "arm", "overslept")  # a servo that oversleeps a control tick keeps every property but the count of m
 NOW = 1_000  # the tick of every canonical state: time is relative
 
@@ -39,6 +40,7 @@ class State:
 
     machine: Machine = field(default_factory=Machine)
     speed: int = 0
+    resting: bool = False  # the operator wants it so
     slept: bool = False  # a control tick was overslept before
     foreign: bool = False  # the inference in flight was asked for before the last arming
     stopping_for: int = 0  # ticks since a stop was asked for, while movable
@@ -115,16 +117,18 @@ def _after(schedule: Schedule, state: State, event: str, answer: Answer | None) 
         state.speed == 0,
         words,
         {"protective": Trip.STOP, "device": Trip.DEVICE}.get(event, Trip.NONE),
+        state.resting != (event == "rest"),
     )
     machine, decision = machines.step(schedule, ladder(schedule), state.machine, tick, inputs)
-    _judge(schedule, state, event, tick, answer, machine, decision)
+    _judge(schedule, state, event, tick, inputs, machine, decision)
     speeds = {Phase.TRACK: (FASTEST, 0), Phase.SLOW: (max(0, state.speed - 1),)}.get(machine.phase, (0,))
     armed = machine.phase is Phase.START and state.machine.phase not in MOVABLE
     moved = replace(
         state,
         machine=machine,
+        resting=inputs.rest,
         slept=state.slept or event == "overslept",
-        foreign=machine.plan.flight is not None and (armed or state.foreign) and not decision.start,
+        foreign=machine.plan.flight is not None and (armed or inputs.rest or state.foreign) and not decision.start,
         stopping_for=state.stopping_for + 1 if machine.rung.stopping and machine.phase in MOVABLE else 0,
         words=words,
         words_for=_words_for(state, event, machine, decision, words, tick),
@@ -145,8 +149,9 @@ def _words_for(state: State, event: str, machine: Machine, decision: object, wor
     return state.words_for + 1 if state.words_for >= 0 else -1
 
 
-def _judge(schedule, state, event, tick, answer, machine, decision) -> None:
+def _judge(schedule, state, event, tick, inputs, machine, decision) -> None:
     """Every property of the contract, at one transition."""
+    answer = inputs.answer
     before, after, plan = state.machine.phase, machine.phase, machine.plan
 
     def must(holds: bool, text: str) -> None:
@@ -157,6 +162,9 @@ def _judge(schedule, state, event, tick, answer, machine, decision) -> None:
     must(before in MOVABLE or after not in MOVABLE or event == "arm", "only arming leads out of a latch")
     if after not in MOVABLE:
         must(decision.row is None and decision.release is None and not decision.start, "a latched arm takes nothing")
+        return
+    if inputs.rest and not machine.rung.stopping:
+        must(after is not Phase.TRACK and not decision.start, "at rest no chunk moves the arm and none is asked for")
         return
     flight = state.machine.plan.flight
     if decision.release is not None:
@@ -185,4 +193,4 @@ def _judge(schedule, state, event, tick, answer, machine, decision) -> None:
     must(in_flight, "an inference past k + d is a miss")
 
 
-__all__ = ["ORDERS", "SLEEP", "WORDS", "Flight", "Rung", "Violation", "explore"]
+__all__ = ["ORDERS", "REST", "SLEEP", "WORDS", "Flight", "Rung", "Violation", "explore"]

@@ -26,6 +26,7 @@ from edgevla.control.exchange import (
 )
 from edgevla.control.machine import Order
 from edgevla.control.schedule import Schedule
+from edgevla.errors import DeviceFault
 from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 
 
@@ -71,9 +72,9 @@ def test_rows_keep_the_newest_and_count_all():
     reader.close()
 
 
-def test_memory_too_small_for_a_row_is_refused():
-    rows = Rows.create(inference_dtype(), 1)
-    with pytest.raises(ValueError, match="hold no row"):
+def test_memory_with_other_rows_is_refused():
+    rows = Rows.create(inference_dtype(), 2)
+    with pytest.raises(DeviceFault, match="other columns"):
         Rows(rows.fd, tick_dtype(64, 64))
     rows.close()
 
@@ -109,7 +110,7 @@ def test_the_servo_configuration_survives_its_line(watchdog_s):
 
 
 def test_orders_and_words_keep_their_meaning():
-    assert unpack_order(pack_order(Order.STOP, 3)) == (Order.STOP, 3)
+    assert unpack_order(pack_order(Order.STOP, 3, rest=True)) == (Order.STOP, 3, True)
     assert unpack_words(pack_words(3, "öffne die Schublade")) == (3, "öffne die Schublade")
 
 

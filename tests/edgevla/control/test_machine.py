@@ -16,7 +16,7 @@ from edgevla.control.schedule import Answer, Schedule, broken_inequalities
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from model import ORDERS, SLEEP, WORDS, Violation, explore
+from model import ORDERS, REST, SLEEP, WORDS, Violation, explore
 
 LADDER = Ladder(hold_ticks=4, torque_ticks=6)
 SCHEDULE = Schedule(32, 2, 8, 2)
@@ -45,6 +45,7 @@ def accepted(broken=broken_inequalities, least_only=False):
 SEARCHES = {
     "orders": (ORDERS, accepted()),
     "words": (WORDS, accepted(least_only=not ALL)),
+    "rest": (REST, accepted(least_only=not ALL)),
     "sleep": (SLEEP, accepted(least_only=not ALL)),
 }
 
@@ -178,6 +179,16 @@ def test_a_chunk_acts_on_the_words_it_was_asked_under():
     for tick in range(3, 11):
         machine, decision = step(SCHEDULE, LADDER, machine, tick, Inputs(Answer(8, 9, True), instruction=5))
     assert (decision.release, machine.plan.instruction) == (8, 5)
+
+
+def test_a_rest_outlasts_the_hold_and_ends_with_a_fresh_inference():
+    machine = armed_machine()
+    for tick in range(1, 20):
+        machine, decision = step(SCHEDULE, LADDER, machine, tick, Inputs(Answer(0, 1, True), rest=True))
+        assert machine.phase is Phase.START
+        assert not decision.start
+    machine, decision = step(SCHEDULE, LADDER, machine, 20, Inputs(Answer(0, 1, True), instruction=1))
+    assert (decision.start, decision.first) == (True, True)
 
 
 def test_coasting_keeps_the_plan_and_follows_the_ladder():
