@@ -19,12 +19,13 @@ from edgevla.control.limiter import Limited, Limits, Motion, hold, slow_down, tr
 class Phase(IntEnum):
     """Where on the ladder the arm is."""
 
-    START = 0  # armed, holding until the first release
-    TRACK = 1  # following the released chunk
-    SLOW = 2  # decelerating to rest
-    HOLD = 3  # at rest, torque on, a chunk resumes
-    LATCHED = 4  # at rest, torque on, only arming again resumes
-    TORQUE = 5  # latched for `torque_s`: the torque policy applies
+    DISARMED = 0  # torque may be off, nothing is commanded
+    START = 1  # armed, holding until the first release
+    TRACK = 2  # following the released chunk
+    SLOW = 3  # decelerating to rest
+    HOLD = 4  # at rest, torque on, a chunk resumes
+    LATCHED = 5  # at rest, torque on, only arming again resumes
+    TORQUE = 6  # latched for `torque_s`: the torque policy applies
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,22 @@ def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
             ("wake_ns", "<i8"),
             ("write_ns", "<i8"),
             ("chunk", "<i8"),  # tick k of the chunk in force, -1 = none
+            ("answer", "<i8"),  # tick of the newest reply seen, -1 = none
+            ("answer_done", "<i8"),  # first tick whose deadline is not before it was visible
+            ("answer_valid", "<u1"),
+            ("order", "<u1"),  # control.machine.Order seen at this tick
+            ("instruction", "<i4"),  # epoch
             ("skipped", "<i4"),  # servo periods overslept before this one
             ("phase", "<u1"),
-            ("limited", "<u1"),
+            ("limited", "<u2"),  # control.limiter.Limited
             ("late", "<u1"),  # the command had expired and was not written
             ("started", "<u1"),  # an inference was asked for in this step
+            ("device_mode", "<u1"),
+            ("device_faults", "<u2"),
+            ("state_stamp_ns", "<i8"),
             ("setpoint", "<f4", (channels,)),
             ("state", "<f4", (states,)),
+            ("effort", "<f4", (channels,)),  # NaN = not measured
         ]
     )
 
@@ -45,10 +54,11 @@ def inference_dtype() -> np.dtype[Any]:
             ("tick", "<i8"),
             ("asked_ns", "<i8"),  # observation sampled by the servo
             ("done_ns", "<i8"),  # chunk handed over
-            ("frame_age_ns", "<i8"),  # at the start of the inference
+            ("frame_age_ns", "<i8"),  # of the oldest camera, at the start of the inference
             ("state_age_ns", "<i8"),
             ("infer_ns", "<i8"),  # the engine alone
             ("status", "<i8"),
+            ("instruction", "<i8"),  # epoch
         ]
     )
 
@@ -87,6 +97,14 @@ class Rows:
             return self._rows[:count].copy()
         turn = count % self.capacity
         return np.concatenate([self._rows[turn:], self._rows[:turn]])
+
+    def since(self, cursor: int) -> tuple[NDArray[Any], int, int]:
+        """Copy of the rows written after the first `cursor`, the next cursor, and how many of them were overwritten."""
+        end = self.count
+        first = max(cursor, end - self.capacity + 1, 0)
+        rows = self._rows[np.arange(first, end) % self.capacity]
+        torn = max(0, min(self.count - self.capacity + 1 - first, end - first))  # overwritten while we copied
+        return rows[torn:], end, first + torn - cursor
 
     def close(self) -> None:
         """Unmap and close the descriptor; a second call does nothing."""
