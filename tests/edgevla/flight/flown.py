@@ -1,0 +1,192 @@
+"""A run without processes: the real schedule, ladder, limiter and engine, and the rows and tape that a run writes.
+
+Time is counted, not measured: tick t has its deadline at EPOCH_NS + t * T, so that a test says when things come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+
+import profiles
+from edgevla.bundle import open_bundle
+from edgevla.control.commands import Units, committed, normalise, wanted_row
+from edgevla.control.exchange import Status
+from edgevla.control.ladder import Control, Ladder, advance, ask_to_stop
+from edgevla.control.limiter import Limited, Motion, limits_of
+from edgevla.control.schedule import Answer, Plan, Schedule, decide
+from edgevla.flight import encoding as form
+from edgevla.flight.meta import meta_of
+from edgevla.flight.segments import FlightFile, log_time
+from edgevla.flight.tape import Observation, Seen
+from edgevla.policy.engine import PolicyEngine
+from edgevla.telemetry.rows import inference_dtype, tick_dtype
+
+EPOCH_NS, PERIOD_NS = 5_000_000_000, 12_500_000
+SCHEDULE = Schedule(32, 2, 8, 2)
+HELD = np.array([0.0, 0.6, 0.2, 0.0], np.float32)
+WORDS = {0: "open the drawer", 1: "close the window"}
+INFER_NS = 6_000_000
+
+
+@dataclass
+class Happens:
+    """What goes wrong, by tick."""
+
+    status: dict[int, Status] = field(default_factory=dict)  # of the inference asked for there
+    silent: range = range(0)  # inferences asked for there get no answer
+    slow_ns: dict[int, int] = field(default_factory=dict)  # inferences that take so long
+    stop: int | None = None  # operator stop
+    instruct: int | None = None  # a new instruction
+    oversleep: dict[int, int] = field(default_factory=dict)  # periods skipped before the tick
+    unsent: range = range(0)  # commands that had expired
+    frame_age_ns: dict[int, int] = field(default_factory=dict)
+
+
+class Flight:
+    """Rows and observations of `ticks` ticks."""
+
+    def __init__(self, bundle_path, ticks=120, happens=None, arm=None):
+        self.bundle = open_bundle(bundle_path)
+        self.engine = PolicyEngine(self.bundle)
+        self.engine.set_instruction(WORDS[0])
+        self.arm = arm or replace(profiles.load_arm("metaworld-sawyer"), hold_s=0.1, torque_s=0.5)
+        self.happens = happens or Happens()
+        manifest = self.bundle.manifest
+        self.meta = meta_of(
+            self.bundle, self.arm, profiles.load_target("host"), SCHEDULE, instruction=WORDS[0], host=host()
+        )
+        self.ticks = np.zeros(0, tick_dtype(4, 4))
+        self.inferences = np.zeros(0, inference_dtype())
+        self.observations: list[Observation] = []
+        self.events = [{"event": "armed", "at_ns": EPOCH_NS}]
+        self._units = Units(
+            tuple(c.kind for c in manifest.channels),
+            np.array([c.scale for c in manifest.channels]),
+            np.array([c.offset for c in manifest.channels]),
+            manifest.timing.period_s,
+        )
+        self._period_s = manifest.timing.period_s
+        self._limits = limits_of(self.arm)
+        self._ladder = Ladder(round(self.arm.hold_s / self._period_s), round(self.arm.torque_s / self._period_s))
+        self._plan, self._control = Plan(), Control(Motion.at_rest(HELD))
+        self._chunk = self._reply = None  # released set-points; (tick, done tick, valid, set-points)
+        self._sent, self._epoch, self._fresh = -1, 0, True
+        rows, tick = [], 0
+        while tick < ticks:
+            skipped = self.happens.oversleep.get(tick, 0)
+            tick += skipped
+            rows.append(self._tick(tick, skipped))
+            tick += 1
+        self.ticks = np.array(rows, tick_dtype(4, 4))
+
+    def _tick(self, tick, skipped):
+        happens, before = self.happens, self._control
+        deadline_ns = EPOCH_NS + tick * PERIOD_NS
+        if tick == happens.instruct:
+            self._epoch, self._fresh = 1, True
+            self.events.append({"event": "instruction", "at_ns": deadline_ns, "epoch": 1, "text": WORDS[1]})
+        seen = self._reply if self._reply is not None and self._reply[1] <= tick else None
+        answer = Answer(*seen[:3]) if seen else None
+        self._plan, decision = decide(SCHEDULE, self._plan, tick, answer)
+        if decision.release is not None:
+            self._chunk = seen[3]
+        order = 2 if happens.stop is not None and tick >= happens.stop else 0
+        if order:
+            self._control = ask_to_stop(self._control)
+        wanted = wanted_row(SCHEDULE, self._plan, self._chunk, tick)
+        elapsed_s = (tick - self._sent) * self._period_s
+        self._control, hit = advance(self._limits, self._ladder, self._control, wanted, tick, elapsed_s)
+        state = (before.motion.setpoint + 0.001).astype(np.float32)
+        if decision.start:
+            self._infer(tick, deadline_ns, before.motion.setpoint.astype(np.float32), state)
+        written = tick not in happens.unsent
+        row = self._row(tick, deadline_ns, skipped, written, answer, order, hit, decision.start, state)
+        if written:
+            self._sent = tick
+        else:
+            self._control = replace(self._control, motion=before.motion)
+        return row
+
+    def _infer(self, tick, deadline_ns, before, state):
+        happens = self.happens
+        rows = committed(
+            SCHEDULE, self._limits, self._ladder, self._control, self._plan, self._chunk, tick, self._period_s
+        )
+        if tick in happens.silent:
+            return
+        prefix, anchor = normalise(self._units, before, rows), rows[-1]
+        status = happens.status.get(tick, Status.OK)
+        if self._fresh:
+            self.engine.set_instruction(WORDS[self._epoch])
+        picture, chunk, setpoints = image(tick), None, np.zeros((32, 4), np.float32)
+        if status is Status.OK:
+            chunk = self.engine.infer({"corner": picture}, state, prefix)
+            setpoints = self.engine.to_setpoints(chunk, anchor, SCHEDULE.delay)
+        begun_ns = deadline_ns + 300_000
+        done_ns = begun_ns + happens.slow_ns.get(tick, INFER_NS)
+        age_ns = happens.frame_age_ns.get(tick, 20_000_000)
+        frames = {} if status is Status.NO_FRAME else {"corner": Seen(begun_ns - age_ns, tick + 1, picture)}
+        self.observations.append(
+            Observation(
+                tick,
+                deadline_ns + 200_000,
+                begun_ns,
+                done_ns,
+                int(status),
+                self._epoch,
+                self._fresh,
+                deadline_ns,
+                state,
+                prefix,
+                anchor,
+                frames,
+                chunk,
+                setpoints,
+            )
+        )  # fmt: skip
+        self._fresh = False
+        record = (tick, deadline_ns + 200_000, done_ns, age_ns, 300_000, done_ns - begun_ns, status, self._epoch)
+        self.inferences = np.append(self.inferences, np.array([record], inference_dtype()))
+        done_tick = -(-(done_ns - EPOCH_NS) // PERIOD_NS)
+        self._reply = (tick, done_tick, status is Status.OK, setpoints)
+
+    def _row(self, tick, deadline_ns, skipped, written, answer, order, hit, started, state):
+        chunk = -1 if self._plan.chunk is None else self._plan.chunk
+        reply = (-1, -1, 0) if answer is None else (answer.asked, answer.done, answer.valid)
+        wake_ns = deadline_ns + 60_000
+        return (
+            tick, tick, deadline_ns, wake_ns, wake_ns + 40_000 if written else 0, chunk, *reply, order, self._epoch,
+            skipped, self._control.phase, hit or Limited.NONE, not written, started, 1, 0, deadline_ns - 1_000_000,
+            self._control.motion.setpoint, state, np.full(4, np.nan),
+        )  # fmt: skip
+
+
+def image(tick):
+    """A picture that differs at every tick."""
+    return np.random.default_rng(tick).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+
+@cache
+def host():
+    from edgevla.telemetry.host import describe_host
+
+    return describe_host()
+
+
+def write(flight, path, limit_bytes=1 << 30):
+    """The record of a flight, written in one go: rows of 40 ticks at a time."""
+    file = FlightFile(path, flight.meta, limit_bytes)
+    for event in flight.events:
+        file.event(event, event["at_ns"])
+    for first in range(0, len(flight.ticks), 40):
+        rows = flight.ticks[first : first + 40]
+        file.rows(form.TICKS, rows, log_time(rows, "wake_ns"))
+    if len(flight.inferences):
+        file.rows(form.INFERENCES, flight.inferences, log_time(flight.inferences, "done_ns"))
+    for number, seen in enumerate(flight.observations, 1):
+        file.observation(seen, number)
+    file.finish()
+    return path
