@@ -153,7 +153,7 @@ def _rows_differ(
 
 def replay_ticks(meta: Mapping[str, Any], rows: NDArray[Any], observations: Iterable[Observation]) -> Replayed:
     """Schedule, ladder and limiter again on the recorded inputs of every tick, from each arming on."""
-    control_side = _ControlSide(meta, {seen.tick: seen for seen in observations})
+    control_side = _ControlSide(meta, {seen.tick: replace(seen, frames={}) for seen in observations})
     compared, passed_over = 0, []
     for row in rows[np.flatnonzero(np.diff(rows["tick"], prepend=-1 << 62))]:
         why = control_side.cannot_follow(row)
