@@ -25,7 +25,7 @@ h1 { font-size: 20px; margin: 0 0 4px; } h2 { font-size: 16px; margin: 28px 0 8p
 .note { color: #475569; font-size: 13px; } svg { display: block; width: 100%; height: auto; margin: 0 0 10px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; }
 th, td { text-align: left; padding: 3px 10px 3px 0; border-bottom: 1px solid #e2e8f0; vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
+th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .key span { display: inline-block; padding: 0 8px; margin-right: 6px; border-radius: 3px; font-size: 12px; }
 svg text { font: 11px system-ui, sans-serif; fill: #475569; } svg .name { font-weight: 600; fill: #0f172a; }
 """
@@ -57,7 +57,8 @@ def _table(moments: Sequence[Moment]) -> str:
         f"<td>{escape(m.kind)}</td><td>{escape(m.text)}</td></tr>"
         for m in moments
     )
-    return f"<table><tr><th>s</th><th>tick</th><th>what</th><th></th></tr>{rows}</table>"
+    head = '<tr><th class="n">s</th><th class="n">tick</th><th>what</th><th></th></tr>'
+    return f"<table>{head}{rows}</table>"
 
 
 def _chart(window: Window, curve: Curve) -> str:
