@@ -233,7 +233,6 @@ def _cut(stretch: Stretch, most: int) -> list[Stretch]:
     if len(edges) > 1 and count - edges[-1] < _LEAST_ROWS:
         edges.pop()
     return [
-        Stretch(*(column[a:b] for column in (stretch.ticks, stretch.seen, stretch.state, stretch.action)),
-                stretch.instruction)
+        Stretch(stretch.ticks[a:b], stretch.seen[a:b], stretch.state[a:b], stretch.action[a:b], stretch.instruction)
         for a, b in zip(edges, [*edges[1:], count], strict=True)
-    ]  # fmt: skip
+    ]
