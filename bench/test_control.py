@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import profiles
-from edgevla.control.ladder import Control, Ladder, advance
+from edgevla.control.commands import advance
+from edgevla.control.ladder import Ladder, Phase
 from edgevla.control.limiter import Motion, limits_of, track
-from edgevla.control.schedule import Answer, Plan, Schedule, decide
+from edgevla.control.machine import Inputs, Machine, Order, step
+from edgevla.control.schedule import Answer, Schedule
 from edgevla.control.shm import Slots
 from firmware_bridge.edgelink import codec
 
@@ -26,17 +28,18 @@ def arm() -> profiles.ArmProfile:
     return profiles.load_arm("metaworld-sawyer")
 
 
-def test_schedule_of_one_replan_period(benchmark: Any) -> None:
-    """8 ticks of the host profile: one inference asked for, answered and released."""
-    schedule = Schedule(horizon=32, delay=2, replan=8, survive=2)
+def test_machine_of_one_replan_period(benchmark: Any) -> None:
+    """8 ticks of the host profile: armed, one inference asked for, answered and released."""
+    schedule, ladder = Schedule(horizon=32, delay=2, replan=8, survive=2), Ladder(40, 800)
 
-    def period() -> Plan:
-        plan = Plan()
+    def period() -> Machine:
+        machine = Machine()
         for tick in range(8):
-            plan, _ = decide(schedule, plan, tick, Answer(0, 1, True) if tick == 1 else None)
-        return plan
+            told = Inputs(Answer(0, 1, True) if tick == 1 else None, Order.NONE if tick else Order.ARM)
+            machine, _ = step(schedule, ladder, machine, tick, told)
+        return machine
 
-    assert benchmark(period).released == 1
+    assert benchmark(period).plan.released == 1
 
 
 def test_limiter_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
@@ -45,10 +48,10 @@ def test_limiter_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
     assert np.isfinite(moved.setpoint).all()
 
 
-def test_ladder_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
-    limits, ladder, control = limits_of(arm), Ladder(80, 800), Control(Motion.at_rest(START))
-    after, _ = benchmark(advance, limits, ladder, control, WANTED, 1, PERIOD_S)
-    assert np.isfinite(after.motion.setpoint).all()
+def test_servo_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
+    limits, motion = limits_of(arm), Motion.at_rest(START)
+    after, _ = benchmark(advance, limits, Phase.TRACK, motion, WANTED, PERIOD_S)
+    assert np.isfinite(after.setpoint).all()
 
 
 def test_command_to_bytes(benchmark: Any, arm: profiles.ArmProfile) -> None:

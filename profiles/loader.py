@@ -144,6 +144,7 @@ def _arm(table: Table) -> ArmProfile:
         falls_on_loss=table.truth("falls_on_loss"),
         command_ttl_s=table.number("command_ttl_s", 1e-4, 1.0),
         max_state_age_s=table.number("max_state_age_s", 1e-4, 10.0),
+        max_skew_s=table.number("max_skew_s", 1e-4, 10.0),
         return_delay_s=table.number("return_delay_s", 0.0, 0.1),
         start_low=table.numbers("start_low", len(channels)),
         start_high=table.numbers("start_high", len(channels)),

@@ -83,6 +83,7 @@ class ArmProfile:
     falls_on_loss: bool  # the arm falls when torque goes
     command_ttl_s: float  # expiry of each command, counted from its deadline
     max_state_age_s: float
+    max_skew_s: float  # between the frames and the state of one observation
     return_delay_s: float  # device-side delay before its reply
     start_low: tuple[float, ...]  # per channel: arming is refused outside
     start_high: tuple[float, ...]

@@ -54,6 +54,7 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    sha256: str  # of manifest.json, which holds the hash of every other file
 
     def read(self, name: str) -> bytes:
         """Bytes of one file, hashed again before they are handed out. Raises BadInput."""
@@ -114,7 +115,7 @@ def open_bundle(path: str | Path) -> Bundle:
     if not str(path) or not os.path.lexists(root / MANIFEST):
         expected, todo = f"a folder NAME.bundle with {MANIFEST}", "make one with `edgevla compress`, or check the path"
         raise BadInput(explain(f"{str(path) or repr('')} is no bundle", expected, _there(str(path)), todo))
-    bundle = Bundle(root.resolve(), _manifest(root.resolve()))
+    bundle = _opened(root.resolve())
     _check_listing(bundle)
     for name, entry in bundle.manifest.files.items():
         _match(bundle.path, name, entry, *_digest(bundle.path, name, entry))
@@ -137,13 +138,13 @@ def _there(path: str) -> str:
     return f"a folder with {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else "an empty folder"
 
 
-def _manifest(root: Path) -> Manifest:
+def _opened(root: Path) -> Bundle:
     raw = _read_limited(root, MANIFEST, MAX_MANIFEST_BYTES, exact=False)
     line = _read_limited(root, MANIFEST_SUM, 256, exact=False)
     expected = sum_line(raw)
     if line != expected:
         _refuse(root, MANIFEST, f"the sha256 in {MANIFEST_SUM}, {_shown(line)}", _shown(expected))
-    return parse_manifest(raw)
+    return Bundle(root, parse_manifest(raw), hashlib.sha256(raw).hexdigest())
 
 
 def sum_line(manifest_raw: bytes) -> bytes:

@@ -11,7 +11,6 @@ import typer
 from edgevla.bundle import Bundle, open_bundle
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import BadInput, Refused, explain
-from edgevla.flight.meta import manifest_sha256
 from edgevla.flight.reader import Record, observations_of, read_record
 from edgevla.flight.replay import Replayed, Terms, replay_policy, replay_ticks, terms_of
 from edgevla.policy.engine import PolicyEngine
@@ -45,7 +44,7 @@ def replay(file: Path = _FILE, bundle: Path | None = _BUNDLE, as_json: bool = JS
 
 
 def _terms(record: Record, bundle: Bundle) -> Terms:
-    return terms_of(record, describe_host(), manifest_sha256(bundle.path), bundle)
+    return terms_of(record, describe_host(), bundle.sha256, bundle)
 
 
 def _judge(record: Record, halves: dict[str, Replayed]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import typer
 import profiles
 from edgevla.bundle import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_error, print_json, print_table, say
+from edgevla.control.options import RECORD_MB, RunOptions, check_options
 from edgevla.control.plan import plan_of
-from edgevla.control.result import RunResult, record_error, require_new_folder, write_record
-from edgevla.control.run import RunOptions, check_options
+from edgevla.control.result import RunResult, make_record, record_error, require_new_folder, write_record
 from edgevla.control.run import run as run_loop
-from edgevla.errors import BadInput
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.policy.words import encoder_of
 from profiles import ArmProfile
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
-_INSTRUCTION = typer.Option(..., help="What to do, in the policy's words")
-_RECORD = typer.Option(None, metavar="DIR", help="Write run.json, ticks.npy and frames.npy there")
+_INSTRUCTION = typer.Option("", help="What to do, in the policy's words")
+_CAMERA = typer.Option([], "--camera", metavar="NAME=SOURCE", help="A real camera, see `edgevla camera list`; repeat")
+_RECORD = typer.Option(None, metavar="DIR", help="Flight record: flight.mcap and run.json in this new folder")
 
 
 def run(
@@ -30,11 +32,13 @@ def run(
     target: str = typer.Option("", help="Name or .toml of the target; default: the bundle's"),
     sim: str = typer.Option("", metavar="TASK", help="Virtual arm with this Meta-World task"),
     port: str = typer.Option("", metavar="PATH", help="Serial port of an arm, instead of --sim"),
-    camera_fd: int = typer.Option(-1, hidden=True, help="Camera slot of an outside process, with --port"),
+    camera: list[str] = _CAMERA,
+    camera_fd: int = typer.Option(-1, hidden=True, help="Slot of an outside camera process, with --port"),
     seed: int = typer.Option(0, min=0, help="Of the simulated scene"),
     half_way: bool = typer.Option(False, "--half-way", help="Start with drawer or window half open"),
-    duration_s: float = typer.Option(30.0, help="Longest run; a simulated task ends it when it succeeds"),
+    duration_s: float = typer.Option(30.0, help="Longest armed time; 0 with --port: no end"),
     record: Path | None = _RECORD,
+    record_mb: int = typer.Option(RECORD_MB, min=1, help="The newest MB of the flight record that are kept"),
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without real-time priority too"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
     as_json: bool = JSON_OPTION,
@@ -44,36 +48,52 @@ def run(
     Example: edgevla run --bundle out/student.bundle --arm metaworld-sawyer --sim drawer-open-v3 --instruction
     "open the drawer"
     """
+    opened = open_bundle(bundle)
     options = RunOptions(
         instruction=instruction,
         sim=sim or None,
         port=port or None,
-        camera_fd=camera_fd if camera_fd >= 0 else None,
+        cameras=_sources(camera),
+        camera_fds={opened.manifest.cameras[0].name: camera_fd} if camera_fd >= 0 else {},
         seed=seed,
         half_way=half_way,
         duration_s=duration_s,
         best_effort=best_effort,
-        keep_frames=record is not None,
+        record=record,
+        record_mb=record_mb,
     )
     check_options(options)
     if record is not None:
         require_new_folder(record)
-    opened = open_bundle(bundle)
     device = profiles.load_arm(arm or opened.manifest.arm)
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
     encoder_of(opened)(instruction)
     _warn(device, as_json)
+    if record is not None:
+        options = replace(options, record=make_record(record))
     result = run_loop(plan, options, say=lambda text: None if as_json else say(text, "dim"))
     try:
         print_json(result.as_dict()) if as_json else _print(result)
         if result.exit_code:
             print_error(result.error)
     finally:  # a reader of stdout that left is no reason to lose the record
-        lost = record is not None and not _write(record, result, as_json)
+        lost = options.record is not None and not _write(options.record, result, as_json)
     if result.exit_code or lost:
         raise typer.Exit(result.exit_code or BadInput.exit_code)
+
+
+def _sources(cameras: list[str]) -> dict[str, str]:
+    """NAME=SOURCE as a mapping. Raises Usage."""
+    found = {}
+    for text in cameras:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source) or name in found:
+            expected, todo = "--camera NAME=SOURCE, each name once", "see `edgevla camera list` for the sources"
+            raise Usage(explain("a camera without a source", expected, repr(text), todo))
+        found[name] = source
+    return found
 
 
 def _write(record: Path, result: RunResult, as_json: bool) -> bool:

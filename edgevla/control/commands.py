@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.ladder import Control, Ladder, advance
-from edgevla.control.limiter import Limits
-from edgevla.control.schedule import Plan, Schedule, action_index
+from edgevla.control.ladder import Ladder, Phase
+from edgevla.control.limiter import Limited, Limits, Motion, hold, slow_down, track
+from edgevla.control.machine import Machine, coast
+from edgevla.control.schedule import Schedule
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,62 @@ class Units:
     period_s: float
 
 
-def wanted_row(schedule: Schedule, plan: Plan, chunk: Float32 | None, tick: int) -> Float32 | None:
-    """Set-point (n,) that the released chunk (H, n) holds for `tick`, or None."""
-    index = action_index(schedule, plan, tick)
-    return None if index is None or chunk is None else chunk[index]
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same for a whole run."""
+
+    schedule: Schedule
+    ladder: Ladder
+    limits: Limits
+    units: Units
+    servo_ratio: int = 1  # n: servo steps in a control tick
+
+    @property
+    def step_s(self) -> float:
+        """Ts, the servo period."""
+        return self.units.period_s / self.servo_ratio
+
+
+def ladder_of(hold_s: float, torque_s: float, period_s: float) -> Ladder:
+    """The two waits of an arm in ticks of `period_s`."""
+    return Ladder(hold_ticks=round(hold_s / period_s), torque_ticks=round(torque_s / period_s))
+
+
+def advance(
+    limits: Limits, phase: Phase, motion: Motion, wanted: NDArray[np.floating] | None, elapsed_s: float
+) -> tuple[Motion, Limited]:
+    """One servo step of a phase, `elapsed_s` after the last command; `wanted` (n,) is the set-point to track."""
+    if phase is Phase.TRACK and wanted is not None:
+        return track(limits, motion, wanted, elapsed_s)
+    if phase is Phase.SLOW:
+        return slow_down(limits, motion, elapsed_s)
+    return hold(motion), Limited.NONE
+
+
+def interpolate(before: Float64, after: NDArray[np.floating], part: int, ratio: int) -> Float64:
+    """Servo step `part` (0 .. ratio - 1) of a tick on the straight line; the last step is `after` exactly."""
+    if part + 1 >= ratio:
+        return np.asarray(after, np.float64)
+    return before + (after - before) * ((part + 1) / ratio)
 
 
 def committed(
-    schedule: Schedule,
-    limits: Limits,
-    ladder: Ladder,
-    control: Control,
-    plan: Plan,
-    chunk: Float32 | None,
-    tick: int,
-    period_s: float,
+    setup: Setup, machine: Machine, motion: Motion, before: Float64, chunk: Float32 | None, tick: int
 ) -> Float32:
-    """Commands of ticks tick .. tick + d - 1, (d, n); `control` has already made that of `tick`."""
-    rows = [control.motion.setpoint]
-    for ahead in range(1, schedule.delay):
-        wanted = wanted_row(schedule, plan, chunk, tick + ahead)
-        control, _ = advance(limits, ladder, control, wanted, tick + ahead, period_s)
-        rows.append(control.motion.setpoint)
+    """Commands of ticks tick .. tick + d - 1, (d, n): of each tick its last servo step.
+
+    `motion` has already made the first servo step of `tick`; `before` (n,) is the command of the tick before.
+    """
+    row = None if chunk is None or machine.phase is not Phase.TRACK else tick - (machine.plan.chunk or 0)
+    first, rows = 1, []
+    for ahead in range(setup.schedule.delay):
+        if ahead:
+            machine, row = coast(setup.schedule, setup.ladder, machine, tick + ahead, motion.resting)
+            before, first = motion.setpoint, 0
+        for part in range(first, setup.servo_ratio):
+            goal = None if row is None or chunk is None else interpolate(before, chunk[row], part, setup.servo_ratio)
+            motion, _ = advance(setup.limits, machine.phase, motion, goal, setup.step_s)
+        rows.append(motion.setpoint)
     return np.array(rows, np.float32)
 
 
@@ -60,10 +96,3 @@ def normalise(units: Units, before: NDArray[np.floating], setpoints: NDArray[np.
     columns = {"absolute": rows, "delta": change, "velocity": change / units.period_s}
     picked = [columns[kind][:, i] for i, kind in enumerate(units.kinds)]
     return ((np.stack(picked, axis=1) - units.offset) / units.scale).astype(np.float32)
-
-
-def interpolate(before: Float32, after: Float32, step: int, ratio: int) -> Float32:
-    """Servo step `step` (0 .. ratio - 1) of a tick on the straight line; the last step is `after` exactly."""
-    if step + 1 >= ratio:
-        return after
-    return (before + (after - before) * np.float32((step + 1) / ratio)).astype(np.float32)

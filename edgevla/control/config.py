@@ -25,14 +25,30 @@ class ServoConfig:
     offset: tuple[float, ...]
     start_low: tuple[float, ...]  # of the bundle, per channel
     start_high: tuple[float, ...]
-    duration_ticks: int
+    observations: int  # T: ticks of state a request carries
+    duration_ticks: int  # armed; 0: no end
+    stay: bool  # a latched arm waits for an order; otherwise a latch that nobody asked for ends the process
     core: int | None
     priority: int
     best_effort: bool
+    audit: str  # "": none | "memory": trace allocations | "faults": count page faults, over the armed ticks
     request_fd: int
     reply_fd: int
+    order_fd: int
     kick_fd: int  # eventfd: a request was written
     rows_fd: int
+
+
+@dataclass(frozen=True)
+class CameraInput:
+    """One camera of the policy process: its slot, and how old its frame may be."""
+
+    name: str
+    fd: int
+    width: int
+    height: int
+    max_age_s: float
+    when_missing: str  # refuse | blank
 
 
 @dataclass(frozen=True)
@@ -46,20 +62,24 @@ class PolicyConfig:
     threads: int
     core: int | None
     memory_mb: int
+    instruction_epoch: int
+    providers: tuple[str, ...]  # ONNX Runtime execution providers, in order
+    period_s: float
     horizon: int
     delay: int
     channels: int
     states: int
-    height: int
-    width: int
+    observations: int
+    cameras: tuple[CameraInput, ...]
     first_frame_s: float  # a camera silent for longer than this is a device fault
-    max_frame_age_s: float
     max_state_age_s: float
+    max_skew_s: float
     request_fd: int
     reply_fd: int
+    words_fd: int
     kick_fd: int
-    camera_fd: int
     rows_fd: int
+    tape_fd: int  # -1: no flight recorder
 
 
 def to_line(config: ServoConfig | PolicyConfig) -> str:
@@ -79,7 +99,10 @@ def servo_config(line: str) -> ServoConfig:
 
 def policy_config(line: str) -> PolicyConfig:
     """The configuration that `to_line` wrote."""
-    return PolicyConfig(**json.loads(line))
+    data: dict[str, Any] = json.loads(line)
+    data["cameras"] = tuple(CameraInput(**item) for item in data["cameras"])
+    data["providers"] = tuple(data["providers"])
+    return PolicyConfig(**data)
 
 
 def _arm(data: dict[str, Any]) -> ArmProfile:

@@ -121,6 +121,10 @@ class Crew:
             self.tell(name, first_line)
         return child
 
+    def watch(self, fd: int) -> None:
+        """Have `events` return at once when this descriptor is readable; its owner reads it."""
+        self._selector.register(fd, selectors.EVENT_READ, self)
+
     def get(self, name: str) -> Child | None:
         return self._children.get(name)
 
@@ -144,7 +148,7 @@ class Crew:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_fd, 64)
-            else:
+            elif isinstance(key.data, Child):
                 found.extend(self._listen(key.data))
         return found
 

@@ -1,7 +1,8 @@
-"""What the servo process and the policy process tell each other, as bytes in slots. Pure.
+"""What the processes of a run tell each other, as bytes in slots. Pure.
 
 A request carries the frozen prefix and the state of tick k; an answer carries the chunk's set-points, which
-may be released at k + d, or the reason why there is none.
+may be released at k + d, or the reason why there is none. Orders go to the servo, the words of an instruction to the
+policy.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevla.control.machine import Order
+
 Float32 = NDArray[np.float32]
 
-_REQUEST = struct.Struct("<qqqHHHH")  # tick, asked_ns, state_stamp_ns, d, n, states, reserved
-_ANSWER = struct.Struct("<qqHHHH")  # tick, done_ns, status, H, n, reserved
+_REQUEST = struct.Struct("<qqqHHHHHHI")  # tick, asked_ns, state_stamp_ns, d, n, T, states, first, reserved, instruction
+_ANSWER = struct.Struct("<qqHHHHI")  # tick, done_ns, status, H, n, reserved, instruction
+_ORDER = struct.Struct("<HHI")  # order, reserved, instruction
+_WORDS = struct.Struct("<I")  # instruction, then its text as UTF-8
 _FLOAT = 4  # bytes
+ORDER_BYTES = _ORDER.size
+MAX_WORDS = 4096  # bytes of an instruction
+WORDS_BYTES = _WORDS.size + MAX_WORDS
 
 
 class Status(IntEnum):
@@ -25,17 +33,20 @@ class Status(IntEnum):
 
     OK = 0
     NO_FRAME = 1  # the camera has not delivered yet
-    OLD_FRAME = 2  # the newest frame is older than its profile allows
+    OLD_FRAME = 2  # the newest frame of a camera is older than its profile allows
     OLD_STATE = 3  # the joint state is older than its profile allows
     NOT_FINITE = 4  # the policy returned NaN, infinity or a wrong shape
     FAILED = 5  # the policy raised an error
     RESTARTED = 6  # the process that was asked is gone
+    SKEWED = 7  # frames and state were taken too far apart to belong together
+    IMPOSSIBLE = 8  # a stamp lies in the future: another clock
 
 
 @dataclass(frozen=True)
 class Request:
     """Observation of tick `tick`, sampled at `asked_ns`: prefix (d, n) normalised, anchor (n,) = set-point at
-    k + d - 1, state (s,) read at `state_stamp_ns` (all times CLOCK_MONOTONIC)."""
+    k + d - 1, state (T, s), a row for each of the ticks k - T + 1 .. k, the last read at `state_stamp_ns` (all times
+    CLOCK_MONOTONIC). `first`: what was seen before counts no more; `instruction`: epoch of the words to act on."""
 
     tick: int
     asked_ns: int
@@ -43,21 +54,26 @@ class Request:
     prefix: Float32
     anchor: Float32
     state: Float32
+    first: bool = False
+    instruction: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Answer to the request of tick `tick`: set-points (H, n), row i for tick k + i; zeros unless OK."""
+    """Answer to the request of tick `tick`: set-points (H, n), row i for tick k + i; zeros unless OK.
+
+    `instruction`: epoch of the words it acted on."""
 
     tick: int
     done_ns: int
     status: Status
     setpoints: Float32
+    instruction: int = 0
 
 
-def request_bytes(delay: int, channels: int, states: int) -> int:
+def request_bytes(delay: int, channels: int, states: int, observations: int = 1) -> int:
     """Size of a request."""
-    return _REQUEST.size + _FLOAT * (delay * channels + channels + states)
+    return _REQUEST.size + _FLOAT * (delay * channels + channels + observations * states)
 
 
 def reply_bytes(horizon: int, channels: int) -> int:
@@ -67,32 +83,63 @@ def reply_bytes(horizon: int, channels: int) -> int:
 
 def pack_request(request: Request) -> bytes:
     delay, channels = request.prefix.shape
-    head = _REQUEST.pack(request.tick, request.asked_ns, request.state_stamp_ns, delay, channels, len(request.state), 0)
+    numbers = (delay, channels, *request.state.shape, int(request.first), 0, request.instruction)
+    head = _REQUEST.pack(request.tick, request.asked_ns, request.state_stamp_ns, *numbers)
     parts = (request.prefix, request.anchor, request.state)
     return head + b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
 
 
 def unpack_request(payload: bytes) -> Request:
     """Raises ValueError on a payload of another size than it declares."""
-    tick, asked_ns, stamp_ns, delay, channels, states, _ = _REQUEST.unpack_from(payload)
-    if len(payload) != request_bytes(delay, channels, states):
-        raise ValueError(f"request of {len(payload)} bytes, expected {request_bytes(delay, channels, states)}")
+    tick, asked_ns, stamp_ns, delay, channels, seen, states, first, _, instruction = _REQUEST.unpack_from(payload)
+    expected = request_bytes(delay, channels, states, seen)
+    if len(payload) != expected:
+        raise ValueError(f"request of {len(payload)} bytes, expected {expected}")
     values = np.frombuffer(payload, np.float32, offset=_REQUEST.size)
     split = delay * channels
     prefix = values[:split].reshape(delay, channels)
-    return Request(tick, asked_ns, stamp_ns, prefix, values[split : split + channels], values[split + channels :])
+    anchor, state = values[split : split + channels], values[split + channels :].reshape(seen, states)
+    return Request(tick, asked_ns, stamp_ns, prefix, anchor, state, bool(first), instruction)
 
 
 def pack_reply(reply: Reply) -> bytes:
     horizon, channels = reply.setpoints.shape
-    head = _ANSWER.pack(reply.tick, reply.done_ns, reply.status, horizon, channels, 0)
+    head = _ANSWER.pack(reply.tick, reply.done_ns, reply.status, horizon, channels, 0, reply.instruction)
     return head + np.ascontiguousarray(reply.setpoints, np.float32).tobytes()
 
 
 def unpack_reply(payload: bytes) -> Reply:
     """Raises ValueError on a payload of another size than it declares or an unknown status."""
-    tick, done_ns, status, horizon, channels, _ = _ANSWER.unpack_from(payload)
+    tick, done_ns, status, horizon, channels, _, instruction = _ANSWER.unpack_from(payload)
     if len(payload) != reply_bytes(horizon, channels):
         raise ValueError(f"reply of {len(payload)} bytes, expected {reply_bytes(horizon, channels)}")
     rows = np.frombuffer(payload, np.float32, offset=_ANSWER.size).reshape(horizon, channels)
-    return Reply(tick, done_ns, Status(status), rows)
+    return Reply(tick, done_ns, Status(status), rows, instruction)
+
+
+def pack_order(order: Order, instruction: int) -> bytes:
+    """An order to the servo process, with the epoch of the newest instruction."""
+    return _ORDER.pack(order, 0, instruction)
+
+
+def unpack_order(payload: bytes) -> tuple[Order, int]:
+    """Raises ValueError on another size or an unknown order."""
+    if len(payload) != _ORDER.size:
+        raise ValueError(f"order of {len(payload)} bytes, expected {_ORDER.size}")
+    order, _, instruction = _ORDER.unpack(payload)
+    return Order(order), instruction
+
+
+def pack_words(instruction: int, text: str) -> bytes:
+    """The text of an instruction epoch, for the policy process. Raises ValueError when it is too long."""
+    data = text.encode()
+    if len(data) > MAX_WORDS:
+        raise ValueError(f"an instruction of {len(data)} bytes, at most {MAX_WORDS}")
+    return _WORDS.pack(instruction) + data
+
+
+def unpack_words(payload: bytes) -> tuple[int, str]:
+    """Raises ValueError on bytes that hold no text."""
+    if len(payload) < _WORDS.size:
+        raise ValueError(f"words of {len(payload)} bytes, expected at least {_WORDS.size}")
+    return _WORDS.unpack_from(payload)[0], payload[_WORDS.size :].decode()

@@ -2,7 +2,7 @@
 
 finish the chunk -> decelerate within limits to rest -> hold with torque on (a valid chunk within `hold_s`
 resumes) -> latched stop, still held -> after `torque_s` the torque policy. Stops latch: no chunk brings a
-latched arm back.
+latched arm back, only arming does.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgevla.control.limiter import Limited, Limits, Motion, hold, slow_down, track
+from edgevla.control.limiter import Limits
 
 
 class Phase(IntEnum):
     """Where on the ladder the arm is."""
 
-    DISARMED = 0  # torque may be off, nothing is commanded
+    DISARMED = 0  # takes no commands; only arming leads out
     START = 1  # armed, holding until the first release
     TRACK = 2  # following the released chunk
     SLOW = 3  # decelerating to rest
     HOLD = 4  # at rest, torque on, a chunk resumes
     LATCHED = 5  # at rest, torque on, only arming again resumes
     TORQUE = 6  # latched for `torque_s`: the torque policy applies
+
+
+MOVABLE = frozenset((Phase.START, Phase.TRACK, Phase.SLOW, Phase.HOLD))  # phases that send commands
 
 
 @dataclass(frozen=True)
@@ -37,58 +39,48 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class Control:
-    """Everything that decides the next command."""
+class Rung:
+    """Where the arm is on the ladder."""
 
-    motion: Motion
-    phase: Phase = Phase.START
+    phase: Phase = Phase.DISARMED
     since: int = 0  # tick at which the phase began
     stopping: bool = False  # a stop was asked for: no chunk resumes any more
 
 
-def next_phase(ladder: Ladder, control: Control, has_action: bool, tick: int) -> Phase:
-    """Phase of this tick. `has_action`: the released chunk has a row for it."""
-    phase = control.phase
-    waited = tick - control.since
-    if phase is Phase.TORQUE:
-        return Phase.TORQUE
+def next_rung(ladder: Ladder, rung: Rung, has_action: bool, resting: bool, tick: int) -> Rung:
+    """Rung of this tick. `has_action`: the released chunk has a row for it; `resting`: the last command is at rest."""
+    phase = _next_phase(ladder, rung, has_action, resting, tick - rung.since)
+    return rung if phase is rung.phase else replace(rung, phase=phase, since=tick)
+
+
+def _next_phase(ladder: Ladder, rung: Rung, has_action: bool, resting: bool, waited: int) -> Phase:
+    phase = rung.phase
+    if phase in (Phase.DISARMED, Phase.TORQUE):
+        return phase
     if phase is Phase.LATCHED:
         return Phase.TORQUE if waited >= ladder.torque_ticks else Phase.LATCHED
-    if has_action and not control.stopping:
+    if has_action and not rung.stopping:
         return Phase.TRACK
-    if phase in (Phase.TRACK, Phase.SLOW) and not control.motion.resting:
-        return Phase.SLOW
     if phase in (Phase.TRACK, Phase.SLOW):
-        return Phase.HOLD
-    if control.stopping or waited >= ladder.hold_ticks:
+        return Phase.HOLD if resting else Phase.SLOW
+    if rung.stopping or waited >= ladder.hold_ticks:
         return Phase.LATCHED
     return phase  # START or HOLD
 
 
-def advance(
-    limits: Limits,
-    ladder: Ladder,
-    control: Control,
-    wanted: NDArray[np.floating] | None,
-    tick: int,
-    elapsed_s: float,
-) -> tuple[Control, Limited]:
-    """Command of `tick`: the row `wanted` (n,) of the chunk, or None when it has none for this tick."""
-    phase = next_phase(ladder, control, wanted is not None, tick)
-    hit = Limited.NONE
-    if phase is Phase.TRACK and wanted is not None:
-        motion, hit = track(limits, control.motion, wanted, elapsed_s)
-    elif phase is Phase.SLOW:
-        motion, hit = slow_down(limits, control.motion, elapsed_s)
-    else:
-        motion = hold(control.motion)
-    since = control.since if phase is control.phase else tick
-    return Control(motion, phase, since, control.stopping), hit
+def armed(tick: int) -> Rung:
+    """The first rung after arming."""
+    return Rung(Phase.START, tick)
 
 
-def ask_to_stop(control: Control) -> Control:
-    """From here on: decelerate, hold, latch."""
-    return replace(control, stopping=True)
+def stopping(rung: Rung) -> Rung:
+    """From here on: decelerate, hold, latch. A disarmed arm has nothing to stop."""
+    return replace(rung, stopping=True) if rung.phase in MOVABLE else rung
+
+
+def latched(rung: Rung, tick: int) -> Rung:
+    """The device has stopped itself: nothing to decelerate any more."""
+    return Rung(Phase.LATCHED, tick, stopping=True) if rung.phase in MOVABLE else rung
 
 
 def ticks_to_rest(limits: Limits, period_s: float) -> int:

@@ -15,6 +15,18 @@ from profiles.model import ArmProfile, Target
 
 
 @dataclass(frozen=True)
+class PlannedCamera:
+    """One camera of the bundle, with the ages of the arm's profile."""
+
+    name: str
+    width: int
+    height: int
+    rate_hz: float
+    max_age_s: float
+    when_missing: str  # refuse | blank
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """One policy on one target driving one arm."""
 
@@ -30,20 +42,17 @@ class RunPlan:
     offset: tuple[float, ...]
     start_low: tuple[float, ...]
     start_high: tuple[float, ...]
-    width: int
-    height: int
-    max_frame_age_s: float
+    observations: int  # T
+    cameras: tuple[PlannedCamera, ...]
+    bundle_sha256: str = ""  # of the manifest
 
 
 def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
     """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers."""
     manifest = bundle.manifest
-    _require_one_observation(manifest)
     timing = evaluate(manifest.timing, target, arm, cameras=manifest.cameras, accept_no_watchdog=accept_no_watchdog)
     require([*compatibility(manifest, target, arm), *timing])
     _require_known_torque_policy(arm)
-    (camera,) = manifest.cameras
-    spec = next(spec for spec in arm.cameras if spec.name == camera.name)
     return RunPlan(
         policy=manifest.name,
         bundle=str(bundle.path),
@@ -57,19 +66,20 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         offset=tuple(channel.offset for channel in manifest.channels),
         start_low=manifest.start_low,
         start_high=manifest.start_high,
-        width=camera.width,
-        height=camera.height,
-        max_frame_age_s=spec.max_age_s,
+        observations=manifest.observations,
+        cameras=_cameras(manifest, arm),
+        bundle_sha256=bundle.sha256,
     )
 
 
-def _require_one_observation(manifest: Manifest) -> None:
-    """The loop hands one picture of one camera to the policy; a bundle that needs more is refused, never fed less."""
-    cameras, past = len(manifest.cameras), manifest.observations
-    if (cameras, past) != (1, 1):
-        got = f"{cameras} cameras, {past} observations"
-        todo = "this bundle can be verified and its latency measured; `run` drives policies of one camera so far"
-        raise Refused(explain(f"`run` cannot feed {manifest.name}", "1 camera, 1 observation", got, todo))
+def _cameras(manifest: Manifest, arm: ArmProfile) -> tuple[PlannedCamera, ...]:
+    """The bundle's cameras that the arm has; one that may be absent and is, is left out."""
+    specs = {spec.name: spec for spec in arm.cameras}
+    return tuple(
+        PlannedCamera(c.name, c.width, c.height, specs[c.name].rate_hz, specs[c.name].max_age_s, c.when_missing)
+        for c in manifest.cameras
+        if c.name in specs
+    )
 
 
 def _require_known_torque_policy(arm: ArmProfile) -> None:

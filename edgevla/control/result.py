@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -15,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.control.exchange import Status
+from edgevla.control.ladder import MOVABLE
 from edgevla.errors import BadInput, DeviceFault, Refused, Usage, explain
 from edgevla.telemetry.stats import Summary, summarise
+
+COMMANDING = sorted(MOVABLE)
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ class RunResult:
     exit_code: int
     success: bool | None  # None: nothing in the loop can tell (a real arm)
     figures: dict[str, Any]
-    ticks: NDArray[Any]  # edgevla.telemetry.rows.tick_dtype
-    inferences: NDArray[Any]  # edgevla.telemetry.rows.inference_dtype
-    frames: NDArray[np.uint8]  # (f, h, w, 3), empty unless they were kept
+    ticks: NDArray[Any]  # edgevla.telemetry.rows.tick_dtype, the newest
+    inferences: NDArray[Any]  # edgevla.telemetry.rows.inference_dtype, the newest
     error: str = ""  # what, expected, got, to do; empty where the exit code is 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,7 +53,8 @@ class RunResult:
 
 
 def loop_figures(rows: NDArray[Any], servo_period_s: float, link_late: int) -> dict[str, Any]:
-    """Statistics of the servo steps. A miss: first byte more than Ts / 2 after its deadline, or never."""
+    """Statistics of the servo steps that command. A miss: first byte more than Ts / 2 after its deadline, or never."""
+    rows = rows[np.isin(rows["phase"], COMMANDING)]
     written = rows["write_ns"] > 0
     late_ns = rows["write_ns"] - rows["deadline_ns"]
     skipped = int(rows["skipped"].sum())
@@ -102,6 +104,13 @@ def bus_stop(message: str, loop: dict[str, Any]) -> Stop:
         "on an idle one without misses check the arm's cable and power"
     )
     return _broken(DeviceFault.exit_code, reason, "an armed arm that answers every command", got, todo)
+
+
+def protective_stop(message: str) -> Stop:
+    """The arm pushed harder, or followed worse, than its profile allows."""
+    todo = "free the arm, look at `edgevla flight`, and arm again; the limits are in the arm profile"
+    expected = "effort and following error within the arm profile"
+    return _broken(Refused.exit_code, f"protective stop: {message}", expected, message, todo)
 
 
 def servo_ended_stop(message: str, last_words: str) -> Stop:
@@ -159,7 +168,7 @@ def latched_stop(
             BadInput.exit_code, reason, expected, got, "see `edgevla bundle verify`, and export the bundle again"
         )
     todo = (
-        "no_frame, old_frame: the camera; old_state: the arm's line; not_finite: export the bundle again; "
+        "no_frame, old_frame, skewed: the cameras; old_state: the arm's line; not_finite: export the bundle again; "
         "all ok: the host is too slow or busy, give the policy a core of its own and see `edgevla check`"
     )
     return _broken(Refused.exit_code, reason, expected, got, todo)
@@ -222,20 +231,24 @@ def record_error(folder: Path, error: OSError) -> BadInput:
     )
 
 
-def write_record(folder: Path, result: RunResult) -> None:
-    """run.json, ticks.npy, inferences.npy, frames.npy: all of them or none."""
+def make_record(folder: Path) -> Path:
+    """The empty folder of a record, made. Raises BadInput, Usage as `require_new_folder`."""
+    require_new_folder(folder)
     folder = folder.resolve()
-    staging = _staging(folder)
     try:
-        text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"
-        (staging / "run.json").write_text(text, encoding="utf-8")
-        np.save(staging / "ticks.npy", result.ticks, allow_pickle=False)
-        np.save(staging / "inferences.npy", result.inferences, allow_pickle=False)
-        np.save(staging / "frames.npy", result.frames, allow_pickle=False)
-        staging.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()  # empty: require_new_folder has seen to it
-        staging.rename(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise record_error(folder, error) from None
+    return folder
+
+
+def write_record(folder: Path, result: RunResult) -> None:
+    """run.json beside the flight record: all of it or none. Raises OSError."""
+    text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"
+    staging = folder / ".run.json"
+    try:
+        staging.write_text(text, encoding="utf-8")
+        staging.replace(folder / "run.json")
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        staging.unlink(missing_ok=True)
         raise

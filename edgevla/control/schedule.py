@@ -57,8 +57,9 @@ class Flight:
     """The one inference that is running, or whose chunk waits for its release."""
 
     asked: int
+    instruction: int = 0  # epoch of the instruction it was asked under
     answer: Answer | None = None
-    missed: bool = False  # its release tick has passed without it
+    missed: bool = False  # its release tick has passed without it, or what it was asked for is no more
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Plan:
     grid: int = 0  # next re-plan tick that counts as passed over while a flight is running
     flight: Flight | None = None
     chunk: int | None = None  # k of the released chunk
+    instruction: int = 0  # epoch that the released chunk acts on
     lost_in_a_row: int = 0  # inferences lost since the last release
     released: int = 0
     release_misses: int = 0  # chunks absent at k + d
@@ -83,7 +85,9 @@ class Decision:
     start: bool  # freeze the prefix, sample, start an inference
 
 
-def decide(schedule: Schedule, plan: Plan, tick: int, answer: Answer | None) -> tuple[Plan, Decision]:
+def decide(
+    schedule: Schedule, plan: Plan, tick: int, answer: Answer | None, instruction: int = 0
+) -> tuple[Plan, Decision]:
     """One tick. Ticks only grow; a tick that the servo overslept is simply not asked about."""
     plan = _take_answer(plan, answer)
     plan, release = _release(schedule, plan, tick)
@@ -91,8 +95,24 @@ def decide(schedule: Schedule, plan: Plan, tick: int, answer: Answer | None) -> 
     start = plan.flight is None and tick >= plan.due
     if start:
         next_due = tick + schedule.replan
-        plan = replace(plan, flight=Flight(tick), due=next_due, grid=next_due)
+        plan = replace(plan, flight=Flight(tick, instruction), due=next_due, grid=next_due)
     return plan, Decision(release, start)
+
+
+def restart(plan: Plan, tick: int) -> Plan:
+    """The plan of an arm that is armed at `tick`: no chunk, the first inference due at once. Counts go on.
+
+    An inference that still runs was asked for in another life: its chunk is never released, but it blocks the next.
+    """
+    flight = None if plan.flight is None else replace(plan.flight, missed=True)
+    return replace(plan, due=tick, grid=tick + 1, flight=flight, chunk=None, lost_in_a_row=0)
+
+
+def idle(plan: Plan, answer: Answer | None) -> Plan:
+    """A tick of an arm that takes no chunks (disarmed, latched): only the end of an inference is noted."""
+    plan = replace(_take_answer(plan, answer), chunk=None)
+    ended = plan.flight is not None and plan.flight.answer is not None
+    return replace(plan, flight=None) if ended else plan
 
 
 def action_index(schedule: Schedule, plan: Plan, tick: int) -> int | None:
@@ -117,8 +137,9 @@ def _release(schedule: Schedule, plan: Plan, tick: int) -> tuple[Plan, int | Non
     answer = flight.answer
     on_time = answer is not None and answer.valid and answer.done <= flight.asked + schedule.delay
     if on_time and not flight.missed:
-        plan = replace(plan, flight=None, chunk=flight.asked, lost_in_a_row=0, released=plan.released + 1)
-        return plan, flight.asked
+        released = plan.released + 1
+        plan = replace(plan, flight=None, chunk=flight.asked, instruction=flight.instruction, released=released)
+        return replace(plan, lost_in_a_row=0), flight.asked
     if not flight.missed:
         plan = replace(plan, release_misses=plan.release_misses + 1, lost_in_a_row=plan.lost_in_a_row + 1)
     # An answer ends the flight; without one the inference still runs and blocks the next.

@@ -1,38 +1,42 @@
-"""The servo process: absolute deadlines, one command per servo step, never waiting for the policy.
+"""The servo process: absolute deadlines, one exchange with the arm per servo step, never waiting for the policy.
 
     python -m edgevla.control.servo     (started by `edgevla.control.run`, configured by one line on stdin)
 
-Everything that decides is pure and lives in schedule, ladder, limiter, commands; this file sleeps and talks.
-SIGTERM asks for a stop: decelerate, hold, latch, end. Events: connected, armed, end, error.
+Everything that decides is pure and lives in machine, commands, limiter; this file sleeps and talks. It comes up
+disarmed and ticks from then on: disarmed or latched it asks for the state, otherwise it commands. Orders come through
+a slot; SIGTERM is the order to quit: decelerate, hold, latch, end. Events: connected, armed, arm-refused, latched, end,
+error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.control import realtime
+from edgevla.control.audit import Audit
 from edgevla.control.child import adopt, emit, guarded, read_line
 from edgevla.control.clock import Grid, sleep_until
-from edgevla.control.commands import Units, committed, interpolate, normalise, wanted_row
+from edgevla.control.commands import Setup, Units, advance, committed, interpolate, ladder_of, normalise
 from edgevla.control.config import ServoConfig, servo_config
-from edgevla.control.exchange import Reply, Request, Status, pack_request, unpack_reply
-from edgevla.control.ladder import Control, Ladder, Phase, advance, ask_to_stop
+from edgevla.control.exchange import Reply, Request, Status, pack_request, unpack_order, unpack_reply
+from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.limiter import Limited, Motion, limits_of
-from edgevla.control.schedule import Answer, Plan, decide
+from edgevla.control.machine import Inputs, Machine, Order, Trip, step
+from edgevla.control.rehearsal import Rehearsal
+from edgevla.control.schedule import Answer
 from edgevla.control.shm import Slots
-from edgevla.errors import DeviceFault, Refused, explain
+from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
-from firmware_bridge.arm import ArmInfo, Fault, JointState, Mode
+from firmware_bridge.arm import ArmInfo, Fault, JointState, LinkCounts, Mode
 from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transport.serial import SerialTransport
@@ -46,99 +50,155 @@ _SILENCE_S = 0.5  # s without any reply: the link is dead, whatever still accept
 
 @dataclass(frozen=True)
 class End:
-    """Why the loop ended: 'duration', 'stop', 'latched' or 'fault', and a sentence for a fault."""
+    """Why the loop ended: 'duration', 'stop', 'latched', 'protective' or 'fault', and a sentence for the last two."""
 
     reason: str
     message: str = ""
 
 
 class Servo:
-    """One armed run. `held` (n,): the set-point the device holds when it is armed."""
+    """One arm on its grid of deadlines, from the first disarmed step to the end."""
 
-    def __init__(self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, held: Float32) -> None:
+    def __init__(self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, info: ArmInfo) -> None:
         self._config, self._link, self._transport = config, link, transport
         self._requests, self._replies = Slots.attach(config.request_fd), Slots.attach(config.reply_fd)
-        self._rows = Rows(config.rows_fd, tick_dtype(len(config.arm.channels), len(config.arm.state)))
-        self._limits = limits_of(config.arm)
-        self._units = Units(config.kinds, np.array(config.scale), np.array(config.offset), config.period_s)
-        self._ladder = Ladder(
-            hold_ticks=round(config.arm.hold_s / config.period_s),
-            torque_ticks=round(config.arm.torque_s / config.period_s),
+        self._orders = Slots.attach(config.order_fd)
+        channels, states = len(config.arm.channels), len(config.arm.state)
+        self._rows = Rows(config.rows_fd, tick_dtype(channels, states))
+        self._setup = Setup(
+            config.schedule,
+            ladder_of(config.arm.hold_s, config.arm.torque_s, config.period_s),
+            limits_of(config.arm),
+            Units(config.kinds, np.array(config.scale), np.array(config.offset), config.period_s),
+            config.servo_ratio,
         )
         self._step_ns = round(config.period_s * 1e9) // config.servo_ratio
         self._ttl_ns = round(config.arm.command_ttl_s * 1e9)
-        self.plan = Plan()
-        self.control = Control(Motion.at_rest(held))
-        self.stop_asked = False
+        self._rehearsal = Rehearsal(self._step_ns)
+        self.audit = Audit(config.audit)
+        self.machine = Machine()
+        self.counts = LinkCounts()  # of links that were closed for a new arming
+        self.quit = False
         self.skipped = 0
-        self._tick = self._sent_tick = -1
-        self._before = held.astype(np.float32)  # command of the tick before
-        self._limited = Limited.NONE
-        self._start = False
-        self._reply_sequence = 0
+        self._motion = Motion.at_rest(info.held_setpoint)
+        self._before = self._motion.setpoint  # command of the tick before
+        self._history = np.full((config.observations, states), np.nan, np.float32)  # states of the last T ticks
+        self._no_effort = np.full(channels, np.nan, np.float32)
+        self._tick = self._sent_step = self._armed_tick = -1
+        self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
+        self._carried = Order.NONE
+        self._limited, self._trip, self._order = Limited.NONE, Trip.NONE, Order.NONE
+        self._tripped = ""
+        self._row: int | None = None
+        self._order_sequence = self._reply_sequence = self._instruction = 0
         self._pending: Reply | None = None
+        self._answer: Answer | None = None
         self._chunk: Float32 | None = None
         self._state: JointState | None = None
-        self._no_state = np.full(len(config.arm.state), np.nan, np.float32)
+
+    # --- the loop -------------------------------------------------------------------------------------------
 
     def run(self) -> End:
-        """Until the duration, a stop or a fault; the arm is at rest and latched when it returns normally."""
+        """Until a stop, the duration or a fault; the arm is at rest and latched when it returns normally."""
         self._grid = Grid(time.monotonic_ns() + 2 * self._step_ns, self._step_ns)
         self._ticks = Grid(self._grid.epoch_ns, self._step_ns * self._config.servo_ratio)
         self._heard_ns = self._grid.epoch_ns
-        step, end = 0, None
+        at, end = 0, None
         while end is None:
-            wake_ns = sleep_until(self._grid.deadline_ns(step))
-            served = self._grid.current_step(step, wake_ns)
-            self.skipped += served - step
-            end = self._serve(served, wake_ns, served - step)
-            step = served + 1
+            wake_ns = sleep_until(self._grid.deadline_ns(at))
+            served = self._grid.current_step(at, wake_ns)
+            phase = self.machine.phase
+            end = self._serve(served, wake_ns, served - at)
+            at = served + 1
+            still = self.machine.phase not in MOVABLE
+            if end is None and still and (self._arm_asked or self.machine.phase is not phase):
+                at = max(at, self._change(phase))
         return end
 
-    def _serve(self, step: int, wake_ns: int, skipped: int) -> End | None:
+    def _serve(self, at: int, wake_ns: int, skipped: int) -> End | None:
         """One servo step: release, limit, send; then the state, and at a re-plan tick the request."""
-        deadline_ns = self._grid.deadline_ns(step)
-        tick, part = divmod(step, self._config.servo_ratio)
-        previous = self.control
+        deadline_ns = self._grid.deadline_ns(at)
+        tick, part = divmod(at, self._config.servo_ratio)
         if tick > self._tick:
             self._advance_tick(tick)
-        command = interpolate(
-            self._before, self.control.motion.setpoint.astype(np.float32), part, self._config.servo_ratio
-        )
-        written_ns = self._link.send(command, deadline_ns + self._ttl_ns)
-        if written_ns:
-            self._sent_tick = tick
-        elif tick > self._sent_tick:
-            # Nothing of this tick was commanded: the next one counts from what the arm still holds.
-            self.control = replace(self.control, motion=previous.motion)
+        moves = self.machine.phase in MOVABLE
+        written_ns = self._command(at, part, deadline_ns) if moves else self._rehearse(wake_ns - deadline_ns, skipped)
         self._take_state(wake_ns)
+        self._remember(deadline_ns, self._start)
         if self._start:
-            self._ask(tick, deadline_ns)
-        self._note(step, tick, wake_ns, written_ns, skipped)
-        self._start = False
+            self._ask(tick)
+        self.skipped += skipped if moves else 0
+        self._note(at, tick, wake_ns, written_ns, skipped if moves else 0)
+        self._start, self._order = False, Order.NONE
+        if moves:
+            self.audit.step()
         return self._ending(wake_ns)
 
     def _advance_tick(self, tick: int) -> None:
-        """Release, ladder and limiter of one control tick."""
-        period_s = self._config.period_s
-        answer = self._answer()
-        self.plan, decision = decide(self._config.schedule, self.plan, tick, answer)
+        """Everything discrete of one control tick, in `machine.step`."""
+        self._order, self._trip = self._newest_order(tick), self._judge_device()
+        self._answer = self._newest_answer()
+        inputs = Inputs(self._answer, self._order, self._motion.resting, self._instruction, self._trip)
+        self.machine, decision = step(self._setup.schedule, self._setup.ladder, self.machine, tick, inputs)
         if decision.release is not None and self._pending is not None:
             self._chunk = self._pending.setpoints
-        if self.stop_asked or tick >= self._config.duration_ticks:
-            self.control = ask_to_stop(self.control)
-        wanted = wanted_row(self._config.schedule, self.plan, self._chunk, tick)
-        elapsed_s = (tick - self._sent_tick) * period_s
-        self._before = self.control.motion.setpoint.astype(np.float32)
-        self.control, self._limited = advance(self._limits, self._ladder, self.control, wanted, tick, elapsed_s)
-        self._start = decision.start
+        self._before = self._motion.setpoint
+        self._start, self._first, self._row = decision.start, decision.first, decision.row
         self._tick = tick
 
-    def _answer(self) -> Answer | None:
+    def _command(self, at: int, part: int, deadline_ns: int) -> int:
+        """Interpolate, limit, send: the time after the write, or 0 when the command had expired."""
+        setup, before = self._setup, self._motion
+        goal = None
+        if self._row is not None and self._chunk is not None:
+            goal = interpolate(self._before, self._chunk[self._row], part, setup.servo_ratio)
+        elapsed_s = max(1, at - self._sent_step) * setup.step_s
+        self._motion, self._limited = advance(setup.limits, self.machine.phase, before, goal, elapsed_s)
+        written_ns = self._link.send(self._motion.setpoint.astype(np.float32), deadline_ns + self._ttl_ns)
+        if written_ns:
+            self._sent_step = at
+        else:
+            self._motion = before  # nothing was commanded: the next step counts from what the arm still holds
+        return written_ns
+
+    def _rehearse(self, late_ns: int, skipped: int) -> int:
+        """A step without a command: the state is asked for at the same rate, and the rate is judged."""
+        self._rehearsal.note(late_ns, skipped)
+        self._limited = Limited.NONE
+        self._link.request_state()
+        return 0
+
+    # --- orders, answers, the device ------------------------------------------------------------------------
+
+    def _newest_order(self, tick: int) -> Order:
+        """The strongest order since the last tick. Arming is not passed on from here: it needs the device first."""
+        order = Order.NONE
+        if self._orders.read(after=self._order_sequence) is not None:
+            for sequence, payload in self._orders.newer(self._order_sequence):
+                self._order_sequence = sequence
+                asked, self._instruction = unpack_order(payload)
+                order = max(order, asked)
+        duration = self._config.duration_ticks
+        expired = duration and 0 <= self._armed_tick <= tick - duration and self.machine.phase in MOVABLE
+        if self.quit:
+            order = Order.QUIT
+        self.quit = self.quit or order is Order.QUIT
+        self._asked_to_stop = self._asked_to_stop or order in (Order.STOP, Order.QUIT)
+        wanted = self._arm_asked or order is Order.ARM
+        self._arm_asked = wanted and order < Order.STOP and self.machine.phase not in MOVABLE and not self._arming
+        order = max(Order.NONE if order is Order.ARM else order, self._carried)
+        self._carried = Order.NONE
+        if self._arming:  # the device is armed: the machine follows, and a stop that came meanwhile a tick later
+            self._arming, self._armed_tick, self._carried = False, tick, order
+            return Order.ARM
+        return max(order, Order.STOP) if expired else order
+
+    def _newest_answer(self) -> Answer | None:
         found = self._replies.read(after=self._reply_sequence)
         if found is not None:
             self._reply_sequence, payload = found
-            self._pending = unpack_reply(payload)
+            with contextlib.suppress(ValueError):  # a policy that writes nonsense costs a chunk, not the loop
+                self._pending = unpack_reply(payload)
         reply = self._pending
         if reply is None:
             return None
@@ -147,34 +207,41 @@ class Servo:
         done = self._ticks.first_step_at_or_after(reply.done_ns)
         return Answer(reply.tick, done, valid=reply.status is Status.OK and sound)
 
-    def _ask(self, tick: int, deadline_ns: int) -> None:
-        """Freeze the prefix, sample the state, start the inference of this tick."""
-        config = self._config
-        rows = committed(
-            config.schedule,
-            self._limits,
-            self._ladder,
-            self.control,
-            self.plan,
-            self._chunk,
-            tick,
-            config.period_s,
-        )
-        self._await_state(deadline_ns)
+    def _judge_device(self) -> Trip:
+        """Why the arm has to stop although nobody asked for it."""
         state = self._state
-        self._requests.write(
-            pack_request(
-                Request(
-                    tick=tick,
-                    asked_ns=time.monotonic_ns(),
-                    state_stamp_ns=0 if state is None else state.stamp_ns,
-                    prefix=normalise(self._units, self._before, rows),
-                    anchor=rows[-1],
-                    state=self._no_state if state is None else state.position,
-                )
-            )
+        if state is None or self.machine.phase not in MOVABLE:
+            return Trip.NONE
+        if state.mode != Mode.ARMED:
+            self._tripped = f"the arm stopped itself ({_fault_words(state.faults)})"
+            return Trip.DEVICE
+        return Trip.NONE
+
+    def _ask(self, tick: int) -> None:
+        """Freeze the prefix and start the inference of this tick; the states are those of the last T ticks."""
+        rows = committed(self._setup, self.machine, self._motion, self._before, self._chunk, tick)
+        if self._first:
+            self._history[:] = self._history[-1]
+        request = Request(
+            tick=tick,
+            asked_ns=time.monotonic_ns(),
+            state_stamp_ns=0 if self._state is None else self._state.stamp_ns,
+            prefix=normalise(self._setup.units, self._before, rows),
+            anchor=rows[-1],
+            state=self._history,
+            first=self._first,
+            instruction=self._instruction,
         )
-        os.eventfd_write(config.kick_fd, 1)
+        self._requests.write(pack_request(request))
+        os.eventfd_write(self._config.kick_fd, 1)
+
+    def _remember(self, deadline_ns: int, await_it: bool) -> None:
+        """The state of this tick, behind those of the ticks before; a re-plan tick waits briefly for its own."""
+        if await_it:
+            self._await_state(deadline_ns)
+        if self._state is not None:
+            self._history[:-1] = self._history[1:]
+            self._history[-1] = self._state.position
 
     def _take_state(self, now_ns: int) -> None:
         state = self._link.poll()
@@ -192,38 +259,111 @@ class Servo:
             now_ns = time.monotonic_ns()
             self._take_state(now_ns)
 
-    def _note(self, step: int, tick: int, wake_ns: int, written_ns: int, skipped: int) -> None:
-        state = self._no_state if self._state is None else self._state.position
-        chunk = -1 if self.plan.chunk is None else self.plan.chunk
+    # --- changes of phase, off the path: nothing is commanded while they last -------------------------------
+
+    def _change(self, before: Phase) -> int:
+        """What arming and latching ask of the device; the step that comes next."""
+        phase = self.machine.phase
+        if before in MOVABLE:
+            self.audit.close()
+            confirmed = self._link.stop()
+            emit("latched", tick=self._tick, reason=self._ending_reason(), confirmed=confirmed)
+        if phase is Phase.TORQUE and before is not Phase.TORQUE and self._config.arm.torque_policy == "off":
+            self._link.disarm()
+        if self._arm_asked:
+            self._arm()
+        self._heard_ns = time.monotonic_ns()
+        ratio = self._config.servo_ratio if self._arming else 1  # the first command is that of a whole tick
+        return -(-max(0, self._grid.first_step_at_or_after(self._heard_ns)) // ratio) * ratio
+
+    def _arm(self) -> None:
+        """Arm the device if the host keeps its rate and the arm stands in the start range; otherwise say why not."""
+        if not self._rehearsal.long_enough:
+            return  # asked again at the next step
+        self._arm_asked = False
+        try:
+            if not self._config.best_effort:
+                self._rehearsal.require_rate()
+            self._connect_again()
+        except EdgevlaError as error:
+            emit("arm-refused", message=str(error), exit_code=error.exit_code)
+            self.quit = self.quit or not self._config.stay
+            return
+        self._asked_to_stop, self._tripped = False, ""
+        self._link.arm()
+        self._arming = True
+        emit("armed", rehearsal=self._rehearsal.as_dict())
+
+    def _connect_again(self) -> None:
+        """What the device holds now, its schema and watchdog, read anew: an old answer is no reason to move."""
+        self.counts = added(self.counts, self._link.counts)
+        self._link.close()
+        info = self._link.connect()
+        require_start_range(self._config, info)
+        self._motion = Motion.at_rest(info.held_setpoint)
+        self._chunk = self._state = self._pending = None
+
+    # --- record and end -------------------------------------------------------------------------------------
+
+    def _note(self, at: int, tick: int, wake_ns: int, written_ns: int, skipped: int) -> None:
+        state, answer, machine = self._state, self._answer, self.machine
         self._rows.append(
             (
-                step,
+                at,
                 tick,
-                self._grid.deadline_ns(step),
+                self._grid.deadline_ns(at),
                 wake_ns,
                 written_ns,
-                chunk,
+                -1 if machine.plan.chunk is None else machine.plan.chunk,
+                -1 if answer is None else answer.asked,
+                -1 if answer is None else answer.done,
+                0 if state is None else state.stamp_ns,
+                self._instruction,
                 skipped,
-                self.control.phase,
                 self._limited,
-                written_ns == 0,
+                0 if state is None else state.faults,
+                0 if state is None else state.mode,
+                answer is not None and answer.valid,
+                self._order,
+                self._trip,
+                machine.phase,
+                written_ns == 0 and machine.phase in MOVABLE,
                 self._start,
-                self.control.motion.setpoint,
-                state,
+                self._motion.setpoint,
+                self._history[-1],
+                self._no_effort,
             )
         )
 
+    def _ending_reason(self) -> str:
+        """Why the arm is latched."""
+        if self._trip is Trip.DEVICE or self._tripped:
+            return "fault" if self._trip is Trip.DEVICE else "protective"
+        if self._asked_to_stop:
+            return "stop"
+        return "duration" if self.machine.rung.stopping else "latched"
+
     def _ending(self, now_ns: int) -> End | None:
-        if self.control.phase >= Phase.LATCHED:
-            if self.stop_asked:
-                return End("stop")
-            return End("duration") if self.control.stopping else End("latched")
-        if self._state is not None and self._state.mode == Mode.STOPPED:
-            return End("fault", f"the arm stopped itself ({_fault_words(self._state.faults)})")
         if now_ns - self._heard_ns > _SILENCE_S * 1e9:
             silence_ms = (now_ns - self._heard_ns) // 1_000_000
             return End("fault", f"no reply from the arm for {silence_ms} ms")
+        if self.machine.phase in MOVABLE or self.machine.phase is Phase.DISARMED:
+            return End("stop") if self.quit and self.machine.phase is Phase.DISARMED else None
+        reason = self._ending_reason()
+        if self.quit or reason == "duration" or not self._config.stay:
+            torque_off = self._config.arm.torque_policy == "off" and reason == "latched"
+            if not torque_off or self.machine.phase is Phase.TORQUE:
+                return End(reason, self._tripped)
         return None
+
+
+def added(one: LinkCounts, other: LinkCounts) -> LinkCounts:
+    """Both together."""
+    refusals = {
+        key: one.refusals.get(key, 0) + other.refusals.get(key, 0) for key in {**one.refusals, **other.refusals}
+    }
+    numbers = {name: value + getattr(other, name) for name, value in asdict(one).items() if name != "refusals"}
+    return LinkCounts(**numbers, refusals=refusals)
 
 
 def _fault_words(faults: int) -> str:
@@ -249,52 +389,40 @@ def require_start_range(config: ServoConfig, info: ArmInfo) -> None:
             )
 
 
-def _wait_for_go() -> bool:
-    """True on a line from the parent, False when a stop came first or the parent is gone."""
-    while not _stop_asked:
-        if select.select([0], [], [], 0.05)[0]:
-            return os.read(0, 64).startswith(b"go")
-    return False
-
-
-_stop_asked: list[int] = []
-
-
-def _finish(link: EdgelinkArm, config: ServoConfig, end: End) -> bool:
-    """Latch the device too; True when it confirmed. The torque policy 'off' follows after `torque_s`."""
+def _finish(servo: Servo, link: EdgelinkArm, config: ServoConfig) -> bool:
+    """Latch the device too; True when it confirmed. The torque policy 'off' has been obeyed by then."""
     confirmed = False
+    if servo.machine.phase is Phase.DISARMED:
+        link.close()
+        return True
     with contextlib.suppress(BridgeError):
         confirmed = link.stop()
-        if end.reason == "latched" and config.arm.torque_policy == "off":
-            time.sleep(config.arm.torque_s)
+        if servo.machine.phase is Phase.TORQUE and config.arm.torque_policy == "off":
             link.disarm()
     link.close()
     return confirmed
 
 
 def _report(servo: Servo, link: EdgelinkArm, end: End, confirmed: bool, granted: dict[str, Any]) -> None:
-    plan = asdict(servo.plan)
+    plan = servo.machine.plan
     emit(
         "end",
         reason=end.reason,
         message=end.message,
-        phase=servo.control.phase.name,
+        phase=servo.machine.phase.name,
         stop_confirmed=confirmed,
-        lost_in_a_row=plan["lost_in_a_row"],
-        released=plan["released"],
-        release_misses=plan["release_misses"],
-        passed_over=plan["passed_over"],
+        lost_in_a_row=plan.lost_in_a_row,
+        released=plan.released,
+        release_misses=plan.release_misses,
+        passed_over=plan.passed_over,
         skipped=servo.skipped,
-        link=asdict(link.counts),
+        link=asdict(added(servo.counts, link.counts)),
         granted=granted,
+        steady=servo.audit.figures,
     )
 
 
-def _loop(config: ServoConfig, link: EdgelinkArm, transport: SerialTransport) -> int:
-    info = link.connect()
-    require_start_range(config, info)
-    servo = Servo(config, link, transport, info.held_setpoint)
-    granted = realtime.ask(config.priority, config.core)
+def _require_granted(config: ServoConfig, granted: realtime.Granted) -> None:
     if granted.missing and not config.best_effort:
         raise Refused(
             explain(
@@ -304,27 +432,33 @@ def _loop(config: ServoConfig, link: EdgelinkArm, transport: SerialTransport) ->
                 "run as root or with CAP_SYS_NICE and CAP_IPC_LOCK, or accept less with --best-effort",
             )
         )
+
+
+def _loop(config: ServoConfig, link: EdgelinkArm, transport: SerialTransport) -> int:
+    info = link.connect()
+    require_start_range(config, info)
+    servo = Servo(config, link, transport, info)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(servo, "quit", True))
+    granted = realtime.ask(config.priority, config.core)
+    _require_granted(config, granted)
     emit(
         "connected",
         port=info.port,
         watchdog_ms=info.watchdog_ms,
         rtt_us=info.rtt_us,
+        held=info.held_setpoint.tolist(),
         granted=granted.as_dict(),
     )
-    if not _wait_for_go():
-        emit("end", reason="stop", message="stopped before arming", phase="DISARMED", stop_confirmed=True)
-        return 0
-    signal.signal(signal.SIGTERM, lambda *_: setattr(servo, "stop_asked", True))
-    if _stop_asked:  # it came before the handler changed
-        servo.stop_asked = True
-    link.arm()
-    emit("armed")
+    servo.quit = servo.quit or bool(_stop_asked)  # it came before the handler changed
     try:
         end = servo.run()
     except BridgeError as error:
         end = End("fault", str(error))
-    _report(servo, link, end, _finish(link, config, end), granted.as_dict())
+    _report(servo, link, end, _finish(servo, link, config), granted.as_dict())
     return DeviceFault.exit_code if end.reason == "fault" else 0
+
+
+_stop_asked: list[int] = []
 
 
 def main() -> int:

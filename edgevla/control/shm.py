@@ -119,8 +119,8 @@ class Slots:
 
     def newer(self, after: int) -> list[tuple[int, bytes]]:
         """Every whole slot with a sequence above `after`, oldest first."""
-        loaded = (self._load(i) for i in range(self.slots))
-        return sorted(found for found in loaded if found is not None and found[0] > after)
+        found = (self._load(slot) for slot in range(self.slots))
+        return sorted(entry for entry in found if entry is not None and entry[0] > after)
 
     def close(self) -> None:
         """Unmap and close the descriptor; a second call does nothing."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from edgevla.control.exchange import Status
 from edgevla.control.ladder import Phase
+from edgevla.control.machine import Order
 from edgevla.flight.reader import Record, Rows, cameras_of
 from firmware_bridge.arm import Fault, Mode
 
-_STOP, _QUIT = 2, 3  # of control.machine.Order
 _SILENT_NS = 400_000_000  # ns without a state at the end of a record: the line is dead
 
 
@@ -120,7 +120,7 @@ def _operator(record: Record) -> str:
     row = stop_row(record)
     ticks = record.ticks if row is None else record.ticks[: row + 1]
     since = int(np.flatnonzero(ticks["phase"] == Phase.START)[0]) if (ticks["phase"] == Phase.START).any() else 0
-    asked = np.flatnonzero(ticks["order"][since:] == _STOP)
+    asked = np.flatnonzero(ticks["order"][since:] == Order.STOP)
     if len(asked) == 0:
         return ""
     first = ticks[since + int(asked[0])]
@@ -133,7 +133,7 @@ def _operator(record: Record) -> str:
 
 
 def _quit(record: Record) -> str:
-    asked = np.flatnonzero(record.ticks["order"] == _QUIT)
+    asked = np.flatnonzero(record.ticks["order"] == Order.QUIT)
     return f"{_head(record)}the run was over at tick {int(record.ticks['tick'][asked[0]])}" if len(asked) else ""
 
 

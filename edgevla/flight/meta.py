@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from edgevla.bundle.manifest import MANIFEST
 from edgevla.bundle.reader import Bundle
-from edgevla.control.commands import Units
+from edgevla.control.commands import Setup, Units, ladder_of
+from edgevla.control.limiter import limits_of
 from edgevla.control.schedule import Schedule
 from edgevla.errors import BadInput, explain
 from profiles.model import ArmProfile, CameraSpec, Channel, StateChannel, Target
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the control side of a record was set up with, as values again."""
-
-    schedule: Schedule
-    arm: ArmProfile
-    units: Units
-    servo_ratio: int
 
 
 def meta_of(
@@ -37,7 +25,7 @@ def meta_of(
         "bundle": {
             "name": bundle.path.name,
             "policy": manifest.name,
-            "manifest_sha256": manifest_sha256(bundle.path),
+            "manifest_sha256": bundle.sha256,
         },
         "observations": manifest.observations,
         "period_s": manifest.timing.period_s,
@@ -54,13 +42,8 @@ def meta_of(
     }  # fmt: skip
 
 
-def manifest_sha256(bundle: Path) -> str:
-    """Names a bundle: its manifest holds the sha256 of everything else."""
-    return hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
-
-
 def setup_of(meta: Mapping[str, Any]) -> Setup:
-    """The other way round. Raises BadInput naming what is missing."""
+    """What the control side was set up with. Raises BadInput naming what is missing."""
     try:
         arm = dict(meta["arm"])
         arm["channels"] = tuple(Channel(**item) for item in arm["channels"])
@@ -74,7 +57,10 @@ def setup_of(meta: Mapping[str, Any]) -> Setup:
             np.array([item["offset"] for item in actions], np.float64),
             float(meta["period_s"]),
         )
-        return Setup(Schedule(**meta["schedule"]), ArmProfile(**arm), units, int(meta["target"]["servo_ratio"]))
+        profile = ArmProfile(**arm)
+        waits = ladder_of(profile.hold_s, profile.torque_s, units.period_s)
+        schedule, ratio = Schedule(**meta["schedule"]), int(meta["target"]["servo_ratio"])
+        return Setup(schedule, waits, limits_of(profile), units, ratio)
     except (KeyError, TypeError, ValueError) as error:
         got, todo = f"{type(error).__name__}: {error}", "replay it with the edgevla that recorded it"
         raise BadInput(explain("meta of the flight record", "a schedule, an arm, actions", got, todo)) from None

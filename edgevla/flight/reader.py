@@ -117,6 +117,12 @@ def observations_of(record: Record) -> Iterator[tuple[Rows, Observation, tuple[s
         yield _whole(waiting, pictures, chunks)
 
 
+def moment_of(key: str) -> tuple[str, int]:
+    """Camera and how many ticks before, of the tape's `camera@-j`; 0 for the newest frame."""
+    name, _, back = key.partition("@-")
+    return name, int(back or 0)
+
+
 def cameras_of(row: Rows) -> list[str]:
     """Cameras that had a frame in an observation row."""
     names = [name for name in row.dtype.names or () if name.startswith("camera:")]
@@ -238,11 +244,12 @@ def _joined(parts: list[NDArray[Any]], topic: str, damage: list[str]) -> Rows:
 
 
 def _widened(parts: list[NDArray[Any]]) -> Rows:
-    """Union of the columns; a camera that a row does not have is -1."""
+    """Union of the columns; a camera that a row does not have is -1, of an earlier state that is not there NaN."""
     union: dict[str, Any] = {}
     for part in parts:
         for name in part.dtype.names or ():
-            union.setdefault(name, part.dtype[name])
+            if name not in union or part.dtype[name].itemsize > union[name].itemsize:
+                union[name] = part.dtype[name]
     rows = np.zeros(sum(len(part) for part in parts), np.dtype(list(union.items())))
     for name in union:
         if name.startswith("camera:"):
@@ -250,6 +257,15 @@ def _widened(parts: list[NDArray[Any]]) -> Rows:
     at = 0
     for part in parts:
         for name in part.dtype.names or ():
-            rows[name][at : at + len(part)] = part[name]
+            _put(rows[name][at : at + len(part)], part[name])
         at += len(part)
     return rows
+
+
+def _put(place: NDArray[Any], values: NDArray[Any]) -> None:
+    """A shorter row of numbers stands at the end: the newest state is the last."""
+    if place.shape == values.shape:
+        place[:] = values
+    else:
+        place[:] = np.nan
+        place[..., -values.shape[-1] :] = values

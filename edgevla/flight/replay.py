@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.bundle.reader import Bundle
-from edgevla.control.commands import committed, normalise, wanted_row
+from edgevla.control.commands import Setup, advance, committed, interpolate, normalise
 from edgevla.control.exchange import Status
-from edgevla.control.ladder import Control, Ladder, Phase, advance, ask_to_stop
-from edgevla.control.limiter import Limited, Motion, limits_of
-from edgevla.control.schedule import Answer, Plan, decide
+from edgevla.control.ladder import MOVABLE, Phase
+from edgevla.control.limiter import Limited, Motion
+from edgevla.control.machine import Decision, Inputs, Machine, Order, Trip, step
+from edgevla.control.schedule import Answer
 from edgevla.errors import EdgevlaError
 from edgevla.flight.meta import instructions_of, setup_of
-from edgevla.flight.reader import Record, observations_of
+from edgevla.flight.reader import Record, moment_of, observations_of
 from edgevla.flight.tape import Observation
 
-_ORDER_STOP, _ORDER_QUIT = 2, 3  # of control.machine.Order
 _STATUS_RAN = (Status.OK, Status.NOT_FINITE, Status.FAILED)  # the engine saw the observation
 
 
@@ -56,6 +56,8 @@ class Engine(Protocol):
     """What is needed of `edgevla.policy.engine.PolicyEngine`."""
 
     def set_instruction(self, text: str) -> None: ...
+    def forget(self) -> None: ...
+    def observe(self, images: Mapping[str, NDArray[np.uint8]], state: Any) -> None: ...
     def infer(self, images: Mapping[str, NDArray[np.uint8]], state: Any, prefix: Any) -> NDArray[np.float32]: ...
     def to_setpoints(self, chunk: Any, anchor: Any, d: int) -> NDArray[np.float32]: ...
 
@@ -86,38 +88,30 @@ def terms_of(record: Record, host: Mapping[str, Any], bundle_sha256: str, bundle
 
 
 def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Replayed:
-    """Every recorded inference again, with its history and instruction."""
+    """Every recorded inference again: each entry holds all the observations that it was made of."""
     words = instructions_of(record.meta, record.events)
-    compared, told, last, passed_over = 0, None, None, []
-    known = False  # the engine's history is that of the recorded one
-    for row, seen, wrong in observations_of(record):
+    compared, told = 0, None
+    for _, seen, wrong in observations_of(record):
         if wrong:
             return Replayed(compared, Difference(seen.tick, "image", "as it was recorded", "; ".join(wrong)))
-        if last is not None and row["sequence"] != last + 1 and record.meta.get("observations", 1) > 1:
-            known = False
-        last = int(row["sequence"])
         if seen.status not in _STATUS_RAN:
             continue
         if seen.instruction not in words:
             why = f"an instruction of epoch {seen.instruction} in the record"
             return Replayed(compared, Difference(seen.tick, "instruction", why, "none"))
-        if seen.cleared or seen.instruction != told:
+        if seen.instruction != told:
             engine.set_instruction(words[seen.instruction])
-            told, known = seen.instruction, known or seen.cleared
-        if not known and record.meta.get("observations", 1) > 1:
-            passed_over.append(f"tick {seen.tick}: observations before it are lost")
-            continue
-        difference = _infer_again(seen, engine, tolerance)
+            told = seen.instruction
+        difference = _infer_again(seen, len(record.meta["states"]), engine, tolerance)
         if difference is not None:
-            return Replayed(compared, difference, tuple(passed_over))
+            return Replayed(compared, difference)
         compared += 1
-    return Replayed(compared, None, tuple(passed_over))
+    return Replayed(compared)
 
 
-def _infer_again(seen: Observation, engine: Engine, tolerance: float) -> Difference | None:
-    images = {name: frame.image for name, frame in seen.frames.items()}
+def _infer_again(seen: Observation, states: int, engine: Engine, tolerance: float) -> Difference | None:
     try:
-        chunk = engine.infer(images, seen.state, seen.prefix)
+        chunk = _chunk_of(seen, states, engine)
     except EdgevlaError as error:
         first = str(error).splitlines()[0]
         return None if seen.status != Status.OK else Difference(seen.tick, "policy", "a chunk", first)
@@ -130,6 +124,19 @@ def _infer_again(seen: Observation, engine: Engine, tolerance: float) -> Differe
         return different
     setpoints = engine.to_setpoints(seen.chunk, seen.anchor, len(seen.prefix))
     return _rows_differ(seen.tick, "setpoints", seen.setpoints, setpoints, tolerance)
+
+
+def _chunk_of(seen: Observation, states: int, engine: Engine) -> NDArray[np.float32]:
+    """As `policy.process` asks: earlier observations first, then the one of the tick."""
+    state = seen.state.reshape(-1, states)
+    images: list[dict[str, NDArray[np.uint8]]] = [{} for _ in state]
+    for key, frame in seen.frames.items():
+        name, back = moment_of(key)
+        images[len(state) - 1 - back][name] = frame.image
+    engine.forget()
+    for image, row in zip(images[:-1], state[:-1], strict=True):
+        engine.observe(image, row)
+    return engine.infer(images[-1], state[-1], seen.prefix)
 
 
 def _rows_differ(
@@ -152,108 +159,121 @@ def _rows_differ(
 
 
 def replay_ticks(meta: Mapping[str, Any], rows: NDArray[Any], observations: Iterable[Observation]) -> Replayed:
-    """Schedule, ladder and limiter again on the recorded inputs of every tick, from each arming on."""
-    control_side = _ControlSide(meta, {seen.tick: replace(seen, frames={}) for seen in observations})
-    compared, passed_over = 0, []
-    for row in rows[np.flatnonzero(np.diff(rows["tick"], prepend=-1 << 62))]:
-        why = control_side.cannot_follow(row)
-        if why:
-            passed_over.append(why)
-        if control_side.follows:
-            difference = control_side.step(row)
+    """Machine and motion again on the recorded inputs of every servo step."""
+    loop = _Loop(setup_of(meta), {seen.tick: replace(seen, frames={}) for seen in observations})
+    compared = 0
+    passed_over: list[str] = []
+    for row in rows:
+        why = loop.cannot_follow(row)
+        if not why and loop.follows:
+            difference, why = loop.step(row)
             if difference is not None:
                 return Replayed(compared, difference, tuple(passed_over))
-            if control_side.follows:
-                compared += 1
-            else:
-                passed_over.append(f"tick {row['tick']}: the chunk released here is lost: not compared from there on")
+            compared += not why
+        if why:
+            loop.follows = False
+            passed_over.append(f"tick {row['tick']}: {why}: not compared up to the next arming")
     return Replayed(compared, None, tuple(passed_over))
 
 
-class _ControlSide:
-    """The state of schedule and ladder, one recorded tick at a time."""
+class _Loop:
+    """What `control.servo` does between its sleep and its write, on recorded inputs. `row`: one servo step."""
 
-    def __init__(self, meta: Mapping[str, Any], seen: dict[int, Observation]) -> None:
-        setup = setup_of(meta)
-        self._schedule, self._units, self._seen = setup.schedule, setup.units, seen
-        self._limits, self._period_s = limits_of(setup.arm), setup.units.period_s
-        waits = (setup.arm.hold_s, setup.arm.torque_s)
-        self._ladder = Ladder(*(round(wait_s / self._period_s) for wait_s in waits))
+    def __init__(self, setup: Setup, seen: Mapping[int, Observation]) -> None:
+        self._setup, self._seen = setup, seen
         self.follows = False
-        self._plan, self._control = Plan(), Control(Motion.at_rest(np.zeros(len(setup.arm.channels))))
+        self._machine = Machine()
+        self._motion = Motion.at_rest(np.zeros(len(setup.units.kinds)))
+        self._before = self._motion.setpoint
         self._chunk: NDArray[np.float32] | None = None
-        self._tick = self._sent = -1
+        self._decided = Decision(None, False, None)
+        self._last: NDArray[Any] | None = None
+        self._tick = self._sent_step = -1
 
     def cannot_follow(self, row: NDArray[Any]) -> str:
-        """Begins anew at an arming and stops at a gap; says so once, else ''."""
-        tick = int(row["tick"])
-        before, self._last_phase = getattr(self, "_last_phase", int(Phase.DISARMED)), int(row["phase"])
-        if row["phase"] == Phase.DISARMED:
-            self.follows = False
-        elif row["phase"] == Phase.START and before in (Phase.DISARMED, Phase.LATCHED, Phase.TORQUE):
+        """Begins at the first disarmed step and at every arming; says once why it cannot go on."""
+        last, self._last = self._last, row
+        moves = int(row["phase"]) in MOVABLE
+        if row["order"] == Order.ARM or (last is None and row["phase"] == Phase.DISARMED):
             self._begin(row)
-        elif self.follows and tick != self._tick + 1 + int(row["skipped"]):
-            self.follows = False
-            return f"ticks {self._tick + 1} to {tick - 1} are lost: not compared from there to the next arming"
-        elif not self.follows and before == Phase.DISARMED:
-            return f"tick {tick}: the record begins after the arming: not compared up to the next one"
+            return ""
+        if last is None:
+            return "the record begins after the arming" if moves else ""
+        moved = int(last["phase"]) in MOVABLE
+        if self.follows and moves and not moved:
+            return "the arming is lost"
+        if self.follows and moves and row["step"] != last["step"] + 1 + row["skipped"]:
+            return f"servo steps {last['step'] + 1} to {row['step'] - 1} are lost"
         return ""
 
     def _begin(self, row: NDArray[Any]) -> None:
+        """The arm holds what the device held; nothing of an earlier chunk acts any more."""
+        if not self.follows:
+            self._machine = Machine()
         self.follows = True
-        self._plan = Plan(due=int(row["tick"]), grid=int(row["tick"]))
-        self._control = Control(Motion.at_rest(row["setpoint"]), since=int(row["tick"]))
-        self._chunk, self._tick = None, int(row["tick"]) - 1
-        self._sent = self._tick
+        self._motion, self._chunk = Motion.at_rest(row["setpoint"]), None
 
-    def step(self, row: NDArray[Any]) -> Difference | None:
-        tick, before = int(row["tick"]), self._control
-        answer = None
+    def step(self, row: NDArray[Any]) -> tuple[Difference | None, str]:
+        """The first difference of this servo step, or why it cannot be told."""
+        tick, setup, first = int(row["tick"]), self._setup, int(row["tick"]) > self._tick
+        if first:
+            why = self._advance(row)
+            if why:
+                return None, why
+        part, before = int(row["step"]) % setup.servo_ratio, self._motion
+        hit = Limited.NONE
+        if self._machine.phase in MOVABLE:
+            goal = None
+            if self._decided.row is not None and self._chunk is not None:
+                goal = interpolate(self._before, self._chunk[self._decided.row], part, setup.servo_ratio)
+            elapsed_s = max(1, int(row["step"]) - self._sent_step) * setup.step_s
+            self._motion, hit = advance(setup.limits, self._machine.phase, before, goal, elapsed_s)
+            if row["write_ns"]:
+                self._sent_step = int(row["step"])
+            else:
+                self._motion = before
+        difference = self._compare(row, first, hit)
+        if difference is None and first and self._decided.start:
+            difference = self._prefix(tick)
+        return difference, ""
+
+    def _advance(self, row: NDArray[Any]) -> str:
+        """Everything discrete of this tick."""
+        answer, tick = None, int(row["tick"])
         if row["answer"] >= 0:
             answer = Answer(int(row["answer"]), int(row["answer_done"]), bool(row["answer_valid"]))
-        self._plan, decision = decide(self._schedule, self._plan, tick, answer)
-        if decision.release is not None:
-            released = self._seen.get(decision.release)
+        order, trip = Order(int(row["order"])), Trip(int(row["trip"]))
+        inputs = Inputs(answer, order, self._motion.resting, int(row["instruction"]), trip)
+        self._machine, self._decided = step(self._setup.schedule, self._setup.ladder, self._machine, tick, inputs)
+        self._tick, self._before = tick, self._motion.setpoint
+        if self._decided.release is not None:
+            released = self._seen.get(self._decided.release)
             if released is None:
-                self.follows = False
-                return None  # the tape lost it
+                return "the chunk released here is lost"
             self._chunk = released.setpoints
-        if row["order"] in (_ORDER_STOP, _ORDER_QUIT):
-            self._control = ask_to_stop(self._control)
-        wanted = wanted_row(self._schedule, self._plan, self._chunk, tick)
-        elapsed_s = (tick - self._sent) * self._period_s
-        self._control, hit = advance(self._limits, self._ladder, self._control, wanted, tick, elapsed_s)
-        difference = self._compare(row, decision.start, hit) or (self._prefix(tick, before) if decision.start else None)
-        self._tick = tick
-        if row["write_ns"]:
-            self._sent = tick
-        else:
-            self._control = replace(self._control, motion=before.motion)
-        return difference
+        return ""
 
-    def _compare(self, row: NDArray[Any], start: bool, hit: Limited) -> Difference | None:
+    def _compare(self, row: NDArray[Any], first: bool, hit: Limited) -> Difference | None:
         tick = int(row["tick"])
-        chunk = -1 if self._plan.chunk is None else self._plan.chunk
+        chunk = -1 if self._machine.plan.chunk is None else self._machine.plan.chunk
         for stage, got, name in (
             ("chunk in force", chunk, int),
-            ("phase", self._control.phase, lambda value: Phase(value).name),
-            ("started", start, bool),
+            ("phase", self._machine.phase, lambda value: Phase(value).name),
+            ("started", first and self._decided.start, bool),
             ("limited", hit, int),
         ):
             expected = row[stage.split(" ")[0]]
             if int(expected) != int(got):
                 return Difference(tick, stage, _said(expected, name), _said(got, name))
-        return _rows_differ(tick, "setpoint", row["setpoint"], self._control.motion.setpoint, 0.0)
+        return _rows_differ(tick, "setpoint", row["setpoint"], self._motion.setpoint, 0.0)
 
-    def _prefix(self, tick: int, before: Control) -> Difference | None:
-        """What the inference of this tick was told must follow from the ticks before it."""
+    def _prefix(self, tick: int) -> Difference | None:
+        """What the inference of this tick was told must follow from the steps before it."""
         seen = self._seen.get(tick)
         if seen is None:
             return None
-        rows = committed(
-            self._schedule, self._limits, self._ladder, self._control, self._plan, self._chunk, tick, self._period_s
-        )
-        prefix = normalise(self._units, before.motion.setpoint.astype(np.float32), rows)
+        rows = committed(self._setup, self._machine, self._motion, self._before, self._chunk, tick)
+        prefix = normalise(self._setup.units, self._before, rows)
         return _rows_differ(tick, "prefix", seen.prefix, prefix, 0.0) or _rows_differ(
             tick, "anchor", seen.anchor, rows[-1], 0.0
         )

@@ -6,9 +6,13 @@ alone run once per instruction. The graphs, the fixed noise z, the statistics an
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,12 +20,12 @@ import numpy as np
 from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.wiring import once_per_instruction
-from edgevla.errors import BadInput, DeviceFault, explain
+from edgevla.errors import BadInput, DeviceFault, Refused, explain
 from edgevla.policy.preprocess import Float32, Images, pictures, prefix_tensors, state_tensor
 from edgevla.policy.setpoints import integrate
 from edgevla.policy.words import encoder_of
 
-_PROVIDER = "CPUExecutionProvider"
+CPU_PROVIDER = "CPUExecutionProvider"
 Tensors = dict[str, Any]
 
 
@@ -35,20 +39,32 @@ class PolicyEngine:
     Args:
         bundle: an opened (verified) bundle.
         threads: of ONNX Runtime, within one operator.
+        providers: of ONNX Runtime, in order.
+        read_back: profile until `node_providers` is asked, so that it can say where every node ran.
         float_model: run the FP32 graphs that the bundle carries for comparison instead of its artifact.
 
     Raises:
         BadInput: a graph or the tokenizer cannot be loaded, or there are no FP32 graphs.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, float_model: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        float_model: bool = False,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        read_back: bool = False,
+    ) -> None:
         manifest = bundle.manifest
         self._timing, self._cameras = manifest.timing, manifest.cameras
         self._stages = manifest.float_stages if float_model else manifest.stages
         if not self._stages:
             raise BadInput(explain("FP32 graphs", "float/ in the bundle", "none", "export it with them"))
         self._sessions = {
-            s.name: open_session(bundle.model(s.name, float_model), s.name, threads) for s in self._stages
+            s.name: open_session(
+                bundle.model(s.name, float_model), s.name, threads, providers=providers, profiled=read_back
+            )
+            for s in self._stages
         }
         self._once = once_per_instruction(self._stages)
         self._each = tuple(stage for stage in self._stages if stage not in self._once)
@@ -77,6 +93,21 @@ class PolicyEngine:
             self._run(stage, values)
         self._words = values
         self._past.clear()
+
+    def observe(self, images: Images, state: Float32) -> None:
+        """An observation of an earlier tick, oldest first, for a policy of more than one: see `infer`."""
+        self._observed(images, state)
+
+    def forget(self) -> None:
+        """What was observed before counts no more."""
+        self._past.clear()
+
+    def node_providers(self) -> dict[str, dict[str, int]]:
+        """Nodes by the provider that really ran them, by stage: of the inferences since the start.
+
+        Only of an engine made with `read_back`, once.
+        """
+        return {name: read_back(session) for name, session in self._sessions.items()}
 
     def infer(self, images: Images, state: Float32, prefix: Float32) -> Float32:
         """One chunk float32 (H, A) in normalised action units; its first d rows are the prefix.
@@ -163,20 +194,36 @@ class PolicyEngine:
         return x
 
 
-def open_session(graph: bytes, name: str, threads: int = 1, arena: bool = True) -> _Session:
-    """An ONNX Runtime session of one graph on the CPU. Without the arena it returns memory after each run.
+def open_session(
+    graph: bytes,
+    name: str,
+    threads: int = 1,
+    arena: bool = True,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    profiled: bool = False,
+) -> _Session:
+    """An ONNX Runtime session of one graph. Without the arena it returns memory after each run.
 
     Raises:
         BadInput: ONNX Runtime cannot load it.
+        Refused: this ONNX Runtime has none of a provider asked for; it is never replaced in silence.
     """
     import onnxruntime
 
+    absent = [provider for provider in providers if provider not in onnxruntime.get_available_providers()]
+    if absent:
+        got = f"{', '.join(onnxruntime.get_available_providers())} in onnxruntime {onnxruntime.__version__}"
+        todo = "install the ONNX Runtime that has it, or take it out of `providers` in the target profile"
+        raise Refused(explain("an execution provider of the target is missing", ", ".join(absent), got, todo))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    if profiled:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(tempfile.gettempdir(), f"edgevla-{os.getpid()}-{name}")
     try:
-        session: _Session = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDER])
+        session: _Session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
     except Exception as error:
         raise BadInput(
             explain(
@@ -187,6 +234,21 @@ def open_session(graph: bytes, name: str, threads: int = 1, arena: bool = True) 
             )
         ) from error
     return session
+
+
+def read_back(session: Any) -> dict[str, int]:
+    """Nodes by the provider that ran them, from the session's own profile, which ends here and is removed."""
+    path = Path(session.end_profiling())
+    try:
+        events = json.loads(path.read_text())
+    finally:
+        path.unlink(missing_ok=True)
+    ran = {
+        event["name"]: event["args"]["provider"]
+        for event in events
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+    }
+    return dict(Counter(ran.values()))
 
 
 def _refuse_velocity(bundle: Bundle) -> None:

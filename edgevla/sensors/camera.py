@@ -61,10 +61,23 @@ class CameraSlot:
         found = self._slots.read(after)
         if found is None:
             return None
-        sequence, payload = found
-        stamp_ns, height, width, _ = _HEADER.unpack_from(payload)
-        image = np.frombuffer(payload, dtype=np.uint8, offset=_HEADER.size).reshape(height, width, 3)
-        return Frame(stamp_ns, image, sequence)
+        return _frame(*found)
+
+    def history(self) -> list[Frame]:
+        """Every whole frame that the ring still holds, oldest first."""
+        return [_frame(*entry) for entry in self._slots.newer(0)]
 
     def close(self) -> None:
         self._slots.close()
+
+
+def _frame(sequence: int, payload: bytes) -> Frame:
+    stamp_ns, height, width, _ = _HEADER.unpack_from(payload)
+    image = np.frombuffer(payload, dtype=np.uint8, offset=_HEADER.size).reshape(height, width, 3)
+    return Frame(stamp_ns, image, sequence)
+
+
+def at_or_before(frames: list[Frame], time_ns: int) -> Frame | None:
+    """The newest of `frames` (oldest first) that was taken by `time_ns`; the oldest when all are younger."""
+    past = [frame for frame in frames if frame.stamp_ns <= time_ns]
+    return past[-1] if past else (frames[0] if frames else None)

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.control.commands import Units, committed, normalise, wanted_row
-from edgevla.control.ladder import Control, Ladder, advance
+from edgevla.control.commands import Setup, Units, advance, committed, ladder_of, normalise
 from edgevla.control.limiter import Motion, limits_of
-from edgevla.control.schedule import Answer, Plan, Schedule, decide
+from edgevla.control.machine import Inputs, Machine, Order, step
+from edgevla.control.schedule import Answer, Schedule
 from edgevla.sim.metaworld import MetaworldPlant
 from profiles.model import ArmProfile
 
@@ -104,41 +104,31 @@ class Runner:
 
     def __init__(self, policy: Policy, plant: Plant, loop: Loop) -> None:
         self._policy, self._plant, self._loop = policy, plant, loop
-        self._limits = limits_of(loop.arm)
-        self._ladder = Ladder(round(loop.arm.hold_s / loop.period_s), round(loop.arm.torque_s / loop.period_s))
-        self._units = Units(loop.kinds, np.array(loop.scale), np.array(loop.offset), loop.period_s)
-        self._plan, self._control = Plan(), Control(Motion.at_rest(plant.setpoint0))
+        units = Units(loop.kinds, np.array(loop.scale), np.array(loop.offset), loop.period_s)
+        waits = ladder_of(loop.arm.hold_s, loop.arm.torque_s, loop.period_s)
+        self._setup = Setup(loop.schedule, waits, limits_of(loop.arm), units)
+        self._machine, self._motion = Machine(), Motion.at_rest(plant.setpoint0)
         self._chunk: Float32 | None = None
         self._coming: Float32 | None = None
         self._answer: Answer | None = None
         self.inferences = 0
 
     def tick(self, tick: int) -> None:
-        schedule, loop = self._loop.schedule, self._loop
-        self._plan, decision = decide(schedule, self._plan, tick, self._answer)
+        setup, before = self._setup, self._motion.setpoint
+        inputs = Inputs(self._answer, Order.NONE if tick else Order.ARM, self._motion.resting)
+        self._machine, decision = step(setup.schedule, setup.ladder, self._machine, tick, inputs)
         if decision.release is not None:
             self._chunk = self._coming
-        before = self._control.motion.setpoint.astype(np.float32)
-        wanted = wanted_row(schedule, self._plan, self._chunk, tick)
-        self._control, _ = advance(self._limits, self._ladder, self._control, wanted, tick, loop.period_s)
+        wanted = None if decision.row is None or self._chunk is None else self._chunk[decision.row]
+        self._motion, _ = advance(setup.limits, self._machine.phase, self._motion, wanted, setup.step_s)
         if decision.start:
             self._ask(tick, before)
-        self._plant.step(self._control.motion.setpoint)
+        self._plant.step(self._motion.setpoint)
 
-    def _ask(self, tick: int, before: Float32) -> None:
-        loop = self._loop
-        rows = committed(
-            loop.schedule,
-            self._limits,
-            self._ladder,
-            self._control,
-            self._plan,
-            self._chunk,
-            tick,
-            loop.period_s,
-        )
-        prefix = normalise(self._units, before, rows)
+    def _ask(self, tick: int, before: npt.NDArray[np.float64]) -> None:
+        rows = committed(self._setup, self._machine, self._motion, before, self._chunk, tick)
+        prefix = normalise(self._setup.units, before, rows)
         chunk = self._policy.infer(self._plant.render(), self._plant.position(), prefix)
-        self._coming = self._policy.to_setpoints(chunk, rows[-1], loop.schedule.delay)
+        self._coming = self._policy.to_setpoints(chunk, rows[-1], self._setup.schedule.delay)
         self._answer = Answer(tick, tick, valid=bool(np.isfinite(self._coming).all()))
         self.inferences += 1

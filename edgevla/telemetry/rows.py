@@ -27,19 +27,20 @@ def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
             ("wake_ns", "<i8"),
             ("write_ns", "<i8"),
             ("chunk", "<i8"),  # tick k of the chunk in force, -1 = none
-            ("answer", "<i8"),  # tick of the newest reply seen, -1 = none
+            ("answer", "<i8"),  # tick of the newest answer seen, -1 = none
             ("answer_done", "<i8"),  # first tick whose deadline is not before it was visible
-            ("answer_valid", "<u1"),
-            ("order", "<u1"),  # control.machine.Order seen at this tick
+            ("state_stamp_ns", "<i8"),
             ("instruction", "<i4"),  # epoch
             ("skipped", "<i4"),  # servo periods overslept before this one
-            ("phase", "<u1"),
             ("limited", "<u2"),  # control.limiter.Limited
+            ("device_faults", "<u2"),
+            ("device_mode", "<u1"),
+            ("answer_valid", "<u1"),
+            ("order", "<u1"),  # control.machine.Order obeyed at this tick
+            ("trip", "<u1"),  # control.machine.Trip
+            ("phase", "<u1"),
             ("late", "<u1"),  # the command had expired and was not written
             ("started", "<u1"),  # an inference was asked for in this step
-            ("device_mode", "<u1"),
-            ("device_faults", "<u2"),
-            ("state_stamp_ns", "<i8"),
             ("setpoint", "<f4", (channels,)),
             ("state", "<f4", (states,)),
             ("effort", "<f4", (channels,)),  # NaN = not measured
@@ -54,7 +55,7 @@ def inference_dtype() -> np.dtype[Any]:
             ("tick", "<i8"),
             ("asked_ns", "<i8"),  # observation sampled by the servo
             ("done_ns", "<i8"),  # chunk handed over
-            ("frame_age_ns", "<i8"),  # of the oldest camera, at the start of the inference
+            ("frame_age_ns", "<i8"),  # at the start of the inference, of the oldest camera; -1 = no frame
             ("state_age_ns", "<i8"),
             ("infer_ns", "<i8"),  # the engine alone
             ("status", "<i8"),

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevla.control.commands import Setup
 from edgevla.control.ladder import Phase
 from edgevla.errors import BadInput, explain
-from edgevla.flight.meta import Setup, instructions_of, setup_of
+from edgevla.flight.meta import instructions_of, setup_of
 from edgevla.flight.reader import Record, cameras_of, observations_of
 from export.data.interface import Camera, Float32, Uint8
 from export.data.video import Encoding
@@ -133,7 +134,7 @@ def _command_before(ticks: NDArray[Any]) -> NDArray[np.float64]:
 def _newest_observation(record: Record, ticks: NDArray[np.int64], replan: int) -> NDArray[np.int64]:
     """Tick of the newest observation with every picture, at or before each tick and less than r ticks old; else -1."""
     cameras = set(record.meta["cameras"])
-    whole = [int(row["tick"]) for row in record.observations if set(cameras_of(row)) == cameras]
+    whole = [int(row["tick"]) for row in record.observations if cameras <= set(cameras_of(row))]
     known = np.array(sorted(whole), np.int64)
     if len(known) == 0:
         return np.full(len(ticks), -1, np.int64)
@@ -167,7 +168,8 @@ def _by_observation(
     at = np.array(rows)
     end = np.array([place[int(tick) + span - 1] for tick in ticks["tick"][at]])
     actions = _in_units(setup, before[at], ticks["setpoint"][end].astype(np.float64), span)
-    states = {int(row["tick"]): row["state"] for row in record.observations}
+    width = len(record.meta["states"])
+    states = {int(row["tick"]): row["state"][-width:] for row in record.observations}
     state = np.stack([states[int(tick)] for tick in ticks["tick"][at]])
     finite = np.isfinite(state).all(axis=1)
     found = []

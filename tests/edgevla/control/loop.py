@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import profiles
-from edgevla.control.plan import RunPlan
-from edgevla.control.run import RunOptions
+from edgevla.control.options import RunOptions
+from edgevla.control.plan import PlannedCamera, RunPlan
 from edgevla.control.schedule import Schedule
 
 HERE = str(Path(__file__).parent)
@@ -30,15 +30,14 @@ def plan(engine="to_goal", arm=None, **target):
         offset=(0.0, 0.0, 0.0, 0.0),
         start_low=(-0.5, 0.40, 0.05, -1.0),
         start_high=(0.5, 1.0, 0.5, 1.0),
-        width=96,
-        height=96,
-        max_frame_age_s=10.0,
+        observations=1,
+        cameras=(PlannedCamera("corner", 96, 96, 40.0, 10.0, "refuse"),),
     )
 
 
 def patient_arm(**changes):
     """The reference arm for a machine that may be busy: stalls must not end a test of logic."""
-    patient = {"hold_s": 20.0, "max_state_age_s": 10.0, "command_ttl_s": 0.0125, **changes}
+    patient = {"hold_s": 20.0, "max_state_age_s": 10.0, "max_skew_s": 10.0, "command_ttl_s": 0.0125, **changes}
     return replace(profiles.load_arm("metaworld-sawyer"), **patient)
 
 

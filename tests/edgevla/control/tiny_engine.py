@@ -27,7 +27,16 @@ class ToGoal:
         if text != "go to the dot":
             raise BadInput(explain("instruction outside the vocabulary", "go to the dot", text, "say it so"))
 
-    def infer(self, image, state, prefix):
+    def forget(self):
+        """It remembers nothing."""
+
+    def observe(self, images, state):
+        """It remembers nothing."""
+
+    def node_providers(self):
+        return {}
+
+    def infer(self, images, state, prefix):
         self.count += 1
         if self.count > self.after:
             self.then()
@@ -46,11 +55,11 @@ class ToGoal:
 WARM_UPS = 10
 
 
-def to_goal(bundle, threads):
+def to_goal(config):
     return ToGoal()
 
 
-def away(bundle, threads):
+def away(config):
     """Never succeeds: the far corner."""
     return ToGoal(goal=FAR)
 
@@ -59,23 +68,23 @@ def _fail():
     raise RuntimeError("the engine broke")
 
 
-def failing(bundle, threads):
+def failing(config):
     return ToGoal(goal=FAR, after=WARM_UPS + 4, then=_fail)
 
 
-def hanging(bundle, threads):
+def hanging(config):
     return ToGoal(goal=FAR, after=WARM_UPS + 3, then=lambda: time.sleep(3600))
 
 
-def dying(bundle, threads):
+def dying(config):
     return ToGoal(goal=FAR, after=WARM_UPS + 3, then=lambda: os._exit(7))
 
 
-def broken(bundle, threads):
+def broken(config):
     raise RuntimeError("no such model")
 
 
-def not_finite(bundle, threads):
+def not_finite(config):
     engine = ToGoal()
     engine.to_setpoints = lambda chunk, anchor, d: np.full((HORIZON, CHANNELS), np.nan, np.float32)
     return engine

@@ -12,11 +12,12 @@ import numpy as np
 
 import profiles
 from edgevla.bundle import open_bundle
-from edgevla.control.commands import Units, committed, normalise, wanted_row
+from edgevla.control.commands import Setup, Units, advance, committed, ladder_of, normalise
 from edgevla.control.exchange import Status
-from edgevla.control.ladder import Control, Ladder, advance, ask_to_stop
+from edgevla.control.ladder import MOVABLE
 from edgevla.control.limiter import Limited, Motion, limits_of
-from edgevla.control.schedule import Answer, Plan, Schedule, decide
+from edgevla.control.machine import Inputs, Machine, Order, step
+from edgevla.control.schedule import Answer, Schedule
 from edgevla.flight import encoding as form
 from edgevla.flight.meta import meta_of
 from edgevla.flight.segments import FlightFile, log_time
@@ -69,11 +70,11 @@ class Flight:
             manifest.timing.period_s,
         )
         self._period_s = manifest.timing.period_s
-        self._limits = limits_of(self.arm)
-        self._ladder = Ladder(round(self.arm.hold_s / self._period_s), round(self.arm.torque_s / self._period_s))
-        self._plan, self._control = Plan(), Control(Motion.at_rest(HELD))
+        waits = ladder_of(self.arm.hold_s, self.arm.torque_s, self._period_s)
+        self._setup = Setup(SCHEDULE, waits, limits_of(self.arm), self._units)
+        self._machine, self._motion = Machine(), Motion.at_rest(HELD)
         self._chunk = self._reply = None  # released set-points; (tick, done tick, valid, set-points)
-        self._sent, self._epoch, self._fresh = -1, 0, True
+        self._sent, self._epoch, self._acted_on = -1, 0, -1
         rows, tick = [], 0
         while tick < ticks:
             skipped = self.happens.oversleep.get(tick, 0)
@@ -83,44 +84,44 @@ class Flight:
         self.ticks = np.array(rows, tick_dtype(4, 4))
 
     def _tick(self, tick, skipped):
-        happens, before = self.happens, self._control
+        happens, before = self.happens, self._motion
         deadline_ns = EPOCH_NS + tick * PERIOD_NS
         if tick == happens.instruct:
-            self._epoch, self._fresh = 1, True
+            self._epoch = 1
             self.events.append({"event": "instruction", "at_ns": deadline_ns, "epoch": 1, "text": WORDS[1]})
         seen = self._reply if self._reply is not None and self._reply[1] <= tick else None
         answer = Answer(*seen[:3]) if seen else None
-        self._plan, decision = decide(SCHEDULE, self._plan, tick, answer)
+        order = Order.ARM if tick == 0 else Order.STOP if tick == happens.stop else Order.NONE
+        inputs = Inputs(answer, order, self._motion.resting, self._epoch)
+        self._machine, decision = step(SCHEDULE, self._setup.ladder, self._machine, tick, inputs)
         if decision.release is not None:
             self._chunk = seen[3]
-        order = 2 if happens.stop is not None and tick >= happens.stop else 0
-        if order:
-            self._control = ask_to_stop(self._control)
-        wanted = wanted_row(SCHEDULE, self._plan, self._chunk, tick)
-        elapsed_s = (tick - self._sent) * self._period_s
-        self._control, hit = advance(self._limits, self._ladder, self._control, wanted, tick, elapsed_s)
-        state = (before.motion.setpoint + 0.001).astype(np.float32)
-        if decision.start:
-            self._infer(tick, deadline_ns, before.motion.setpoint.astype(np.float32), state)
-        written = tick not in happens.unsent
-        row = self._row(tick, deadline_ns, skipped, written, answer, order, hit, decision.start, state)
+        goal = None if decision.row is None or self._chunk is None else self._chunk[decision.row]
+        elapsed_s = max(1, tick - self._sent) * self._setup.step_s
+        moves, hit = self._machine.phase in MOVABLE, Limited.NONE
+        written = moves and tick not in happens.unsent
+        if moves:
+            self._motion, hit = advance(self._setup.limits, self._machine.phase, before, goal, elapsed_s)
         if written:
             self._sent = tick
         else:
-            self._control = replace(self._control, motion=before.motion)
-        return row
+            self._motion = before
+        state = (before.setpoint + 0.001).astype(np.float32)
+        if decision.start:
+            self._infer(tick, deadline_ns, before.setpoint, state, decision.first)
+        return self._row(tick, deadline_ns, skipped, written, answer, order, hit, decision.start, state)
 
-    def _infer(self, tick, deadline_ns, before, state):
+    def _infer(self, tick, deadline_ns, before, state, first):
         happens = self.happens
-        rows = committed(
-            SCHEDULE, self._limits, self._ladder, self._control, self._plan, self._chunk, tick, self._period_s
-        )
+        rows = committed(self._setup, self._machine, self._motion, before, self._chunk, tick)
         if tick in happens.silent:
             return
         prefix, anchor = normalise(self._units, before, rows), rows[-1]
         status = happens.status.get(tick, Status.OK)
-        if self._fresh:
+        fresh = first or self._epoch != self._acted_on
+        if self._epoch != self._acted_on:
             self.engine.set_instruction(WORDS[self._epoch])
+        self.engine.forget()
         picture, chunk, setpoints = image(tick), None, np.zeros((32, 4), np.float32)
         if status is Status.OK:
             chunk = self.engine.infer({"corner": picture}, state, prefix)
@@ -137,7 +138,7 @@ class Flight:
                 done_ns,
                 int(status),
                 self._epoch,
-                self._fresh,
+                fresh,
                 deadline_ns,
                 state,
                 prefix,
@@ -146,22 +147,29 @@ class Flight:
                 chunk,
                 setpoints,
             )
-        )  # fmt: skip
-        self._fresh = False
+        )
+        self._acted_on = self._epoch
         record = (tick, deadline_ns + 200_000, done_ns, age_ns, 300_000, done_ns - begun_ns, status, self._epoch)
         self.inferences = np.append(self.inferences, np.array([record], inference_dtype()))
         done_tick = -(-(done_ns - EPOCH_NS) // PERIOD_NS)
         self._reply = (tick, done_tick, status is Status.OK, setpoints)
 
     def _row(self, tick, deadline_ns, skipped, written, answer, order, hit, started, state):
-        chunk = -1 if self._plan.chunk is None else self._plan.chunk
-        reply = (-1, -1, 0) if answer is None else (answer.asked, answer.done, answer.valid)
+        plan, phase = self._machine.plan, self._machine.phase
         wake_ns = deadline_ns + 60_000
-        return (
-            tick, tick, deadline_ns, wake_ns, wake_ns + 40_000 if written else 0, chunk, *reply, order, self._epoch,
-            skipped, self._control.phase, hit or Limited.NONE, not written, started, 1, 0, deadline_ns - 1_000_000,
-            self._control.motion.setpoint, state, np.full(4, np.nan),
-        )  # fmt: skip
+        values = {
+            "step": tick, "tick": tick, "deadline_ns": deadline_ns, "wake_ns": wake_ns, "skipped": skipped,
+            "write_ns": wake_ns + 40_000 if written else 0, "chunk": -1 if plan.chunk is None else plan.chunk,
+            "answer": -1 if answer is None else answer.asked, "answer_done": -1 if answer is None else answer.done,
+            "answer_valid": answer is not None and answer.valid, "order": order, "instruction": self._epoch,
+            "phase": phase, "limited": hit, "late": not written and phase in MOVABLE, "started": started,
+            "device_mode": 1, "device_faults": 0, "state_stamp_ns": deadline_ns - 1_000_000,
+            "setpoint": self._motion.setpoint, "state": state, "effort": np.full(4, np.nan),
+        }  # fmt: skip
+        row = np.zeros(1, tick_dtype(4, 4))
+        for name, value in values.items():
+            row[name] = value
+        return tuple(row[0])
 
 
 def image(tick):

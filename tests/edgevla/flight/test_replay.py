@@ -155,14 +155,14 @@ def test_lost_ticks_are_passed_over_and_said(tiny, tmp_path):
     replayed = ticks_of(flown(tiny, tmp_path, change=lose))
     assert replayed.difference is None
     assert replayed.compared == 50
-    assert replayed.passed_over == ("ticks 50 to 59 are lost: not compared from there to the next arming",)
+    assert replayed.passed_over == ("tick 60: servo steps 50 to 59 are lost: not compared up to the next arming",)
 
 
 def test_a_lost_chunk_ends_the_comparison_of_the_ticks_it_moved(tiny, tmp_path):
     record = flown(tiny, tmp_path, change=lambda flight: flight.observations.pop(3))
     replayed = ticks_of(record)
     assert (replayed.difference, replayed.compared) == (None, 26)
-    assert replayed.passed_over == ("tick 26: the chunk released here is lost: not compared from there on",)
+    assert replayed.passed_over == ("tick 26: the chunk released here is lost: not compared up to the next arming",)
 
 
 def test_a_record_that_begins_in_flight_says_that_its_ticks_cannot_be_compared(tiny, tmp_path):
@@ -171,7 +171,7 @@ def test_a_record_that_begins_in_flight_says_that_its_ticks_cannot_be_compared(t
 
     replayed = ticks_of(flown(tiny, tmp_path, change=lose))
     assert (replayed.compared, replayed.difference) == (0, None)
-    assert replayed.passed_over == ("tick 40: the record begins after the arming: not compared up to the next one",)
+    assert replayed.passed_over == ("tick 40: the record begins after the arming: not compared up to the next arming",)
 
 
 def test_a_mutant_of_the_schedule_is_found(tiny, tmp_path):
