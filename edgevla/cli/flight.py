@@ -12,6 +12,7 @@ import typer
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Usage, explain
 from edgevla.flight.explain import explain_stop
+from edgevla.flight.meta import instructions_of
 from edgevla.flight.moments import Curve, Moment, Window, curves_of, moments_of, sparkline, window_of
 from edgevla.flight.page import page
 from edgevla.flight.reader import Record, read_record
@@ -56,7 +57,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _policy(record: Record) -> str:
-    return str(dict(record.meta.get("bundle", {})).get("policy", "an unknown policy"))
+    return str(record.meta.get("policy", "an unknown policy"))
 
 
 def _facts(record: Record) -> list[str]:
@@ -65,7 +66,7 @@ def _facts(record: Record) -> list[str]:
     parts += [f"lost while recording: {count} {what}" for what, count in record.lost.items()]
     parts += ["the record was cut: the recorder was killed or its disk was full"] if record.cut else []
     parts += list(record.damage)
-    words = "; ".join(str(text) for text in dict(record.meta.get("instructions", {})).values())
+    words = "; ".join(instructions_of(record.meta, record.events).values())
     facts = [f"instruction: {words}", host_line(record.meta.get("host"))]
     return ["; ".join(parts), " · ".join(fact for fact in facts if fact)]
 

@@ -14,6 +14,7 @@ import numpy as np
 from edgevla.control.exchange import Status
 from edgevla.control.ladder import Phase
 from edgevla.control.machine import Order
+from edgevla.flight.meta import cameras_in
 from edgevla.flight.reader import Record, Rows, cameras_of
 from firmware_bridge.arm import Fault, Mode
 
@@ -218,7 +219,7 @@ def _oldest(record: Record, tick: int) -> str:
 def _absent(record: Record, tick: int) -> str:
     rows = record.observations[record.observations["tick"] == tick]
     there = cameras_of(rows[-1]) if len(rows) else []
-    return ", ".join(f"`{name}`" for name in record.meta.get("cameras", {}) if name not in there) or "unknown"
+    return ", ".join(f"`{name}`" for name in cameras_in(record.meta) if name not in there) or "unknown"
 
 
 def _beside(record: Record, chunk: int, stop: int) -> str:

@@ -83,7 +83,7 @@ def terms_of(record: Record, host: Mapping[str, Any], bundle_sha256: str, bundle
     runtimes = [dict(of.get("packages") or {}).get("onnxruntime") for of in (then, host)]
     same_runtime = runtimes[0] == runtimes[1] is not None
     tolerance = 0.0 if same_cpu and same_runtime else max(golden.tolerance for golden in bundle.golden.values())
-    recorded = dict(record.meta.get("bundle", {})).get("manifest_sha256")
+    recorded = record.meta.get("bundle_sha256")
     return Terms(same_cpu, same_runtime, recorded == bundle_sha256, tolerance)
 
 
@@ -102,7 +102,7 @@ def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Rep
         if seen.instruction != told:
             engine.set_instruction(words[seen.instruction])
             told = seen.instruction
-        difference = _infer_again(seen, len(record.meta["states"]), engine, tolerance)
+        difference = _infer_again(seen, len(record.meta["arm"]["state"]), engine, tolerance)
         if difference is not None:
             return Replayed(compared, difference)
         compared += 1

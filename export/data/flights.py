@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgevla.control.commands import Setup
 from edgevla.control.ladder import Phase
 from edgevla.errors import BadInput, explain
-from edgevla.flight.meta import instructions_of, setup_of
+from edgevla.flight.meta import cameras_in, instructions_of, setup_of
 from edgevla.flight.reader import Record, cameras_of, observations_of
 from export.data.interface import Camera, Float32, Uint8
 from export.data.video import Encoding
@@ -85,11 +85,11 @@ def _layout(record: Record, rows_at: str, video: bool) -> Layout:
         raise BadInput(explain("rate of the rows", "a whole number of Hz (LeRobot)", f"{rate_hz:g} Hz", todo))
     return Layout(
         fps=fps,
-        state_names=tuple(item["name"] for item in meta["states"]),
-        action_names=tuple(item["name"] for item in meta["actions"]),
-        cameras=tuple(Camera(name, height, width) for name, (height, width) in meta["cameras"].items()),
-        state_units=tuple(item["unit"] for item in meta["states"]),
-        action_units=tuple(item["unit"] for item in meta["actions"]),
+        state_names=tuple(item["name"] for item in meta["arm"]["state"]),
+        action_names=tuple(item["name"] for item in meta["arm"]["channels"]),
+        cameras=tuple(Camera(name, height, width) for name, (height, width) in cameras_in(meta).items()),
+        state_units=tuple(item["unit"] for item in meta["arm"]["state"]),
+        action_units=tuple(item["unit"] for item in meta["arm"]["channels"]),
         robot_type=str(meta["arm"]["name"]),
         video=video,
         encoding=Encoding(threads=1),
@@ -133,7 +133,7 @@ def _command_before(ticks: NDArray[Any]) -> NDArray[np.float64]:
 
 def _newest_observation(record: Record, ticks: NDArray[np.int64], replan: int) -> NDArray[np.int64]:
     """Tick of the newest observation with every picture, at or before each tick and less than r ticks old; else -1."""
-    cameras = set(record.meta["cameras"])
+    cameras = set(cameras_in(record.meta))
     whole = [int(row["tick"]) for row in record.observations if cameras <= set(cameras_of(row))]
     known = np.array(sorted(whole), np.int64)
     if len(known) == 0:
@@ -168,7 +168,7 @@ def _by_observation(
     at = np.array(rows)
     end = np.array([place[int(tick) + span - 1] for tick in ticks["tick"][at]])
     actions = _in_units(setup, before[at], ticks["setpoint"][end].astype(np.float64), span)
-    width = len(record.meta["states"])
+    width = len(record.meta["arm"]["state"])
     states = {int(row["tick"]): row["state"][-width:] for row in record.observations}
     state = np.stack([states[int(tick)] for tick in ticks["tick"][at]])
     finite = np.isfinite(state).all(axis=1)

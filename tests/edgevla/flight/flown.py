@@ -12,14 +12,16 @@ import numpy as np
 
 import profiles
 from edgevla.bundle import open_bundle
+from edgevla.control.children import record_meta
 from edgevla.control.commands import Setup, Units, advance, committed, ladder_of, normalise
 from edgevla.control.exchange import Status
 from edgevla.control.ladder import MOVABLE
 from edgevla.control.limiter import Limited, Motion, limits_of
 from edgevla.control.machine import Inputs, Machine, Order, step
+from edgevla.control.options import RunOptions
+from edgevla.control.plan import plan_of
 from edgevla.control.schedule import Answer, Schedule
 from edgevla.flight import encoding as form
-from edgevla.flight.meta import meta_of
 from edgevla.flight.segments import FlightFile, log_time
 from edgevla.flight.tape import Observation, Seen
 from edgevla.policy.engine import PolicyEngine
@@ -56,9 +58,9 @@ class Flight:
         self.arm = arm or replace(profiles.load_arm("metaworld-sawyer"), hold_s=0.1, torque_s=0.5)
         self.happens = happens or Happens()
         manifest = self.bundle.manifest
-        self.meta = meta_of(
-            self.bundle, self.arm, profiles.load_target("host"), SCHEDULE, instruction=WORDS[0], host=host()
-        )
+        options = RunOptions(instruction=WORDS[0], sim="none")
+        planned = plan_of(self.bundle, profiles.load_target("host"), profiles.load_arm("metaworld-sawyer"))
+        self.meta = record_meta(replace(planned, arm=self.arm, schedule=SCHEDULE), options, {})
         self.ticks = np.zeros(0, tick_dtype(4, 4))
         self.inferences = np.zeros(0, inference_dtype())
         self.observations: list[Observation] = []

@@ -51,7 +51,7 @@ def test_everything_fed_is_read_back_bit_by_bit(tmp_path, flight):
     assert record.ticks.tobytes() == flight.ticks.tobytes()
     assert record.inferences.tobytes() == flight.inferences.tobytes()
     assert [event["event"] for event in record.events] == ["armed"]
-    assert record.meta["bundle"]["name"] == "tiny.bundle"
+    assert record.meta["policy"] == "tiny"
     seen = list(observations_of(record))
     assert [wrong for _, _, wrong in seen] == [()] * len(flight.observations)
     for (row, got, _), fed in zip(seen, flight.observations, strict=True):

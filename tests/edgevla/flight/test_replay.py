@@ -185,7 +185,7 @@ def test_terms_are_exact_on_the_same_machine_and_tolerant_on_another(tiny, tmp_p
     from edgevla.bundle import open_bundle
 
     record, bundle = flown(tiny, tmp_path), open_bundle(tiny)
-    sha256 = record.meta["bundle"]["manifest_sha256"]
+    sha256 = record.meta["bundle_sha256"]
     assert terms_of(record, host(), sha256, bundle).exact
     other = {**host(), "cpu": "Cortex-A78AE"}
     terms = terms_of(record, other, "0" * 64, bundle)
