@@ -81,7 +81,9 @@ def _gap(record: Record, at: int) -> str:
     skipped, late = int(before["skipped"][-50:].sum()), int(before["late"][-50:].sum())
     why = [f"the servo overslept {skipped} periods"] if skipped else []
     why += [f"{late} commands had expired and were not written"] if late else []
-    return f": {gaps[widest] / 1e6:.0f} ms between two commands" + (f", {' and '.join(why)}" if why else "")
+    refused = sum(int(dict(event.get("link", {})).get("refused", 0)) for event in record.events if "link" in event)
+    why += [f"the arm refused {refused} of them as too late or wrong"] if refused and not why else []
+    return f": {gaps[widest] / 1e6:.0f} ms at most between two commands" + (f", {' and '.join(why)}" if why else "")
 
 
 def _effort(record: Record) -> str:

@@ -119,14 +119,20 @@ def test_a_starved_servo_is_told_from_the_watchdog_s_stop(tiny, tmp_path):
     line = explained(tiny, tmp_path, Happens(oversleep={60: 40}), change=starve)
     gap_ms = 41 * PERIOD_NS / 1e6
     assert line == (
-        f"latched at tick 100: the arm stopped itself at tick 100 (watchdog): {gap_ms:.0f} ms between two commands,"
-        " the servo overslept 40 periods"
+        f"latched at tick 100: the arm stopped itself at tick 100 (watchdog): {gap_ms:.0f} ms at most between two"
+        " commands, the servo overslept 40 periods"
     )
 
 
 def test_expired_commands_are_named_as_the_watchdog_s_reason(tiny, tmp_path):
     line = explained(tiny, tmp_path, Happens(unsent=range(80, 100)), change=starve)
-    assert "(watchdog): 262 ms between two commands, 20 commands had expired and were not written" in line
+    assert "(watchdog): 262 ms at most between two commands, 20 commands had expired and were not written" in line
+
+
+def test_a_watchdog_without_a_gap_points_at_what_the_arm_refused(tiny, tmp_path):
+    event = {"event": "end", "reason": "stop", "link": {"refused": 9}}
+    line = explained(tiny, tmp_path, change=starve, events=[event])
+    assert line.endswith("12 ms at most between two commands, the arm refused 9 of them as too late or wrong")
 
 
 def test_the_device_s_answer_to_our_own_stop_is_no_fault(tiny, tmp_path):
