@@ -26,7 +26,7 @@ def explain_stop(record: Record) -> str:
     ticks = record.ticks
     if len(ticks) == 0:
         return "nothing was flown: the record holds no tick"
-    for cause in (_device, _effort, _line, _servo, _operator, _ran_out, _quit):
+    for cause in (_device, _effort, _line, _servo, _operator, _ran_out):
         text = cause(record)
         if text:
             return text
@@ -123,21 +123,18 @@ def _operator(record: Record) -> str:
     row = stop_row(record)
     ticks = record.ticks if row is None else record.ticks[: row + 1]
     since = int(np.flatnonzero(ticks["phase"] == Phase.START)[0]) if (ticks["phase"] == Phase.START).any() else 0
-    asked = np.flatnonzero(ticks["order"][since:] == Order.STOP)
+    asked = np.flatnonzero(np.isin(ticks["order"][since:], (Order.STOP, Order.QUIT)))
     if len(asked) == 0:
         return ""
     first = ticks[since + int(asked[0])]
-    told = _last(record, "stop-asked") or {}
-    who = str(told.get("by") or told.get("reason") or "operator")
     took = ""
     if row is not None:
         took = f", at rest and latched {(record.ticks['deadline_ns'][row] - first['deadline_ns']) / 1e6:.0f} ms later"
+    if (_last(record, "latched") or {}).get("reason") == "duration":
+        return f"{_head(record)}the duration was over at tick {int(first['tick'])}{took}"
+    told = _last(record, "stop-asked") or {}
+    who = str(told.get("by") or told.get("reason") or "operator")
     return f"{_head(record)}stop asked for by {who} at tick {int(first['tick'])}{took}"
-
-
-def _quit(record: Record) -> str:
-    asked = np.flatnonzero(record.ticks["order"] == Order.QUIT)
-    return f"{_head(record)}the run was over at tick {int(record.ticks['tick'][asked[0]])}" if len(asked) else ""
 
 
 def _ran_out(record: Record) -> str:
@@ -182,7 +179,8 @@ def _cause(record: Record, tick: int) -> str:
     """Why the inference of this tick gave no chunk; '' where it did."""
     rows = record.inferences[record.inferences["tick"] == tick] if len(record.inferences) else record.inferences
     if len(rows) == 0:
-        restarted = _last(record, "policy-restarted")
+        ended = any(e.get("event") == "exited" and e.get("child") == "policy" for e in record.events)
+        restarted = _last(record, "policy-restarted") or ({"why": "ended"} if ended else None)
         return f"no answer: the policy process {restarted.get('why', 'was restarted')}" if restarted else "no answer"
     row = rows[-1]
     status = Status(int(row["status"]))

@@ -91,6 +91,18 @@ def test_an_operator_s_stop_names_who_asked_and_how_long_it_took(tiny, tmp_path)
     ), line
 
 
+def test_the_end_of_the_duration_is_no_operator(tiny, tmp_path):
+    line = explained(tiny, tmp_path, Happens(stop=50), events=[{"event": "latched", "reason": "duration"}])
+    assert "the duration was over at tick 50, at rest and latched" in line
+
+
+def test_the_order_to_quit_is_a_stop_too(tiny, tmp_path):
+    def quits(flight):
+        flight.ticks["order"][flight.ticks["tick"] == 50] = 3
+
+    assert "stop asked for by operator at tick 50" in explained(tiny, tmp_path, Happens(stop=50), change=quits)
+
+
 def test_an_operator_s_stop_without_an_event_is_still_one(tiny, tmp_path):
     assert "stop asked for by operator at tick 50" in explained(tiny, tmp_path, Happens(stop=50))
 
