@@ -7,6 +7,7 @@ import pytest
 
 import profiles
 from edgevla.bundle import open_bundle
+from edgevla.control.exchange import Status
 from edgevla.control.options import RunOptions
 from edgevla.control.plan import plan_of
 from edgevla.control.run import run
@@ -35,7 +36,8 @@ def test_a_recorded_run_replays_bit_by_bit(tiny, tmp_path, ratio):
     assert len(np.unique(record.ticks["chunk"])) > 1, result.error
     policy = replay_policy(record, PolicyEngine(bundle))
     assert (policy.difference, policy.passed_over) == (None, ())
-    assert policy.compared == len(record.observations) > 0
+    ran = np.isin(record.observations["status"], (Status.OK, Status.NOT_FINITE, Status.FAILED))
+    assert policy.compared == ran.sum() > 0  # on a busy machine a frame may have been too old to act on
     ticks = replay_ticks(record.meta, record.ticks, (seen for _, seen, _ in observations_of(record)))
     assert (ticks.difference, ticks.passed_over) == (None, ())
     assert ticks.compared == len(record.ticks)
