@@ -185,10 +185,11 @@ def _clipped(look: Any) -> str:
 
 def _ask(bundle: Bundle, views: Mapping[str, View], trained: Mapping[str, Image]) -> tuple[str, ...]:
     """Names of the cameras that a person confirmed; kept in the state file. Questions go to stderr."""
+    question = {True: "is this the same view?", False: "the bundle holds no frame of it; is it the right camera?"}
     kept = [
         name
         for name, view in views.items()
-        if name in trained and typer.confirm(f"{name} ({view.device}): is this the same view?", default=False, err=True)
+        if typer.confirm(f"{name} ({view.device}): {question[name in trained]}", default=False, err=True)
     ]
     if kept:
         confirmations.confirm(bundle, {name: views[name].device for name in kept})

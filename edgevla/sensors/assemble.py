@@ -1,4 +1,4 @@
-"""May an inference act on what the sensors say now? Age of every camera and of the state, and the skew between. Pure."""
+"""May an inference act on what the sensors say now? Age of each camera and of the state, skew between them. Pure."""
 
 from __future__ import annotations
 

@@ -42,13 +42,10 @@ class _Looking:
         if frame is not None:
             self.first, self.last = self.first or frame, frame
 
-    def looked_s(self) -> float:
-        return 0.0 if self.first is None or self.last is None else (self.last.stamp_ns - self.first.stamp_ns) / 1e9
-
     def view(self) -> View:
-        assert self.first is not None
-        assert self.last is not None
-        frames, span_s = self.last.sequence - self.first.sequence, self.looked_s()
+        if self.first is None or self.last is None:
+            raise ValueError("nothing was seen yet")
+        frames, span_s = self.last.sequence - self.first.sequence, (self.last.stamp_ns - self.first.stamp_ns) / 1e9
         rate_hz = frames / span_s if span_s > 0 else 0.0
         return View(self.last.image, str(self.told["device"]), self.told["mode"], rate_hz)
 

@@ -80,4 +80,4 @@ def _section(name: str, live: Image, trained: Image | None, wrong: Sequence[str]
     )
     kinds = (("wrong", wrong), ("doubtful", doubtful))
     said = "".join(f'<p class="{kind}">{escape(line)}</p>' for kind, lines in kinds for line in lines)
-    return f"<h2>{escape(name)}</h2>{figures}{said or '<p class="fine">nothing found</p>'}"
+    return f"<h2>{escape(name)}</h2>{figures}" + (said or '<p class="fine">nothing found</p>')

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edgevla.control.clock import Grid
 from edgevla.errors import BadInput, explain
 from edgevla.sensors import identity
@@ -21,7 +23,6 @@ class Reel(Protocol):
     width: int
     height: int
     rate_hz: float
-    count: int  # 0: not known before the end
 
     def picture(self, index: int) -> Image | None:
         """RGB, or None past the end."""
@@ -71,12 +72,12 @@ class Pictures:
     """Files of pictures, all of one size; the recording has no rate of its own and takes the one that is wanted."""
 
     def __init__(self, paths: list[Path], rate_hz: float) -> None:
-        self._paths, self.rate_hz, self.count = paths, rate_hz, len(paths)
+        self._paths, self.rate_hz = paths, rate_hz
         first = load_picture(paths[0])
         self.height, self.width = first.shape[:2]
 
     def picture(self, index: int) -> Image | None:
-        return load_picture(self._paths[index]) if index < self.count else None
+        return load_picture(self._paths[index]) if index < len(self._paths) else None
 
     def close(self) -> None: ...
 
@@ -88,7 +89,8 @@ class Video:
         import cv2
 
         cv2.setNumThreads(1)
-        self._cv2, self._path = cv2, path
+        self._cv2: Any = cv2
+        self._path = path
         self._open()
         self.width = int(self._video.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._video.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -142,13 +144,11 @@ def load_picture(path: Path) -> Image:
 def decode_picture(raw: bytes, where: str) -> Image:
     """Bytes of a PNG, JPEG or BMP as RGB uint8 (h, w, 3). Raises BadInput naming `where`."""
     import cv2
-    import numpy as np
 
-    image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
+    image: Any = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
     if image is None:
         raise BadInput(explain(f"{where} is no picture", "a PNG, JPEG or BMP", f"{len(raw)} bytes", "replace it"))
-    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-    return rgb
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _reel(path: Path, rate_hz: float) -> Reel:
@@ -159,7 +159,9 @@ def _reel(path: Path, rate_hz: float) -> Reel:
         return Pictures(paths, rate_hz)
     if not path.is_file():
         raise _no_recording(path, "nothing there")
-    return Pictures([path], rate_hz) if path.suffix.lower() in PICTURES else Video(path)
+    if path.suffix.lower() in PICTURES:
+        return Pictures([path], rate_hz)
+    return Video(path)
 
 
 def _no_recording(path: Path, got: str) -> BadInput:

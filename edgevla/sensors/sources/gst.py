@@ -6,6 +6,7 @@ A child and not a library: OpenCV from pip has no GStreamer, and a camera daemon
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from fractions import Fraction
 from typing import IO, Any
 
 import numpy as np
@@ -41,15 +43,18 @@ class GstSource:
         self._label, self._wanted = label, wanted
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         self._fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        self._talk_fd, says_fd = os.pipe2(os.O_CLOEXEC)
         opened_ns = time.monotonic_ns()
         try:
-            self._child = _launch(pipeline, write_fd, self._errors)
+            self._child = _launch(pipeline, write_fd, says_fd, self._errors)
         except BaseException:
             os.close(self._fd)
+            os.close(self._talk_fd)
             self._errors.close()
             raise
         finally:
             os.close(write_fd)
+            os.close(says_fd)
         try:
             self._start(opened_ns, device)
         except BaseException:
@@ -65,9 +70,7 @@ class GstSource:
         require_mode(self._label, wanted, width, height, rate_hz, offers, todo)
         self._stride = -(-width * 3 // 4) * 4  # GStreamer pads the rows of RGB to 4 bytes
         with contextlib.suppress(OSError):
-            import fcntl
-
-            fcntl.fcntl(self._fd, 1031, min(_PIPE_BYTES, max(65536, self._stride * height)))  # F_SETPIPE_SZ
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, min(_PIPE_BYTES, max(65536, self._stride * height)))
         self._frames = FramePipe(self._fd, self._stride * height, opened_ns)
         self._paced_from: tuple[int, int] | None = None
         mode = {"width": width, "height": height, "rate_hz": rate_hz or None, "stamp": "arrival", "caps": caps}
@@ -93,15 +96,14 @@ class GstSource:
         if self._child.poll() is None:
             self._child.kill()
         self._child.wait()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        for fd in (self._fd, self._talk_fd):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._fd = self._talk_fd = -1
         self._errors.close()
 
     def _require_paced(self) -> None:
-        """A test source without a clock fills the pipe as fast as it can: a core burnt, and stamps that mean nothing."""
+        """A source without a clock fills the pipe as fast as it can: a core burnt, and stamps that mean nothing."""
         rate_hz, now_ns, received = self.opened.mode["rate_hz"], time.monotonic_ns(), self._frames.received
         if self._paced_from is None:
             self._paced_from = (now_ns, received)
@@ -117,15 +119,13 @@ class GstSource:
     def _await_caps(self) -> str:
         """What arrives at our sink, as the child says it. Raises DeviceFault when it never does."""
         until, said = time.monotonic() + _START_S, b""
-        stdout = self._child.stdout
-        assert stdout is not None
         while (left_s := until - time.monotonic()) > 0:
-            if not select.select([stdout], [], [], left_s)[0]:
+            if not select.select([self._talk_fd], [], [], left_s)[0]:
                 break
-            block = os.read(stdout.fileno(), 65536)
+            block = os.read(self._talk_fd, 65536)
             said += block
             if found := _CAPS.search(said.decode("utf-8", "replace").replace("\\", "")):
-                os.set_blocking(stdout.fileno(), False)
+                os.set_blocking(self._talk_fd, False)
                 return found.group(1)
             if not block:
                 raise self._ended()
@@ -134,8 +134,7 @@ class GstSource:
     def _drain_talk(self) -> None:
         """What the child says must not fill its pipe."""
         with contextlib.suppress(OSError):
-            if self._child.stdout is not None:
-                os.read(self._child.stdout.fileno(), 65536)
+            os.read(self._talk_fd, 65536)
 
     def _ended(self) -> DeviceFault:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -156,13 +155,11 @@ def open_gst(pipeline: str, wanted: Wanted) -> GstSource:
 
 def fraction(rate_hz: float) -> str:
     """30.0 -> "30/1", 29.97 -> "2997/100": as caps write a rate."""
-    from fractions import Fraction
-
     exact = Fraction(rate_hz).limit_denominator(1001)
     return f"{exact.numerator}/{exact.denominator}"
 
 
-def _launch(pipeline: str, write_fd: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _launch(pipeline: str, write_fd: int, says_fd: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     tool, guard = shutil.which(_TOOL), shutil.which("setpriv")
     if tool is None or guard is None:
         missing, package = (_TOOL, "gstreamer1.0-tools") if tool is None else ("setpriv", "util-linux")
@@ -179,7 +176,7 @@ def _launch(pipeline: str, write_fd: int, errors: IO[bytes]) -> subprocess.Popen
     return subprocess.Popen(
         [guard, "--pdeathsig", "KILL", tool, "-v", *words],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=says_fd,
         stderr=errors,
         pass_fds=(write_fd,),
         env=environment,
