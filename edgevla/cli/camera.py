@@ -165,7 +165,8 @@ def _rows(name: str, view: View, found: Comparison | None) -> list[tuple[object,
         gain = "cannot be told, grey" if found.swapped_gain is None else f"{found.swapped_gain:+.2f}"
         others = ", ".join(f"{other} {value:.2f}" for other, value in found.similarity_to.items())
         rows += [
-            ("", "similarity to the training frames", others, "1"),
+            ("", "similarity", f"{found.similarity:.2f}", "1"),
+            ("", "best with the frame of", others, ""),
             ("", "gain by exchanging red and blue", gain, "below 0"),
             ("", "gain by turning it", f"{found.orientation_gain:.2f} ({found.orientation})", "0 (upright)"),
         ]

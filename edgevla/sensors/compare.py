@@ -51,48 +51,52 @@ class Comparison:
 
     live: Look
     trained: Look
-    similarity: float  # of colours and structure
-    structure: float  # of brightness alone, upright
+    similarity: float  # as it is
     swapped_gain: float | None  # by how much the colours agree better with red and blue exchanged
     orientation: str  # the one of ORIENTATIONS that agrees best
     orientation_gain: float  # by how much better than upright
-    similarity_to: Mapping[str, float]  # training frame of each camera of the bundle
+    similarity_to: Mapping[str, float]  # training frame of each camera, turned or exchanged where that agrees better
     wrong: tuple[str, ...]  # the policy would fail
     doubtful: tuple[str, ...]  # it may
 
 
 def compare(name: str, live: Image, trained: Mapping[str, Image]) -> Comparison:
     """Compare the live picture of camera `name`, RGB uint8 (h, w, 3), with the training frames by camera."""
-    own = trained[name]
-    here, there = grid_of(live), grid_of(own)
-    scores = {kind: correlation(luma(here[view]), luma(there)) for kind, view in ORIENTATIONS.items()}
+    here, there = grid_of(live), {other: grid_of(image) for other, image in trained.items()}
+    scores = readings(here, there[name])
     best = max(scores, key=scores.__getitem__)
     values: dict[str, Any] = {
         "live": look_of(live),
-        "trained": look_of(own),
-        "similarity": correlation(here, there),
-        "structure": scores["upright"],
-        "swapped_gain": swapped_gain(here, there),
+        "trained": look_of(trained[name]),
+        "similarity": correlation(here, there[name]),
+        "swapped_gain": swapped_gain(here[ORIENTATIONS[best]], there[name]),
         "orientation": best,
         "orientation_gain": scores[best] - scores["upright"],
-        "similarity_to": {other: correlation(here, grid_of(image)) for other, image in trained.items()},
+        "similarity_to": {other: max(readings(here, cells).values()) for other, cells in there.items()},
     }
     found = Comparison(**values, wrong=(), doubtful=())
     return Comparison(**values, wrong=tuple(_wrong(name, found)), doubtful=tuple(_doubtful(found)))
 
 
+def readings(live: Grid, trained: Grid) -> dict[str, float]:
+    """Correlation by orientation, red and blue as they are or exchanged, whichever agrees better."""
+    turned = {kind: live[view] for kind, view in ORIENTATIONS.items()}
+    return {kind: max(correlation(c, trained), correlation(c[..., ::-1], trained)) for kind, c in turned.items()}
+
+
 def _wrong(name: str, c: Comparison) -> list[str]:
     said = []
+    known = c.similarity_to[name] > SAME_VIEW
+    other = max(c.similarity_to, key=c.similarity_to.__getitem__)
     if (c.live.width, c.live.height) != (c.trained.width, c.trained.height):
         said.append(f"{c.live.width} x {c.live.height}, trained with {c.trained.width} x {c.trained.height}")
-    if c.swapped_gain is not None and c.swapped_gain > EXCHANGED and c.structure > SAME_VIEW:
+    if c.similarity_to[other] > c.similarity_to[name] + CLEARLY:
+        return [*said, f"it shows the view of camera {other}"]
+    if known and c.swapped_gain is not None and c.swapped_gain > EXCHANGED:
         said.append("red and blue are exchanged")
-    other = max(c.similarity_to, key=c.similarity_to.__getitem__)
-    if other != name and c.similarity_to[other] > c.similarity_to[name] + CLEARLY:
-        said.append(f"it shows the view of camera {other}")
-    elif c.orientation != "upright" and c.orientation_gain > CLEARLY:
+    if known and c.orientation_gain > CLEARLY:
         said.append(f"the picture is {c.orientation}")
-    elif c.similarity < SAME_VIEW and not said:
+    if not said and c.similarity < SAME_VIEW:
         said.append(f"another view: similarity {c.similarity:.2f}, below {SAME_VIEW:g}")
     return said
 
