@@ -1,14 +1,16 @@
 """`edgevla camera` as it is called, with real camera processes that play recordings."""
 
+import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edgevla.bundle import open_bundle
+from edgevla.cli import main
+from edgevla.cli.camera import app
 from edgevla.errors import Refused
 from edgevla.sensors.confirm import confirmed, require_confirmed
 
@@ -16,13 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sensors"))
 
 from cameras import write_pictures
 from scenes import gripper, table, write_bundle_with_frames
-
-ROOT = Path(__file__).parents[3]
-CALL = (
-    "import sys, edgevla.cli.main as m; from edgevla.cli.camera import app;"
-    "m._entries = lambda: [type('E', (), {'name': 'camera', 'value': '', 'load': lambda self: app})()];"
-    "sys.exit(m.run_command(sys.argv[1:]))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +36,17 @@ def film(tmp_path):
 
 
 @pytest.fixture
-def camera(tmp_path):
+def camera(tmp_path, monkeypatch, capsys):
+    """`edgevla camera ...` with answers typed; the state folder is the test's own."""
+    entry = SimpleNamespace(name="camera", value="edgevla.cli.camera:app", load=lambda: app)
+    monkeypatch.setattr(main, "_entries", lambda: [entry])
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
     def call(*arguments, typed=""):
-        return subprocess.run(
-            [sys.executable, "-c", CALL, "camera", *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path / "state")},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        code = main.run_command(["camera", *map(str, arguments)])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
 
     return call
 
