@@ -15,6 +15,7 @@ from edgevla.sensors.sources.base import Image, Opened, Shot, Wanted, require_im
 from edgevla.sensors.v4l2_query import describe_offers
 
 _SELECT_S = "1"  # s that one grab() may block; OpenCV's own default is 10
+_SILENT_NS = 900_000_000  # a grab that failed after this long ran into _SELECT_S
 _WAITED_NS = 500_000  # a grab that took longer than this waited for its frame
 _BELIEVED_NS = 60_000_000_000  # a buffer stamp within this of now is one of CLOCK_MONOTONIC
 _TODO = "check its plug and cable; `edgevla camera list` names those that are there"
@@ -72,10 +73,12 @@ class V4l2Source:
         return f"{mode['width']} x {mode['height']} at {mode['rate_hz']:g} Hz; it offers {describe_offers(self._path)}"
 
     def read(self, timeout_s: float) -> Shot | None:
-        """The next frame; OpenCV decides how long it waits, 1 s at most. Raises DeviceFault when none comes."""
+        """The next frame; OpenCV decides how long it waits, 1 s at most. Raises DeviceFault when the device is gone."""
         del timeout_s
         begun_ns = time.monotonic_ns()
         if not self._camera.grab():
+            if time.monotonic_ns() - begun_ns > _SILENT_NS and os.path.exists(self._path):
+                return None  # nothing came in time; a device that was pulled fails at once
             raise DeviceFault(explain(f"camera {self._path}", "a frame", "none", _TODO))
         done_ns = time.monotonic_ns()
         stamp_ns = self._stamp(begun_ns, done_ns)
