@@ -2,14 +2,13 @@
 
     python -m tests.vivid [--kernel linux-image-*.deb] [--work out/vivid]
 
-Needs qemu-system-x86, busybox-static, dpkg-deb and, unless --kernel is given, apt (70 MB). Takes a minute with KVM,
-some with emulation. Exit code 0 when everything holds, 1 when something does not, 3 when the machine did not boot.
+Needs qemu-system-x86, busybox-static, kmod and, unless --kernel is given, apt (70 MB). Half a
+minute, though emulated. Exit code 0 when everything holds, 1 when something does not, 3 when the machine did not boot.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -27,11 +26,10 @@ for module in {modules}; do /bin/busybox insmod $module || echo "no $module"; do
 /bin/busybox mount -t proc proc /root/proc
 /bin/busybox mount -t sysfs sys /root/sys
 /bin/busybox mount --bind /dev /root/dev
-/bin/busybox mount -t tmpfs tmp /root/tmp
 /bin/busybox mount -t tmpfs run /root/run
 cd /root
 echo BOOTED
-PYTHONPATH={repo} PYTHONDONTWRITEBYTECODE=1 HOME=/tmp OMP_NUM_THREADS=1 \\
+PYTHONPATH={repo} PYTHONDONTWRITEBYTECODE=1 HOME=/run TMPDIR=/run OMP_NUM_THREADS=1 \\
   /bin/busybox chroot /root {python} -m tests.vivid.guest
 /bin/busybox poweroff -f
 """
@@ -42,9 +40,9 @@ def main() -> int:
     parser.add_argument("--kernel", type=Path, help="a linux-image package that is already there")
     parser.add_argument("--work", type=Path, default=Path("out/vivid"))
     options = parser.parse_args()
-    for tool in ("qemu-system-x86_64", "busybox", "dpkg-deb"):
+    for tool in ("qemu-system-x86_64", "busybox", "dpkg-deb", "depmod"):
         if shutil.which(tool) is None:
-            print(f"{tool} is not installed: apt-get install qemu-system-x86 busybox-static dpkg")
+            print(f"{tool} is not installed: apt-get install qemu-system-x86 busybox-static kmod")
             return 3
     options.work.mkdir(parents=True, exist_ok=True)
     tree = _kernel(options.kernel, options.work)
@@ -95,7 +93,7 @@ def _initramfs(tree: Path, work: Path) -> Path:
 def _in_order(tree: Path) -> list[Path]:
     """Files of MODULES and of everything they depend on, the needed before those that need them (modules.dep)."""
     folder = next(tree.glob("lib/modules/*"))
-    subprocess.run(["/sbin/depmod", "-b", str(tree.resolve()), folder.name], check=True)
+    subprocess.run(["depmod", "-b", str(tree.resolve()), folder.name], check=True)
     needs = dict(line.split(":", 1) for line in (folder / "modules.dep").read_text().splitlines())
     paths = {Path(path).stem.replace("-", "_"): path for path in needs}
     found: list[Path] = []
@@ -107,16 +105,19 @@ def _in_order(tree: Path) -> list[Path]:
 
 
 def _boot(kernel: Path, initramfs: Path) -> str:
-    kvm = ["-enable-kvm", "-cpu", "host"] if os.access("/dev/kvm", os.W_OK) else ["-cpu", "max"]
+    # Emulated: nested KVM was offered on our machine and did not boot.
+    emulated = ["-accel", "tcg,thread=multi", "-cpu", "max"]
     share = "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"
-    command = ["qemu-system-x86_64", *kvm, "-m", "2048", "-smp", "2", "-nographic", "-no-reboot", "-nic", "none"]
+    command = ["qemu-system-x86_64", *emulated, "-m", "2048", "-smp", "2", "-nographic", "-no-reboot", "-nic", "none"]
     command += ["-kernel", str(kernel), "-initrd", str(initramfs), "-virtfs", share]
-    command += ["-append", "console=ttyS0 quiet panic=-1"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired as late:
-        return f"no end within {_LIMIT_S} s:\n{(late.stdout or b'').decode('utf-8', 'replace')}"
-    return done.stdout + done.stderr
+    command += ["-append", "console=ttyS0 panic=-1 mitigations=off"]
+    log = initramfs.with_name("console.log")
+    with log.open("wb") as file:
+        try:
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=_LIMIT_S, check=False)
+        except subprocess.TimeoutExpired:
+            file.write(f"no end within {_LIMIT_S} s\n".encode())
+    return log.read_text(errors="replace")
 
 
 if __name__ == "__main__":

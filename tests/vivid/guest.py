@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -36,20 +39,47 @@ def has_a_stable_id() -> str:
     return name
 
 
-def frames_carry_the_drivers_monotonic_stamp() -> str:
+def play(frames: int) -> tuple[str, np.ndarray, np.ndarray]:
+    """Kind of the stamps, gaps between them in ms, ages of the frames as they were read in ms."""
     source = open_v4l2(capture_device(), SIZE)
     stamps, ages = [], []
-    for _ in range(30):
+    for _ in range(frames):
         shot = source.read(1.0)
         expect(shot is not None and shot.image.shape == (360, 640, 3), shot)
         stamps.append(shot.stamp_ns)
         ages.append(time.monotonic_ns() - shot.stamp_ns)
-    mode = source.opened.mode
     source.close()
-    expect(mode["stamp"] == "driver, monotonic", mode)
-    gaps = np.diff(stamps) / 1e6
-    expect(bool((gaps > 0).all()) and 25 < float(np.median(gaps)) < 45, gaps)
-    return f"median gap {np.median(gaps):.1f} ms, age p50 {np.median(ages) / 1e6:.1f} ms, mode {mode}"
+    return str(source.opened.mode["stamp"]), np.diff(stamps) / 1e6, np.array(ages) / 1e6
+
+
+def stamps_of_the_start_of_exposure_are_taken() -> str:
+    set_control("Timestamp Source", 1)
+    kind, gaps, ages = play(30)
+    expect(kind == "driver, monotonic" and (ages > 0).all() and (gaps > 0).all(), (kind, gaps, ages))
+    return f"{kind}, median gap {np.median(gaps):.1f} ms, median age {np.median(ages):.1f} ms"
+
+
+def stamps_ahead_of_the_clock_are_not_believed() -> str:
+    set_control("Timestamp Source", 0)  # vivid reckons the end of a frame up to a period ahead
+    kind, gaps, ages = play(30)
+    expect((ages > 0).all() and (gaps >= 0).all(), (kind, gaps, ages))
+    return f"{kind}, median gap {np.median(gaps):.1f} ms, median age {np.median(ages):.1f} ms"
+
+
+def set_control(name: str, value: int) -> None:
+    """Set a control of the device by its name (VIDIOC_QUERYCTRL, VIDIOC_S_CTRL)."""
+    fd = os.open(capture_device(), os.O_RDWR)
+    number = 0
+    try:
+        while True:
+            raw = bytearray(struct.pack("=II32s4iI8x", number | 0xC0000000, 0, b"", 0, 0, 0, 0, 0))
+            fcntl.ioctl(fd, 3 << 30 | len(raw) << 16 | ord("V") << 8 | 36, raw)
+            number, _, found, *_ = struct.unpack("=II32s4iI8x", raw)
+            if found.split(b"\0")[0].decode() == name:
+                break
+        fcntl.ioctl(fd, 3 << 30 | 8 << 16 | ord("V") << 8 | 28, bytearray(struct.pack("=Ii", number, value)))
+    finally:
+        os.close(fd)
 
 
 def a_frame_that_lay_in_its_buffer_keeps_its_age() -> str:
@@ -98,7 +128,8 @@ def expect(holds: bool, got: object) -> None:
 CHECKS: tuple[Callable[[], str], ...] = (
     lists_the_device_with_its_sizes_and_rates,
     has_a_stable_id,
-    frames_carry_the_drivers_monotonic_stamp,
+    stamps_of_the_start_of_exposure_are_taken,
+    stamps_ahead_of_the_clock_are_not_believed,
     a_frame_that_lay_in_its_buffer_keeps_its_age,
     colours_are_in_the_order_of_rgb,
     another_size_is_refused_naming_the_offers,
