@@ -62,7 +62,7 @@ def stamps_of_the_start_of_exposure_are_taken() -> str:
 def stamps_ahead_of_the_clock_are_not_believed() -> str:
     set_control("Timestamp Source", 0)  # vivid reckons the end of a frame up to a period ahead
     kind, gaps, ages = play(30)
-    expect((ages > 0).all() and (gaps >= 0).all(), (kind, gaps, ages))
+    expect((ages > 0).all(), (kind, gaps, ages))  # none is of the future; lower bounds may step back
     return f"{kind}, median gap {np.median(gaps):.1f} ms, median age {np.median(ages):.1f} ms"
 
 
