@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +18,33 @@ from edgevla.control.options import RECORD_MB, RunOptions, check_options
 from edgevla.control.plan import plan_of
 from edgevla.control.result import RunResult, make_record, record_error, require_new_folder, write_record
 from edgevla.control.run import run as run_loop
-from edgevla.errors import BadInput, Usage, explain
+from edgevla.errors import BadInput, Refused, Usage, explain
+from edgevla.operate.instruction_file import InstructionFile
+from edgevla.operate.panel import Desk
+from edgevla.operate.place import DEFAULT_NAME, OwnedSocket, socket_path
+from edgevla.operate.station import Station
+from edgevla.operate.tasks import check_words, read_sequence
 from edgevla.policy.words import encoder_of
+from edgevla.sensors.confirm import require_confirmed
+from edgevla.sensors.identity import of_source
+from edgevla.sensors.sources.base import parse_cameras
 from profiles import ArmProfile
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
-_INSTRUCTION = typer.Option("", help="What to do, in the policy's words")
+_INSTRUCTION = typer.Option("", help="What to do, in the policy's words; or --instruction-file, or --tasks")
+_INSTRUCTION_FILE = typer.Option(None, metavar="FILE", help="Follow the one line in this file")
+_TASKS = typer.Option(None, metavar="FILE", help="Follow a sequence of tasks, see examples/standalone/tasks.toml")
 _CAMERA = typer.Option([], "--camera", metavar="NAME=SOURCE", help="A real camera, see `edgevla camera list`; repeat")
 _RECORD = typer.Option(None, metavar="DIR", help="Flight record: flight.mcap and run.json in this new folder")
+_SOCKET = typer.Option(None, metavar="PATH", help="Where `edgevla say` is heard, instead of by --name")
+_NAMES = typer.Option(DEFAULT_NAME, "--name", help="Of this run, for `edgevla say --name`")
 
 
 def run(
     bundle: Path = _BUNDLE,
     instruction: str = _INSTRUCTION,
+    instruction_file: Path | None = _INSTRUCTION_FILE,
+    tasks: Path | None = _TASKS,
     arm: str = typer.Option("", help="Name or .toml of the arm; default: the bundle's"),
     target: str = typer.Option("", help="Name or .toml of the target; default: the bundle's"),
     sim: str = typer.Option("", metavar="TASK", help="Virtual arm with this Meta-World task"),
@@ -36,44 +53,59 @@ def run(
     camera_fd: int = typer.Option(-1, hidden=True, help="Slot of an outside camera process, with --port"),
     seed: int = typer.Option(0, min=0, help="Of the simulated scene"),
     half_way: bool = typer.Option(False, "--half-way", help="Start with drawer or window half open"),
-    duration_s: float = typer.Option(30.0, help="Longest armed time; 0 with --port: no end"),
+    duration_s: float = typer.Option(-1.0, help="Longest armed time; 0: no end. Default: 30 with --sim, else 0"),
+    arm_at_start: bool | None = typer.Option(
+        None, "--arm-at-start/--disarmed", help="Arm at once, or wait for `a`. Default: at once with --sim only"
+    ),
     record: Path | None = _RECORD,
     record_mb: int = typer.Option(RECORD_MB, min=1, help="The newest MB of the flight record that are kept"),
+    name: str = _NAMES,
+    socket: Path | None = _SOCKET,
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without real-time priority too"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Drive an arm with a bundle at a fixed latency. Ctrl-C stops the arm: ramp down, hold, latch.
+    """Drive an arm with a bundle at a fixed latency. Space stops the arm, as Ctrl-C does: ramp down, hold, latch.
 
     Example: edgevla run --bundle out/student.bundle --arm metaworld-sawyer --sim drawer-open-v3 --instruction
     "open the drawer"
     """
     opened = open_bundle(bundle)
+    at_once = bool(sim) if arm_at_start is None else arm_at_start
+    sources = parse_cameras(camera)
     options = RunOptions(
         instruction=instruction,
         sim=sim or None,
         port=port or None,
-        cameras=_sources(camera),
+        cameras={camera: str(source) for camera, source in sources.items()},
         camera_fds={opened.manifest.cameras[0].name: camera_fd} if camera_fd >= 0 else {},
         seed=seed,
         half_way=half_way,
-        duration_s=duration_s,
+        duration_s=duration_s if duration_s >= 0 else 30.0 if sim else 0.0,
+        arm_at_start=at_once,
+        stay=not at_once,
         best_effort=best_effort,
         record=record,
         record_mb=record_mb,
     )
     check_options(options)
+    desk, first = _desk(instruction, instruction_file, tasks, as_json)
     if record is not None:
         require_new_folder(record)
     device = profiles.load_arm(arm or opened.manifest.arm)
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
-    encoder_of(opened)(instruction)
+    encode = encoder_of(opened)
+    encode(first)
+    if desk.tasks is not None:
+        check_words(desk.tasks, encode)
+    require_confirmed(opened, {n: of_source(source) for n, source in sources.items()}, options.cameras)
     _warn(device, as_json)
     if record is not None:
         options = replace(options, record=make_record(record))
-    result = run_loop(plan, options, say=lambda text: None if as_json else say(text, "dim"))
+    operator = Station(replace(desk, socket=_socket(name, socket)), encode, _line(as_json))
+    result = run_loop(plan, replace(options, instruction=first), operator=operator)
     try:
         print_json(result.as_dict()) if as_json else _print(result)
         if result.exit_code:
@@ -84,16 +116,43 @@ def run(
         raise typer.Exit(result.exit_code or BadInput.exit_code)
 
 
-def _sources(cameras: list[str]) -> dict[str, str]:
-    """NAME=SOURCE as a mapping. Raises Usage."""
-    found = {}
-    for text in cameras:
-        name, equals, source = text.partition("=")
-        if not (name and equals and source) or name in found:
-            expected, todo = "--camera NAME=SOURCE, each name once", "see `edgevla camera list` for the sources"
-            raise Usage(explain("a camera without a source", expected, repr(text), todo))
-        found[name] = source
-    return found
+def _desk(words: str, file: Path | None, tasks: Path | None, as_json: bool) -> tuple[Desk, str]:
+    """What there is to steer with, and the first instruction. Raises Usage, BadInput."""
+    given = [
+        option
+        for option, value in (("--instruction", words), ("--instruction-file", file), ("--tasks", tasks))
+        if value
+    ]
+    if len(given) != 1:
+        expected, todo = "one of --instruction, --instruction-file, --tasks", "pass what the arm shall do"
+        raise Usage(explain("what shall the arm do?", expected, " and ".join(given) or "none", todo))
+    live = not as_json
+    if file is not None:
+        followed = InstructionFile(file)
+        return Desk(instruction_file=followed, live=live), followed.first()
+    if tasks is not None:
+        sequence = read_sequence(tasks)
+        return Desk(tasks=sequence, live=live), sequence.tasks[0].say
+    return Desk(live=live), words
+
+
+def _socket(name: str, explicit: Path | None) -> Path | None:
+    """Where `edgevla say` is heard; None where nobody asked for it and it cannot be had: no folder, another run."""
+    path = socket_path(name, explicit)
+    asked_for = explicit is not None or name != DEFAULT_NAME or "NOTIFY_SOCKET" in os.environ
+    try:
+        OwnedSocket(path).close()  # tried: the run makes its own
+    except (BadInput, Refused) as error:
+        if asked_for:
+            raise
+        print(f"this run cannot be spoken to: {str(error).splitlines()[0]}", file=sys.stderr)
+        return None
+    return path
+
+
+def _line(as_json: bool) -> Callable[[str], None]:
+    """Where lines for people go: beside the one JSON object of stdout, to stderr."""
+    return (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else (lambda text: say(text, "dim"))
 
 
 def _write(record: Path, result: RunResult, as_json: bool) -> bool:

@@ -11,12 +11,11 @@ from edgevla.control.config import CameraInput, PolicyConfig, ServoConfig
 from edgevla.control.memory import Memory
 from edgevla.control.options import RunOptions
 from edgevla.control.plan import PlannedCamera, RunPlan
+from edgevla.sensors.process import CameraConfig
 from edgevla.telemetry.host import describe_host
 
 START_S = 120.0  # s: a simulator and a model may take long to load on a busy machine
 _CAMERA_S = 10.0  # s: a real camera delivers soon
-_STALL_PERIODS = 5  # of a camera without a frame: it stalls
-_STALL_S = 0.2  # s, at least
 
 
 def servo_config(plan: RunPlan, options: RunOptions, memory: Memory, port: str) -> ServoConfig:
@@ -97,17 +96,16 @@ def policy_fds(config: PolicyConfig) -> list[int]:
 def camera_line(plan: RunPlan, memory: Memory, name: str, source: str) -> str:
     """Configuration of the process of one real camera, one line of JSON."""
     camera = next(camera for camera in plan.cameras if camera.name == name)
-    told: dict[str, Any] = {
-        "parent_pid": os.getpid(),
-        "name": name,
-        "source": source,
-        "width": camera.width,
-        "height": camera.height,
-        "rate_hz": camera.rate_hz,
-        "stall_s": max(_STALL_S, _STALL_PERIODS / camera.rate_hz),
-        "slot_fd": memory.cameras[name].fd,
-    }
-    return json.dumps(told) + "\n"
+    return CameraConfig(
+        parent_pid=os.getpid(),
+        name=name,
+        source=source,
+        width=camera.width,
+        height=camera.height,
+        rate_hz=camera.rate_hz,
+        stall_s=camera.max_age_s,
+        slot_fd=memory.cameras[name].fd,
+    ).to_line()
 
 
 def recorder_line(

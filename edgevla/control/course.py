@@ -80,6 +80,7 @@ def describe(event: str, data: dict[str, Any]) -> str:
         "inference-failed": f"an inference failed: {message}",
         "inputs": f"observation refused: {data.get('text')}" if data.get("text") else "observations are sound again",
         "camera-stalled": f"camera {data.get('name')} stalls: no frame for {data.get('age_s')} s",
+        "camera-lost": f"camera {data.get('name')} is lost: {message}",
         "camera-resumed": f"camera {data.get('name')} delivers again",
         "recorder-failed": f"the flight recorder failed, the run goes on: {message}",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -132,6 +133,18 @@ class Crew:
             if stdin is not None:
                 stdin.write(line.encode())
                 stdin.flush()
+
+    def whisper(self, name: str, line: str) -> bool:
+        """As `tell`, but a child that does not listen never holds the caller: the line is dropped, False."""
+        child = self._children.get(name)
+        if child is None or child.process.stdin is None:
+            return False
+        fd, data = child.process.stdin.fileno(), line.encode()
+        if len(data) > select.PIPE_BUF or not select.select([], [fd], [], 0.0)[1]:  # room for PIPE_BUF: all or nothing
+            return False
+        with contextlib.suppress(OSError):
+            return os.write(fd, data) == len(data)
+        return False
 
     def signal(self, name: str, number: int) -> None:
         child = self._children.get(name)

@@ -257,8 +257,8 @@ class _Run:
             seen.end = data
         elif event.name == "inference-failed":
             seen.inference_failed = str(data.get("message", ""))
-        elif event.name in ("camera", "camera-stalled", "camera-resumed"):
-            name, stalled = str(data.get("name", "")), event.name == "camera-stalled"
+        elif event.name in ("camera", "camera-lost", "camera-stalled", "camera-resumed"):
+            name, stalled = str(data.get("name", "")), event.name in ("camera-stalled", "camera-lost")
             self._course.stalled[name] = describe(event.name, data) if stalled else ""
             seen.cameras.setdefault(name, {}).update(data)
             seen.camera_stalls += stalled
@@ -271,7 +271,7 @@ class _Run:
         """Every event of a child goes on the record, with the time it was heard."""
         if event.child != "recorder" and self._crew.get("recorder") is not None:
             said = {"child": event.child, "at_ns": time.monotonic_ns(), **event.data}
-            self._crew.tell("recorder", json.dumps(said) + "\n")
+            self._seen.events_lost += not self._crew.whisper("recorder", json.dumps(said) + "\n")
 
     def _react(self, event: Event) -> None:
         if event.name == "success":
@@ -323,6 +323,7 @@ class _Run:
         if words != course.instruction:
             course.instruction, course.epoch = words, course.epoch + 1
             self._seen.instructions.append(words)
+            self._tell_recorder(Event("run", {"event": "instruction", "epoch": course.epoch, "text": words}))
             self._memory.words.write(pack_words(course.epoch, words))
             os.eventfd_write(self._memory.kick_fd, 1)
         self._order(Order.NONE)
@@ -335,6 +336,7 @@ class _Run:
         """The first reason counts; the servo ramps down, holds, latches and ends."""
         if self._stop is None:
             self._stop = stop
+            self._tell_recorder(Event("run", {"event": "stop-asked", "by": stop.reason}))
             self._crew.signal("servo", signal.SIGTERM)
 
     # --- children that fail --------------------------------------------------------------------------------
@@ -355,6 +357,7 @@ class _Run:
         if self._stop is not None or self._seen.end:
             return
         last_words = self._last_words("policy")
+        self._tell_recorder(Event("run", {"event": "policy-restarted", "why": why}))
         self._crew.end("policy", (), 0.0)
         self._seen.restarts += 1
         self._course.restarts = self._seen.restarts

@@ -37,6 +37,7 @@ class Seen:
     policy_up: bool = False
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     camera_stalls: int = 0
+    events_lost: int = 0  # that the recorder did not take
     recorder: dict[str, Any] = field(default_factory=dict)
     instructions: list[str] = field(default_factory=list)  # said during the run
 
@@ -102,6 +103,7 @@ def result_of(
         "cameras": seen.cameras,
         "camera_stalls": seen.camera_stalls,
         "recorder": {key: value for key, value in seen.recorder.items() if key != "event"},
+        "events_not_recorded": seen.events_lost,
         "link": link,
         "device": {key: value for key, value in seen.device.items() if key != "event"},
         "wall_s": round(wall_s, 3),

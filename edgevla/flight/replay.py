@@ -243,7 +243,7 @@ class _Loop:
         if row["answer"] >= 0:
             answer = Answer(int(row["answer"]), int(row["answer_done"]), bool(row["answer_valid"]))
         order, trip = Order(int(row["order"])), Trip(int(row["trip"]))
-        inputs = Inputs(answer, order, self._motion.resting, int(row["instruction"]), trip)
+        inputs = Inputs(answer, order, self._motion.resting, int(row["instruction"]), trip, bool(row["rest"]))
         self._machine, self._decided = step(self._setup.schedule, self._setup.ladder, self._machine, tick, inputs)
         self._tick, self._before = tick, self._motion.setpoint
         if self._decided.release is not None:

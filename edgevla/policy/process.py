@@ -193,8 +193,8 @@ class Policy:
         request = unpack_request(found[1])
         if request.instruction != self._epoch:
             self.listen()
-        begun_ns = time.monotonic_ns()
         frames = {name: slot.latest() for name, slot in self._cameras.items()}
+        begun_ns = time.monotonic_ns()  # after the frames: none is of the future
         answered, used = self._judge_and_infer(request, frames, begun_ns)
         done_ns = time.monotonic_ns()
         self._reply(Reply(request.tick, done_ns, answered.status, answered.setpoints, self._epoch))

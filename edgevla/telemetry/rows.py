@@ -154,14 +154,6 @@ class Rows:
         """Copy of the rows that are kept and whole, oldest first."""
         return self.since(0)[0]
 
-    def since(self, cursor: int) -> tuple[NDArray[Any], int, int]:
-        """Copy of the rows written after the first `cursor`, the next cursor, and how many of them were overwritten."""
-        end = self.count
-        first = max(cursor, end - self.capacity + 1, 0)
-        rows = self._rows[np.arange(first, end) % self.capacity]
-        torn = max(0, min(self.count - self.capacity + 1 - first, end - first))  # overwritten while we copied
-        return rows[torn:], end, first + torn - cursor
-
     def close(self) -> None:
         """Unmap and close the descriptor; a second call does nothing."""
         if self.fd >= 0:
