@@ -104,7 +104,7 @@ class Runner:
 
     def __init__(self, policy: Policy, plant: Plant, loop: Loop) -> None:
         self._policy, self._plant, self._loop = policy, plant, loop
-        self._limits = limits_of(loop.arm)
+        self._limits = limits_of(loop.arm, loop.period_s)
         self._ladder = Ladder(round(loop.arm.hold_s / loop.period_s), round(loop.arm.torque_s / loop.period_s))
         self._units = Units(loop.kinds, np.array(loop.scale), np.array(loop.offset), loop.period_s)
         self._plan, self._control = Plan(), Control(Motion.at_rest(plant.setpoint0))
