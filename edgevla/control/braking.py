@@ -24,6 +24,16 @@ class Axis(NamedTuple):
     jerk: float
     deceleration: float  # of a stop that nothing hurries
     step: float  # s, the shortest time between two commands
+    nimble: bool  # may stop within one step from any motion: a target in range needs no look ahead
+
+
+def axis_of(
+    low: float, high: float, velocity: float, acceleration: float, jerk: float, deceleration: float, step: float
+) -> Axis:
+    """The limits, and whether they are wide enough for the length of a step that none needs a look ahead."""
+    fastest = velocity / step  # acceleration of a stop from full speed within one step
+    nimble = fastest <= acceleration and fastest + acceleration <= jerk * step
+    return Axis(low, high, velocity, acceleration, jerk, deceleration, step, nimble)
 
 
 def largest_acceleration(axis: Axis, room: float, h: float) -> float:

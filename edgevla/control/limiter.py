@@ -27,13 +27,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.braking import Axis, can_stay, largest_acceleration, travel_up
+from edgevla.control.braking import Axis, axis_of, can_stay, largest_acceleration, travel_up
 from edgevla.control.kinematics import Tool, tool_of
 from profiles.model import ArmProfile
 
 Array = NDArray[np.float64]
 
-_HALVINGS = 24  # of the search for the last acceleration that can brake: to 1e-7 of its interval
+_TRIALS = 12  # of the search for the last acceleration that can brake; 4 to 6 are the rule
 _MIXES = 6  # halvings between the wanted step and full braking, for the tool
 _REST = 1e-9  # channel units per second: rounding left of a stop, not a motion
 
@@ -72,7 +72,7 @@ class Limits:
         ends = np.maximum(np.abs(self.minimum), np.abs(self.maximum)).astype(np.float32)
         velocity = np.maximum(self.max_velocity - np.spacing(ends) / self.step_s, 0.0)
         columns = (self.minimum, self.maximum, velocity, self.max_acceleration, self.max_jerk, self.stop_deceleration)
-        return tuple(Axis(*row, step=self.step_s) for row in np.stack(columns, axis=1).tolist())
+        return tuple(axis_of(*row, self.step_s) for row in np.stack(columns, axis=1).tolist())
 
     @cached_property
     def hurried(self) -> tuple[Axis, ...]:
@@ -191,7 +191,10 @@ def _track(
     """One channel's step towards `aim`, which moves at `aim_v`."""
     target = min(max(aim, axis.low), axis.high)
     bits = 0 if target == aim else _RANGE
-    free = ((target - s) / h - v) / h
+    speed = (target - s) / h
+    free = (speed - v) / h
+    if _plainly_allowed(axis, reach, s, speed, a, free, h):
+        return (target, speed, free), bits
     slack = 1e-6 * max(1.0, abs(s)) / (h * h)  # what float32 rounding of a set-point can explain is no limit
     low, high = _window(axis, a, h)
     chosen = min(max(free, low), high)
@@ -200,6 +203,8 @@ def _track(
     bounded = _bounded_in_speed(axis, v, chosen, low, high, h)
     if abs(bounded - chosen) > slack + 1e-3 * axis.velocity / h:
         bits |= _VELOCITY
+    if axis.nimble:
+        return _stepped(axis, s, v, bounded, h), bits
     if bounded != free:
         eased = _approach(axis, s, v, bounded, target, aim_v, low, high, h)
         bounded = _bounded_in_speed(axis, v, eased, low, high, h)
@@ -207,9 +212,20 @@ def _track(
     if abs(braking - bounded) > slack:
         bits |= _RANGE
     if braking == free:
-        speed = (target - s) / h
-        return (target, speed, (speed - v) / h), bits
+        return (target, speed, free), bits
     return _stepped(axis, s, v, braking, h), bits
+
+
+def _plainly_allowed(axis: Axis, reach: float, s: float, v: float, a: float, free: float, h: float) -> bool:
+    """The common case, at a glance: the step to the target, velocity `v` and acceleration `free`, breaks nothing."""
+    if abs(free) > axis.acceleration or abs(free - a) > axis.jerk * h:
+        return False
+    if axis.nimble:
+        return abs(v) <= axis.velocity
+    near = reach + axis.velocity * h
+    if not axis.low + near <= s <= axis.high - near:
+        return False
+    return abs(v) + 0.5 * free * free / axis.jerk <= axis.velocity
 
 
 def _slow_down(axis: Axis, reach: float, s: float, v: float, a: float, h: float) -> tuple[Row, int]:
@@ -233,14 +249,13 @@ def _window(axis: Axis, a: float, h: float) -> tuple[float, float]:
 
 def _bounded_in_speed(axis: Axis, v: float, a: float, low: float, high: float, h: float) -> float:
     """`a`, unless it or the way back from it to zero goes beyond max_velocity."""
-    if a > 0.0 or v > axis.velocity:
-        room = axis.velocity - v
-        most = largest_acceleration(axis, room, h) if room >= 0.0 else room / h
-        return max(min(a, most), low)
-    if a < 0.0 or v < -axis.velocity:
-        room = axis.velocity + v
-        most = largest_acceleration(axis, room, h) if room >= 0.0 else room / h
-        return min(max(a, -most), high)
+    above, below = axis.velocity - v, axis.velocity + v
+    if a > 0.0 or above < 0.0:
+        most = largest_acceleration(axis, above, h) if above >= 0.0 else above / h
+        a = max(min(a, most), low)
+    if a < 0.0 or below < 0.0:
+        most = largest_acceleration(axis, below, h) if below >= 0.0 else below / h
+        a = min(max(a, -most), high)
     return a
 
 
@@ -266,31 +281,45 @@ def _bounded_in_range(
         above = travel_up(axis, v, a)  # outside, after a re-arm: no further out than a stop takes it
     if below < 0.0:
         below = travel_up(axis, -v, -a)
-    upper = _last_that_brakes(axis, above, v, 0.0, chosen, low, h)
-    found = -_last_that_brakes(axis, below, -v, 0.0, -upper, -high, h)
-    if can_stay(axis, v, a) and not (_brakes(axis, above, v, 0.0, found, h) and _brakes(axis, below, -v, 0.0, -found, h)):
-        return -v / h
-    return found
+    found = chosen
+    if above < near:
+        found = _last_that_brakes(axis, above, v, 0.0, found, low, h)
+    if below < near:
+        found = -_last_that_brakes(axis, below, -v, 0.0, -found, -high, h)
+    if found == chosen or not can_stay(axis, v, a):
+        return found
+    brakes = _spare(axis, above, v, 0.0, found, h) >= 0.0 and _spare(axis, below, -v, 0.0, -found, h) >= 0.0
+    return found if brakes else -v / h
 
 
 def _last_that_brakes(axis: Axis, room: float, v: float, speed: float, a: float, least: float, h: float) -> float:
-    """The largest acceleration between `least` and `a` after which `room` above is enough to stop in."""
-    if a <= least or _brakes(axis, room, v, speed, a, h):
+    """The largest acceleration between `least` and `a` after which `room` above is enough to stop in.
+
+    Seen from something that moves at `speed`. False position, the older end's weight halved (Illinois): the spare
+    room is monotonic in the acceleration, and what is returned has room, or is `least`.
+    """
+    if a <= least or (bad_spare := _spare(axis, room, v, speed, a, h)) >= 0.0:
         return a
-    good, bad = least, a
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (good + bad)
-        if _brakes(axis, room, v, speed, middle, h):
-            good = middle
+    good, bad, enough = least, a, 1e-3 * axis.jerk * h * h * h
+    good_spare = _spare(axis, room, v, speed, least, h)
+    if good_spare <= 0.0:
+        return least
+    for _ in range(_TRIALS):
+        middle = good + (bad - good) * (good_spare / (good_spare - bad_spare))
+        spare = _spare(axis, room, v, speed, middle, h)
+        if spare >= 0.0:
+            good, good_spare, bad_spare = middle, spare, 0.5 * bad_spare
+            if spare <= enough:
+                break
         else:
-            bad = middle
+            bad, bad_spare, good_spare = middle, spare, 0.5 * good_spare
     return good
 
 
-def _brakes(axis: Axis, room: float, v: float, speed: float, a: float, h: float) -> bool:
-    """Whether a step with `a` leaves room to stop, seen from something that moves at `speed`."""
+def _spare(axis: Axis, room: float, v: float, speed: float, a: float, h: float) -> float:
+    """The room that is left where the arm stops after a step with `a`; negative: too little."""
     after = v + a * h
-    return travel_up(axis, after - speed, a) <= room - after * h
+    return room - after * h - travel_up(axis, after - speed, a)
 
 
 def _stepped(axis: Axis, s: float, v: float, a: float, h: float) -> Row:
