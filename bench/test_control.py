@@ -40,13 +40,13 @@ def test_schedule_of_one_replan_period(benchmark: Any) -> None:
 
 
 def test_limiter_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
-    limits, motion = limits_of(arm), Motion.at_rest(START)
+    limits, motion = limits_of(arm, PERIOD_S), Motion.at_rest(START)
     moved, _ = benchmark(track, limits, motion, WANTED, PERIOD_S)
     assert np.isfinite(moved.setpoint).all()
 
 
 def test_ladder_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
-    limits, ladder, control = limits_of(arm), Ladder(80, 800), Control(Motion.at_rest(START))
+    limits, ladder, control = limits_of(arm, PERIOD_S), Ladder(80, 800), Control(Motion.at_rest(START))
     after, _ = benchmark(advance, limits, ladder, control, WANTED, 1, PERIOD_S)
     assert np.isfinite(after.motion.setpoint).all()
 

@@ -160,6 +160,8 @@ def _channel(table: Table) -> Channel:
     minimum = table.number("minimum")
     max_acceleration = table.number("max_acceleration", 1e-9)
     max_effort = _positive_or_none(table, "max_effort")
+    max_following_error = _positive_or_none(table, "max_following_error")
+    watched = max_effort is not None or max_following_error is not None
     return Channel(
         name=table.text("name"),
         unit=table.text("unit"),
@@ -170,8 +172,8 @@ def _channel(table: Table) -> Channel:
         max_jerk=table.number("max_jerk", 1e-9),
         stop_deceleration=table.number("stop_deceleration", 1e-9, max_acceleration),
         max_effort=max_effort,
-        effort_s=0.0 if max_effort is None else table.number("effort_s", 0.0, 10.0),
-        max_following_error=_positive_or_none(table, "max_following_error"),
+        max_following_error=max_following_error,
+        effort_s=table.number("effort_s", 0.0, 10.0) if watched else 0.0,
     )
 
 

@@ -45,9 +45,9 @@ class Channel:
     max_acceleration: float
     max_jerk: float
     stop_deceleration: float  # of the stop ladder, <= max_acceleration
-    max_effort: float | None = None  # in the unit of the arm's effort reading (N m, N or 1); None: not watched
-    effort_s: float = 0.0  # above max_effort for longer than this is a protective stop
+    max_effort: float | None = None  # N m or N, as the arm measures it; None: not watched
     max_following_error: float | None = None  # |set-point - measured|, in `unit`; None: not watched
+    effort_s: float = 0.0  # one of the two exceeded for longer than this is a protective stop
 
 
 @dataclass(frozen=True)

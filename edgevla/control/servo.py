@@ -59,7 +59,7 @@ class Servo:
         self._config, self._link, self._transport = config, link, transport
         self._requests, self._replies = Slots.attach(config.request_fd), Slots.attach(config.reply_fd)
         self._rows = Rows(config.rows_fd, tick_dtype(len(config.arm.channels), len(config.arm.state)))
-        self._limits = limits_of(config.arm)
+        self._limits = limits_of(config.arm, config.period_s)
         self._units = Units(config.kinds, np.array(config.scale), np.array(config.offset), config.period_s)
         self._ladder = Ladder(
             hold_ticks=round(config.arm.hold_s / config.period_s),
