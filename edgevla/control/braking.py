@@ -27,10 +27,9 @@ class Axis(NamedTuple):
     nimble: bool  # may stop within one step from any motion: a target in range needs no look ahead
 
 
-def axis_of(
-    low: float, high: float, velocity: float, acceleration: float, jerk: float, deceleration: float, step: float
-) -> Axis:
-    """The limits, and whether they are wide enough for the length of a step that none needs a look ahead."""
+def axis_of(row: list[float], step: float) -> Axis:
+    """`row`: low .. deceleration. Says whether the limits are so wide for the length of a step that none looks ahead."""
+    low, high, velocity, acceleration, jerk, deceleration = row
     fastest = velocity / step  # acceleration of a stop from full speed within one step
     nimble = fastest <= acceleration and fastest + acceleration <= jerk * step
     return Axis(low, high, velocity, acceleration, jerk, deceleration, step, nimble)

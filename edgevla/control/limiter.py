@@ -72,7 +72,7 @@ class Limits:
         ends = np.maximum(np.abs(self.minimum), np.abs(self.maximum)).astype(np.float32)
         velocity = np.maximum(self.max_velocity - np.spacing(ends) / self.step_s, 0.0)
         columns = (self.minimum, self.maximum, velocity, self.max_acceleration, self.max_jerk, self.stop_deceleration)
-        return tuple(axis_of(*row, step=self.step_s) for row in np.stack(columns, axis=1).tolist())
+        return tuple(axis_of(row, self.step_s) for row in np.stack(columns, axis=1).tolist())
 
     @cached_property
     def hurried(self) -> tuple[Axis, ...]:

@@ -16,7 +16,9 @@ LIMITS = Limits(
     maximum=np.array([0.5, 1.0]),
     max_velocity=np.array([0.8, 160.0]),
     max_acceleration=np.array([128.0, 25600.0]),
+    max_jerk=np.array([20480.0, 4096000.0]),
     stop_deceleration=np.array([8.0, 25600.0]),
+    step_s=0.0125,
 )
 
 
