@@ -81,8 +81,23 @@ class Tool:
         there = self.position(here)
         if _distance(self.position(before), there) > most * elapsed_s:
             return False
-        ahead = [s + v * elapsed_s for s, v in zip(here, coming, strict=True)]
-        return _distance(there, self.position(ahead)) <= most * elapsed_s
+        return self._fastest_mix(here, there, coming, elapsed_s) <= most * elapsed_s
+
+    def _fastest_mix(self, here: list[float], there: Point, speeds: list[float], elapsed_s: float) -> float:
+        """The longest way (m) of the tool in `elapsed_s` when some joints still move and the others have braked.
+
+        Joints that cancel each other make a slow tool until one of them stops first, so every choice of them counts.
+        """
+        if self.channels:  # x, y, z are at right angles: nothing cancels
+            return sqrt(sum((speeds[i] * elapsed_s) ** 2 for i in self.channels))
+        sums: list[Point] = [(0.0, 0.0, 0.0)]
+        for link in self.chain:
+            moved = list(here)
+            moved[link.channel] += speeds[link.channel] * elapsed_s
+            x, y, z = self.position(moved)
+            x, y, z = x - there[0], y - there[1], z - there[2]
+            sums += [(x + a, y + b, z + c) for a, b, c in sums]
+        return sqrt(max(x * x + y * y + z * z for x, y, z in sums))
 
     def _inside(self, axes: Sequence[Axis], rows: Sequence[Point]) -> bool:
         if self.minimum is None or self.maximum is None:

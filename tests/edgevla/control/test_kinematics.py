@@ -140,15 +140,23 @@ def require_joint_limits(limits: Limits, before: Motion, after: Motion, elapsed_
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_tool_of_a_chain_keeps_its_speed_and_its_box_and_the_joints_their_limits(arm, seed):
+def test_the_tool_of_a_chain_keeps_its_speed_and_the_joints_their_limits(arm, seed):
     rows = drive(arm, 2000, seed)
     speeds = np.array([speed for speed, _, _ in rows])
-    places = np.array([place for _, place, _ in rows])
-    print(speeds.max(), (np.array(arm.cartesian.minimum) - places).max(), (places - np.array(arm.cartesian.maximum)).max())
     assert sum(bool(hit & Limited.CARTESIAN) for _, _, hit in rows) > 100
-    assert speeds.max() <= 0.25 * 1.02
-    assert (places >= np.array(arm.cartesian.minimum) - 0.001).all()
-    assert (places <= np.array(arm.cartesian.maximum) + 0.001).all()
+    assert 0.24 < speeds.max() <= 0.25 * 1.001  # 0.1 %: a braking arm may get into a pose of longer levers
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tool_of_a_chain_stays_in_its_box_and_the_joints_keep_their_limits(arm, seed):
+    start = np.array(tool_of(arm).position([0.0, 0.0, 0.0, 0.0, 0.05, 0.0]))
+    low, high = start - [0.08, 0.05, 0.1], start + [0.02, 0.05, 0.1]
+    box = replace(arm.cartesian, max_speed=10.0, minimum=tuple(low.tolist()), maximum=tuple(high.tolist()))
+    rows = drive(replace(arm, cartesian=box), 2000, seed)
+    places = np.array([place for _, place, _ in rows])
+    out = np.maximum(low - places, places - high).max()
+    assert sum(bool(hit & Limited.CARTESIAN) for _, _, hit in rows) > 100
+    assert -0.001 < out <= 0.001  # it comes near the wall; joints that stop one after the other may cut a corner
 
 
 def test_without_cartesian_limits_the_same_drive_breaks_them(arm):
