@@ -150,7 +150,9 @@ def _arm(table: Table) -> ArmProfile:
         return_delay_s=table.number("return_delay_s", 0.0, 0.1),
         start_low=table.numbers("start_low", len(channels)),
         start_high=table.numbers("start_high", len(channels)),
-        cartesian=table.one("cartesian", lambda inside: _cartesian(inside, channels)) if table.has("cartesian") else None,
+        cartesian=table.one("cartesian", lambda inside: _cartesian(inside, channels))
+        if table.has("cartesian")
+        else None,
     )
     _check_start(table, arm)
     return arm

@@ -7,13 +7,14 @@ latched arm back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.limiter import Limited, Limits, Motion, hold, slow_down, track
+from edgevla.control.limiter import Limited, Limits, Motion, hold, seconds_to_rest, slow_down, track
 
 
 class Phase(IntEnum):
@@ -91,5 +92,5 @@ def ask_to_stop(control: Control) -> Control:
 
 
 def ticks_to_rest(limits: Limits, period_s: float) -> int:
-    """Ticks that the longest deceleration (from full speed) takes, at most."""
-    return int(np.ceil(np.max(limits.max_velocity / (limits.stop_deceleration * period_s)) - 1e-9))
+    """Ticks that the longest stop (from full speed, still accelerating) takes, at most."""
+    return math.ceil(seconds_to_rest(limits) / period_s)

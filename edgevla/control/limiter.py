@@ -50,7 +50,13 @@ class Limited(IntFlag):
     CARTESIAN = 32
 
 
-_JERK, _ACCELERATION, _VELOCITY, _RANGE, _CARTESIAN = 16, 1, 2, 4, 32  # IntFlag arithmetic costs a microsecond an operation
+_JERK, _ACCELERATION, _VELOCITY, _RANGE, _CARTESIAN = (
+    16,
+    1,
+    2,
+    4,
+    32,
+)  # IntFlag arithmetic costs a microsecond an operation
 
 
 @dataclass(frozen=True)
@@ -341,9 +347,7 @@ def _kept_by_tool(limits: Limits, motion: Motion, rows: list[Row], h: float) -> 
     before, v, a = _columns(motion)
     if tool is None or tool.keeps(limits.axes, before, rows, h):
         return rows, 0
-    braked = [
-        _slow_down(*channel, h)[0] for channel in zip(limits.hurried, limits.reaches, before, v, a, strict=True)
-    ]
+    braked = [_slow_down(*channel, h)[0] for channel in zip(limits.hurried, limits.reaches, before, v, a, strict=True)]
     good, bad = 0.0, 1.0
     kept = braked
     for _ in range(_MIXES):

@@ -29,7 +29,7 @@ def test_the_committed_prefix_is_what_is_commanded_afterwards_even_when_the_chun
     chunk = np.cumsum(rng.uniform(-0.02, 0.02, (32, 2)), axis=0).astype(np.float32)  # faster than the limit
     tick = 32 - horizon_left
     plan = Plan(chunk=0)
-    control = Control(Motion(np.array([0.1, 0.0]), np.array([0.5, 0.0])), Phase.TRACK)
+    control = Control(Motion(np.array([0.1, 0.0]), np.array([0.5, 0.0]), np.zeros(2)), Phase.TRACK)
     control, _ = advance(LIMITS, LADDER, control, wanted_row(schedule, plan, chunk, tick), tick, T)
     prefix = committed(schedule, LIMITS, LADDER, control, plan, chunk, tick, T)
     sent = [control.motion.setpoint.astype(np.float32)]

@@ -29,7 +29,9 @@ def chain_text(minimum="[-0.3, -0.5, 0.1]", maximum="[0.7, 0.5, 0.8]"):
     """A profile of that arm, made from the shipped one."""
     text = (profiles.loader._HERE / "arms/metaworld-sawyer.toml").read_text()
     head = text[: text.index("[[channels]]")]
-    head = head.replace("[-0.5, 0.40, 0.05, -1.0]", "[-1, -1, -1, -1, 0, -1]").replace("[0.5, 1.0, 0.5, 1.0]", "[0.1, 0.1, 0.1, 0.1, 0.01, 0.1]")
+    head = head.replace("[-0.5, 0.40, 0.05, -1.0]", "[-1, -1, -1, -1, 0, -1]").replace(
+        "[0.5, 1.0, 0.5, 1.0]", "[0.1, 0.1, 0.1, 0.1, 0.01, 0.1]"
+    )
     tail = text[text.index("[[state]]") :]
     parts = [head, f"[cartesian]\nmax_speed = 0.25\nminimum = {minimum}\nmaximum = {maximum}\ntip_xyz = {list(TIP)}\n"]
     for i, (kind, xyz, rpy, axis) in enumerate(JOINTS):

@@ -20,7 +20,9 @@ LIMITS = Limits(
 
 
 def start(velocity=0.0):
-    return Control(Motion(np.array([0.0, -1.0]), np.array([velocity, 0.0])), Phase.TRACK if velocity else Phase.START)
+    return Control(
+        Motion(np.array([0.0, -1.0]), np.array([velocity, 0.0]), np.zeros(2)), Phase.TRACK if velocity else Phase.START
+    )
 
 
 def run(control, ticks, wanted=None, first=0):
@@ -43,8 +45,8 @@ def test_an_arm_that_never_gets_a_chunk_latches_after_the_hold_time():
 
 def test_a_chunk_that_runs_out_decelerates_to_rest_holds_latches_and_then_applies_the_torque_policy():
     phases = [c.phase for c in run(start(velocity=0.8), 24)]
-    # 0.8 m/s at 8 m/s^2 and 12.5 ms a tick: 0.1 m/s less each tick, at rest after 8
-    assert phases == [Phase.SLOW] * 8 + [Phase.HOLD] * 4 + [Phase.LATCHED] * 6 + [Phase.TORQUE] * 6
+    # 0.8 m/s at 8 m/s^2 and 12.5 ms a tick: 0.1 m/s less each tick, at rest after 8, no longer decelerating after 9
+    assert phases == [Phase.SLOW] * 9 + [Phase.HOLD] * 4 + [Phase.LATCHED] * 6 + [Phase.TORQUE] * 5
 
 
 def test_the_deceleration_stays_within_its_limit_and_never_reverses():
@@ -60,10 +62,10 @@ def test_a_chunk_within_the_hold_resumes():
     assert held.phase is Phase.HOLD
     resumed, _ = advance(LIMITS, LADDER, held, held.motion.setpoint + np.array([0.01, 0.0]), 10, T)
     assert resumed.phase is Phase.TRACK
-    assert resumed.motion.setpoint[0] == pytest.approx(held.motion.setpoint[0] + 0.01)
+    assert resumed.motion.setpoint[0] == pytest.approx(held.motion.setpoint[0] + 0.01, abs=1e-6)
 
 
-@pytest.mark.parametrize("ticks", [13, 17, 23])
+@pytest.mark.parametrize("ticks", [14, 18, 24])
 def test_no_chunk_resumes_a_latched_arm(ticks):
     latched = run(start(velocity=0.8), ticks)[-1]
     assert latched.phase >= Phase.LATCHED
@@ -87,9 +89,10 @@ def test_the_hold_after_a_stop_is_commanded_at_least_once_at_rest():
 
 
 def test_a_stop_near_the_end_of_the_range_stays_inside():
-    control = Control(Motion(np.array([0.495, 0.0]), np.array([0.8, 0.0])), Phase.TRACK)
-    assert max(c.motion.setpoint[0] for c in run(control, 12)) == 0.5
+    control = Control(Motion(np.array([0.495, 0.0]), np.array([0.8, 0.0]), np.zeros(2)), Phase.TRACK)
+    assert 0.4999 < max(c.motion.setpoint[0] for c in run(control, 12)) <= 0.5
 
 
 def test_ticks_to_rest_covers_the_slowest_channel():
-    assert ticks_to_rest(LIMITS, T) == 8
+    """(128 + 8) / 20480 s of jerk, 0.8 / 8 s of deceleration, three ticks of 12.5 ms: 0.1441 s, 11.5 ticks."""
+    assert ticks_to_rest(LIMITS, T) == 12

@@ -100,7 +100,9 @@ def test_from_any_motion_that_can_still_stop_the_next_one_can_too(shape):
         tried += 1
         elapsed_s = int(rng.integers(1, 6)) * limits.step_s
         wanted = [rng.choice([9 * axis.high, 9 * axis.low, motion.setpoint[0]])]
-        after = (track(limits, motion, wanted, elapsed_s) if rng.random() < 0.7 else slow_down(limits, motion, elapsed_s))[0]
+        after = (
+            track(limits, motion, wanted, elapsed_s) if rng.random() < 0.7 else slow_down(limits, motion, elapsed_s)
+        )[0]
         require_limits(limits, motion, after, elapsed_s)
         assert can_still_stop(limits, after)
 
@@ -109,7 +111,9 @@ def test_from_any_motion_that_can_still_stop_the_next_one_can_too(shape):
 def test_the_believed_way_to_rest_is_never_shorter_than_the_real_one(shape):
     limits, rng = one_channel(*shape), np.random.default_rng(2)
     axis = limits.axes[0]
-    hard = replace(limits, minimum=-1e3 * np.ones(1), maximum=1e3 * np.ones(1), stop_deceleration=limits.max_acceleration)
+    hard = replace(
+        limits, minimum=-1e3 * np.ones(1), maximum=1e3 * np.ones(1), stop_deceleration=limits.max_acceleration
+    )
     for _ in range(20):
         motion = moving(0.0, rng.uniform(0, 1) * axis.velocity)
         believed = travel_up(axis, motion.velocity[0], 0.0)
