@@ -28,7 +28,7 @@ class Axis(NamedTuple):
 
 
 def axis_of(row: list[float], step: float) -> Axis:
-    """`row`: low .. deceleration. Says whether the limits are so wide for the length of a step that none looks ahead."""
+    """`row`: low .. deceleration. `nimble`: every motion they allow may rest after one step."""
     low, high, velocity, acceleration, jerk, deceleration = row
     fastest = velocity / step  # acceleration of a stop from full speed within one step
     nimble = fastest <= acceleration and fastest + acceleration <= jerk * step

@@ -195,7 +195,7 @@ def _track(
     axis: Axis, reach: float, s: float, v: float, a: float, aim: float, aim_v: float, h: float
 ) -> tuple[Row, int]:
     """One channel's step towards `aim`, which moves at `aim_v`."""
-    target = min(max(aim, axis.low), axis.high)
+    target = axis.low if aim < axis.low else axis.high if aim > axis.high else aim
     bits = 0 if target == aim else _RANGE
     speed = (target - s) / h
     free = (speed - v) / h
@@ -203,7 +203,7 @@ def _track(
         return (target, speed, free), bits
     slack = 1e-6 * max(1.0, abs(s)) / (h * h)  # what float32 rounding of a set-point can explain is no limit
     low, high = _window(axis, a, h)
-    chosen = min(max(free, low), high)
+    chosen = low if free < low else high if free > high else free
     if abs(chosen - free) > slack:
         bits |= _ACCELERATION if abs(chosen) == axis.acceleration else _JERK
     bounded = _bounded_in_speed(axis, v, chosen, low, high, h)
@@ -247,7 +247,11 @@ def _slow_down(axis: Axis, reach: float, s: float, v: float, a: float, h: float)
 def _window(axis: Axis, a: float, h: float) -> tuple[float, float]:
     """The accelerations that jerk and acceleration limits leave; one alone when `a` itself is beyond its limit."""
     change = axis.jerk * h
-    low, high = max(a - change, -axis.acceleration), min(a + change, axis.acceleration)
+    low, high, most = a - change, a + change, axis.acceleration
+    if low < -most:
+        low = -most
+    if high > most:
+        high = most
     if low > high:
         low = high = a - change if a > 0.0 else a + change
     return low, high
@@ -255,6 +259,8 @@ def _window(axis: Axis, a: float, h: float) -> tuple[float, float]:
 
 def _bounded_in_speed(axis: Axis, v: float, a: float, low: float, high: float, h: float) -> float:
     """`a`, unless it or the way back from it to zero goes beyond max_velocity."""
+    if abs(v) + abs(a) * h + 0.5 * a * a / axis.jerk <= axis.velocity:
+        return a  # at a glance: steps of any length gain no more than this
     above, below = axis.velocity - v, axis.velocity + v
     if a > 0.0 or above < 0.0:
         most = largest_acceleration(axis, above, h) if above >= 0.0 else above / h
@@ -269,7 +275,8 @@ def _approach(
     axis: Axis, s: float, v: float, a: float, target: float, aim_v: float, low: float, high: float, h: float
 ) -> float:
     """`a`, or less, so that seen from the moving target the arm stops on it and not behind it."""
-    speed = min(max(aim_v, -axis.velocity), axis.velocity)
+    fastest = axis.velocity
+    speed = -fastest if aim_v < -fastest else fastest if aim_v > fastest else aim_v
     if target >= s:
         return _last_that_brakes(axis, target - s, v, speed, a, low, h)
     return -_last_that_brakes(axis, s - target, -v, -speed, -a, -high, h)

@@ -71,7 +71,8 @@ def test_without_any_allowance_the_second_reading_beyond_stops():
 
 
 def test_a_channel_without_limits_is_not_watched():
-    assert watched(ARM) and not watched(SAWYER)
+    assert watched(ARM)
+    assert not watched(SAWYER)
     far = REST + np.float32(5.0)
     strain = Strain.none(4)
     for ms in range(0, 500, 10):

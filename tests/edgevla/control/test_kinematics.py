@@ -135,7 +135,8 @@ def require_joint_limits(limits: Limits, before: Motion, after: Motion, elapsed_
     velocity = (after.setpoint - before.setpoint) / elapsed_s
     acceleration = (velocity - before.velocity) / elapsed_s
     jerk = (acceleration - before.acceleration) / elapsed_s
-    assert (after.setpoint >= limits.minimum).all() and (after.setpoint <= limits.maximum).all()
+    assert (after.setpoint >= limits.minimum).all()
+    assert (after.setpoint <= limits.maximum).all()
     assert (np.abs(velocity) <= limits.max_velocity).all()
     assert (np.abs(acceleration) <= limits.max_acceleration * (1 + 1e-7)).all()
     assert (np.abs(jerk) <= limits.max_jerk * (1 + 1e-6)).all()
@@ -152,7 +153,7 @@ def test_the_tool_of_a_chain_keeps_its_speed_and_the_joints_their_limits(arm, se
 @pytest.mark.parametrize("seed", range(3))
 def test_the_tool_of_a_chain_stays_in_its_box_and_the_joints_keep_their_limits(arm, seed):
     start = np.array(tool_of(arm).position([0.0, 0.0, 0.0, 0.0, 0.05, 0.0]))
-    low, high = start - [0.08, 0.05, 0.1], start + [0.02, 0.05, 0.1]
+    low, high = start - np.array([0.08, 0.05, 0.1]), start + np.array([0.02, 0.05, 0.1])
     box = replace(arm.cartesian, max_speed=10.0, minimum=tuple(low.tolist()), maximum=tuple(high.tolist()))
     rows = drive(replace(arm, cartesian=box), 2000, seed)
     places = np.array([place for _, place, _ in rows])
@@ -185,9 +186,10 @@ def test_a_cartesian_arm_keeps_its_box_as_it_keeps_its_ranges():
 
 
 def test_a_cartesian_arm_is_slowed_along_its_own_direction():
+    """Asked for 0.8 m/s in x and y, allowed 0.4."""
     limits, motion = limits_of(sawyer(0.4), 0.0125), Motion.at_rest(np.array([0.0, 0.6, 0.2, -1.0]))
     for _ in range(5):
-        after, hit = track(limits, motion, motion.setpoint + [0.008, 0.006, 0.0, 0.0], 0.0125)  # 0.8 m/s
+        after, hit = track(limits, motion, motion.setpoint + np.array([0.008, 0.006, 0.0, 0.0]), 0.0125)
         step, motion = after.setpoint - motion.setpoint, after
         assert hit & Limited.CARTESIAN
         assert np.linalg.norm(step) / 0.0125 <= 0.4

@@ -40,12 +40,14 @@ def require_limits(limits, before, after, elapsed_s):
     velocity = (after.setpoint - before.setpoint) / elapsed_s
     acceleration = (velocity - before.velocity) / elapsed_s
     jerk = (acceleration - before.acceleration) / elapsed_s
-    assert (after.setpoint >= limits.minimum).all() and (after.setpoint <= limits.maximum).all()
+    assert (after.setpoint >= limits.minimum).all()
+    assert (after.setpoint <= limits.maximum).all()
     assert (np.abs(velocity) <= limits.max_velocity).all()
     assert (np.abs(acceleration) <= limits.max_acceleration * (1 + 1e-7)).all()
     assert (np.abs(jerk) <= limits.max_jerk * (1 + 1e-6)).all()
     sent, last = after.setpoint.astype(np.float32), before.setpoint.astype(np.float32)
-    assert (sent >= limits.minimum).all() and (sent <= limits.maximum).all()
+    assert (sent >= limits.minimum).all()
+    assert (sent <= limits.maximum).all()
     assert (np.abs(sent.astype(np.float64) - last) <= limits.max_velocity * elapsed_s).all()
 
 
@@ -194,7 +196,8 @@ def test_a_joint_sent_beyond_its_end_comes_to_rest_on_it():
     for _ in range(4000):
         motion, hit = track(limits, motion, [9.0], 0.001)
     assert motion.setpoint[0] == limits.maximum[0]
-    assert motion.resting and hit == Limited.RANGE
+    assert motion.resting
+    assert hit == Limited.RANGE
 
 
 @pytest.mark.parametrize("size", [0.002, 0.05, 1.0])
@@ -205,7 +208,8 @@ def test_a_jump_of_the_target_is_approached_without_overshoot(size):
         motion, hit = track(limits, motion, [size], 0.001)
         highest = max(highest, motion.setpoint[0])
     assert highest == size == motion.setpoint[0]
-    assert motion.resting and hit == Limited.NONE
+    assert motion.resting
+    assert hit == Limited.NONE
 
 
 def test_a_lagging_joint_catches_up_with_a_moving_target_and_then_follows_exactly():
@@ -276,7 +280,8 @@ def test_an_arm_re_armed_outside_its_range_is_led_back_within_its_other_limits()
         assert abs(after.velocity[0]) <= 2.0
         assert abs(after.acceleration[0]) <= 10.0 + 1e-9
         motion = after
-    assert motion.setpoint[0] == 2.0 and hit == Limited.NONE
+    assert motion.setpoint[0] == 2.0
+    assert hit == Limited.NONE
 
 
 @pytest.mark.parametrize(("velocity", "acceleration"), [(2.5, 0.0), (0.0, 14.0), (-2.5, -14.0)])
@@ -287,7 +292,8 @@ def test_a_motion_beyond_its_limits_is_led_back_at_the_jerk_limit(velocity, acce
         after, _ = track(limits, motion, [0.5], 0.001)
         assert abs(after.acceleration[0] - motion.acceleration[0]) <= 100.0 * 0.001 * (1 + 1e-6)
         motion = after
-    assert motion.setpoint[0] == 0.5 and motion.resting
+    assert motion.setpoint[0] == 0.5
+    assert motion.resting
 
 
 def test_hold_keeps_the_position_and_drops_the_speed():

@@ -6,8 +6,8 @@ byte-at-a-time COBS encoder that share no code with the codec.
 
 import math
 import struct
-from dataclasses import replace
 from binascii import crc_hqx
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
