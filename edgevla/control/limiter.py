@@ -308,8 +308,8 @@ def _bounded_in_range(
 def _last_that_brakes(axis: Axis, room: float, v: float, speed: float, a: float, least: float, h: float) -> float:
     """The largest acceleration between `least` and `a` after which `room` above is enough to stop in.
 
-    Seen from something that moves at `speed`. False position, the older end's weight halved (Illinois): the spare
-    room is monotonic in the acceleration, and what is returned has room, or is `least`.
+    Seen from something that moves at `speed`. False position: the spare room is monotonic in the
+    acceleration. What is returned has room, or is `least`.
     """
     if a <= least or (bad_spare := _spare(axis, room, v, speed, a, h)) >= 0.0:
         return a
@@ -317,15 +317,18 @@ def _last_that_brakes(axis: Axis, room: float, v: float, speed: float, a: float,
     good_spare = _spare(axis, room, v, speed, least, h)
     if good_spare <= 0.0:
         return least
+    last = 0  # which end moved last: one that stays twice weighs half as much (Illinois)
     for _ in range(_TRIALS):
         middle = good + (bad - good) * (good_spare / (good_spare - bad_spare))
         spare = _spare(axis, room, v, speed, middle, h)
         if spare >= 0.0:
-            good, good_spare, bad_spare = middle, spare, 0.5 * bad_spare
+            good, good_spare = middle, spare
             if spare <= enough:
                 break
+            bad_spare, last = 0.5 * bad_spare if last > 0 else bad_spare, 1
         else:
-            bad, bad_spare, good_spare = middle, spare, 0.5 * good_spare
+            bad, bad_spare = middle, spare
+            good_spare, last = 0.5 * good_spare if last < 0 else good_spare, -1
     return good
 
 
