@@ -98,7 +98,7 @@ class Motion:
     setpoint: Array
     velocity: Array
     acceleration: Array
-    wanted: Array | None = None  # what was asked for last: how fast the target moves; None after a stop
+    wanted: Array | None = None  # (2, n) what was asked for last, and its velocity; None after a stop
 
     @staticmethod
     def at_rest(setpoint: NDArray[np.floating]) -> Motion:
@@ -136,24 +136,25 @@ def track(limits: Limits, motion: Motion, wanted: NDArray[np.floating], elapsed_
     """Towards `wanted` (n,) as far as the limits allow in `elapsed_s` since the last command.
 
     A target that cannot be reached in this step is approached so that the arm stops on it, seen from the target's own
-    speed. A wanted set-point that is not finite or has another shape is rejected: the arm slows down.
+    speed and acceleration. A wanted set-point that is not finite or has another shape is rejected: the arm slows down.
     """
     target = np.asarray(wanted, np.float64)
     if target.shape != motion.setpoint.shape or not np.isfinite(target).all():
         slower, hit = slow_down(limits, motion, elapsed_s)
         return slower, hit | Limited.NOT_FINITE
     aims = target.tolist()
-    before = aims if motion.wanted is None else motion.wanted.tolist()
+    before, before_v = (aims, [0.0] * len(aims)) if motion.wanted is None else motion.wanted.tolist()
+    aims_v = [(aim - last) / elapsed_s for aim, last in zip(aims, before, strict=True)]
     bits = 0
     rows = []
-    for axis, reach, s, v, a, aim, last in zip(
-        limits.axes, limits.reaches, *_columns(motion), aims, before, strict=True
+    for axis, reach, s, v, a, aim, aim_v, last_v in zip(
+        limits.axes, limits.reaches, *_columns(motion), aims, aims_v, before_v, strict=True
     ):
-        row, bit = _track(axis, reach, s, v, a, aim, (aim - last) / elapsed_s, elapsed_s)
+        row, bit = _track(axis, reach, s, v, a, (aim, aim_v, (aim_v - last_v) / elapsed_s), elapsed_s)
         rows.append(row)
         bits |= bit
     rows, cut = _kept_by_tool(limits, motion, rows, elapsed_s)
-    return _motion(rows, target), Limited(bits | cut)
+    return _motion(rows, np.array((aims, aims_v))), Limited(bits | cut)
 
 
 def slow_down(limits: Limits, motion: Motion, elapsed_s: float) -> tuple[Motion, Limited]:
@@ -180,6 +181,8 @@ def seconds_to_rest(limits: Limits) -> float:
 
 
 Row = tuple[float, float, float]  # set-point, velocity, acceleration
+Frame = tuple[float, float]  # velocity, acceleration
+_STILL = (0.0, 0.0)
 
 
 def _columns(motion: Motion) -> tuple[list[float], list[float], list[float]]:
@@ -191,10 +194,9 @@ def _motion(rows: list[Row], wanted: Array | None) -> Motion:
     return Motion(setpoint, velocity, acceleration, wanted)
 
 
-def _track(
-    axis: Axis, reach: float, s: float, v: float, a: float, aim: float, aim_v: float, h: float
-) -> tuple[Row, int]:
-    """One channel's step towards `aim`, which moves at `aim_v`."""
+def _track(axis: Axis, reach: float, s: float, v: float, a: float, wanted: Row, h: float) -> tuple[Row, int]:
+    """One channel's step towards `wanted`: a set-point, its velocity and its acceleration."""
+    aim = wanted[0]
     target = axis.low if aim < axis.low else axis.high if aim > axis.high else aim
     bits = 0 if target == aim else _RANGE
     speed = (target - s) / h
@@ -212,7 +214,7 @@ def _track(
     if axis.nimble:
         return _stepped(axis, s, v, bounded, h), bits
     if bounded != free:
-        eased = _approach(axis, s, v, bounded, target, aim_v, low, high, h)
+        eased = _approach(axis, s, v, bounded, (target, *wanted[1:]), low, high, h)
         bounded = _bounded_in_speed(axis, v, eased, low, high, h)
     braking = _bounded_in_range(axis, reach, s, v, a, bounded, low, high, h)
     if abs(braking - bounded) > slack:
@@ -271,15 +273,15 @@ def _bounded_in_speed(axis: Axis, v: float, a: float, low: float, high: float, h
     return a
 
 
-def _approach(
-    axis: Axis, s: float, v: float, a: float, target: float, aim_v: float, low: float, high: float, h: float
-) -> float:
+def _approach(axis: Axis, s: float, v: float, a: float, wanted: Row, low: float, high: float, h: float) -> float:
     """`a`, or less, so that seen from the moving target the arm stops on it and not behind it."""
-    fastest = axis.velocity
-    speed = -fastest if aim_v < -fastest else fastest if aim_v > fastest else aim_v
+    target, speed, rise = wanted
+    fastest, most = axis.velocity, 0.5 * axis.acceleration
+    speed = -fastest if speed < -fastest else fastest if speed > fastest else speed
+    rise = -most if rise < -most else most if rise > most else rise
     if target >= s:
-        return _last_that_brakes(axis, target - s, v, speed, a, low, h)
-    return -_last_that_brakes(axis, s - target, -v, -speed, -a, -high, h)
+        return _last_that_brakes(axis, target - s, v, (speed, rise), a, low, h)
+    return -_last_that_brakes(axis, s - target, -v, (-speed, -rise), -a, -high, h)
 
 
 def _bounded_in_range(
@@ -296,31 +298,31 @@ def _bounded_in_range(
         below = travel_up(axis, -v, -a)
     found = chosen
     if above < near:
-        found = _last_that_brakes(axis, above, v, 0.0, found, low, h)
+        found = _last_that_brakes(axis, above, v, _STILL, found, low, h)
     if below < near:
-        found = -_last_that_brakes(axis, below, -v, 0.0, -found, -high, h)
+        found = -_last_that_brakes(axis, below, -v, _STILL, -found, -high, h)
     if found == chosen or not can_stay(axis, v, a):
         return found
-    brakes = _spare(axis, above, v, 0.0, found, h) >= 0.0 and _spare(axis, below, -v, 0.0, -found, h) >= 0.0
+    brakes = _spare(axis, above, v, _STILL, found, h) >= 0.0 and _spare(axis, below, -v, _STILL, -found, h) >= 0.0
     return found if brakes else -v / h
 
 
-def _last_that_brakes(axis: Axis, room: float, v: float, speed: float, a: float, least: float, h: float) -> float:
+def _last_that_brakes(axis: Axis, room: float, v: float, frame: Frame, a: float, least: float, h: float) -> float:
     """The largest acceleration between `least` and `a` after which `room` above is enough to stop in.
 
-    Seen from something that moves at `speed`. False position: the spare room is monotonic in the
+    Seen from `frame`, which moves and accelerates. False position: the spare room is monotonic in the
     acceleration. What is returned has room, or is `least`.
     """
-    if a <= least or (bad_spare := _spare(axis, room, v, speed, a, h)) >= 0.0:
+    if a <= least or (bad_spare := _spare(axis, room, v, frame, a, h)) >= 0.0:
         return a
     good, bad, enough = least, a, 1e-3 * axis.jerk * h * h * h
-    good_spare = _spare(axis, room, v, speed, least, h)
+    good_spare = _spare(axis, room, v, frame, least, h)
     if good_spare <= 0.0:
         return least
     last = 0  # which end moved last: one that stays twice weighs half as much (Illinois)
     for _ in range(_TRIALS):
         middle = good + (bad - good) * (good_spare / (good_spare - bad_spare))
-        spare = _spare(axis, room, v, speed, middle, h)
+        spare = _spare(axis, room, v, frame, middle, h)
         if spare >= 0.0:
             good, good_spare = middle, spare
             if spare <= enough:
@@ -332,10 +334,10 @@ def _last_that_brakes(axis: Axis, room: float, v: float, speed: float, a: float,
     return good
 
 
-def _spare(axis: Axis, room: float, v: float, speed: float, a: float, h: float) -> float:
+def _spare(axis: Axis, room: float, v: float, frame: Frame, a: float, h: float) -> float:
     """The room that is left where the arm stops after a step with `a`; negative: too little."""
     after = v + a * h
-    return room - after * h - travel_up(axis, after - speed, a)
+    return room - after * h - travel_up(axis, after - frame[0], a - frame[1])
 
 
 def _stepped(axis: Axis, s: float, v: float, a: float, h: float) -> Row:

@@ -215,7 +215,7 @@ def test_a_jump_of_the_target_is_approached_without_overshoot(size):
 def test_a_lagging_joint_catches_up_with_a_moving_target_and_then_follows_exactly():
     limits = one_channel(*SHAPES["joint at 1 kHz"])
     motion = Motion.at_rest(np.zeros(1))
-    for step in range(4000):
+    for step in range(2000):
         aim = 0.2 + 0.5 * np.sin(0.002 * step)  # starts with a jump of 0.2 rad
         motion, hit = track(limits, motion, [aim], 0.001)
     assert hit == Limited.NONE
