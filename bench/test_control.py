@@ -42,13 +42,13 @@ def test_machine_of_one_replan_period(benchmark: Any) -> None:
 
 
 def test_limiter_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
-    limits, motion = limits_of(arm), Motion.at_rest(START)
+    limits, motion = limits_of(arm, PERIOD_S), Motion.at_rest(START)
     moved, _ = benchmark(track, limits, motion, WANTED, PERIOD_S)
     assert np.isfinite(moved.setpoint).all()
 
 
 def test_servo_step(benchmark: Any, arm: profiles.ArmProfile) -> None:
-    limits, motion = limits_of(arm), Motion.at_rest(START)
+    limits, motion = limits_of(arm, PERIOD_S), Motion.at_rest(START)
     after, _ = benchmark(advance, limits, Phase.TRACK, motion, WANTED, PERIOD_S)
     assert np.isfinite(after.setpoint).all()
 

@@ -64,6 +64,7 @@ class JointState:
     mode: int = Mode.DISARMED
     verdict: int = 0  # edgelink Verdict of that message; 0 = accepted
     rejected: int = 0  # messages the device has refused since it started, u16
+    effort: Float32 | None = None  # (n,) N m or N; NaN where not measured, None when the protocol has none
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ from firmware_bridge.errors import explain
 from profiles.errors import ProfileError
 from profiles.model import (
     ARTIFACTS,
+    JOINT_KINDS,
     ON_EXPIRY,
     PROTOCOLS,
     TORQUE_POLICIES,
     ArmProfile,
     CameraSpec,
+    Cartesian,
+    ChainJoint,
     Channel,
     StateChannel,
     Target,
@@ -148,6 +151,9 @@ def _arm(table: Table) -> ArmProfile:
         return_delay_s=table.number("return_delay_s", 0.0, 0.1),
         start_low=table.numbers("start_low", len(channels)),
         start_high=table.numbers("start_high", len(channels)),
+        cartesian=table.one("cartesian", lambda inside: _cartesian(inside, channels))
+        if table.has("cartesian")
+        else None,
     )
     _check_start(table, arm)
     return arm
@@ -155,15 +161,76 @@ def _arm(table: Table) -> ArmProfile:
 
 def _channel(table: Table) -> Channel:
     minimum = table.number("minimum")
+    max_acceleration = table.number("max_acceleration", 1e-9)
+    max_effort = _positive_or_none(table, "max_effort")
+    max_following_error = _positive_or_none(table, "max_following_error")
+    watched = max_effort is not None or max_following_error is not None
     return Channel(
         name=table.text("name"),
         unit=table.text("unit"),
         minimum=minimum,
         maximum=table.number("maximum", math.nextafter(minimum, math.inf)),
         max_velocity=table.number("max_velocity", 1e-9),
-        max_acceleration=table.number("max_acceleration", 1e-9),
-        stop_deceleration=table.number("stop_deceleration", 1e-9),
+        max_acceleration=max_acceleration,
+        max_jerk=table.number("max_jerk", 1e-9),
+        stop_deceleration=table.number("stop_deceleration", 1e-9, max_acceleration),
+        max_effort=max_effort,
+        max_following_error=max_following_error,
+        effort_s=table.number("effort_s", 0.0, 10.0) if watched else 0.0,
     )
+
+
+def _positive_or_none(table: Table, key: str) -> float | None:
+    return table.number(key, 1e-9) if table.has(key) else None
+
+
+def _cartesian(table: Table, channels: tuple[Channel, ...]) -> Cartesian:
+    minimum, maximum = _three(table, "minimum"), _three(table, "maximum")
+    if not all(low < high for low, high in zip(minimum, maximum, strict=True)):
+        table.fail("maximum", f"more than minimum {minimum} on each axis", maximum)
+    units = {channel.name: channel.unit for channel in channels}
+    named = table.texts("channels") if table.has("channels") else ()
+    if named and (len(set(named)) != 3 or any(units.get(name) != "m" for name in named)):
+        table.fail("channels", "three different channels of unit m: x, y, z", named)
+    if named:
+        _check_box(table, channels, named, minimum, maximum)
+    joints = () if named else table.each("joints", lambda inside: _joint(inside, units))
+    used = [joint.channel for joint in joints]
+    if len(set(used)) != len(used):
+        table.fail("joints", "each channel once", used)
+    tip = (0.0, 0.0, 0.0) if named else _three(table, "tip_xyz")
+    return Cartesian(table.number("max_speed", 1e-6), minimum, maximum, named, joints, tip)
+
+
+def _check_box(
+    table: Table,
+    channels: tuple[Channel, ...],
+    named: tuple[str, ...],
+    minimum: tuple[float, ...],
+    maximum: tuple[float, ...],
+) -> None:
+    """The box and the ranges of x, y, z must overlap: together they are the range."""
+    ranges = {channel.name: (channel.minimum, channel.maximum) for channel in channels}
+    for name, low, high in zip(named, minimum, maximum, strict=True):
+        if not max(low, ranges[name][0]) < min(high, ranges[name][1]):
+            table.fail("minimum", f"{name}: a box that overlaps its range {ranges[name]}", (low, high))
+
+
+def _joint(table: Table, units: dict[str, str]) -> ChainJoint:
+    channel = table.text("channel", tuple(units))
+    kind = table.text("kind", JOINT_KINDS)
+    unit = "rad" if kind == "revolute" else "m"
+    if units[channel] != unit:
+        table.fail("kind", f"a {kind} joint's channel in {unit}", f"{channel} is in {units[channel]}")
+    axis = _three(table, "axis")
+    if math.hypot(*axis) < 1e-6:
+        table.fail("axis", "a direction", axis)
+    return ChainJoint(channel, kind, _three(table, "xyz"), _three(table, "rpy"), axis)
+
+
+def _three(table: Table, key: str) -> tuple[float, float, float]:
+    x, y, z = table.numbers(key, 3)
+    return x, y, z
 
 
 def _state(table: Table) -> StateChannel:

@@ -8,6 +8,7 @@ ARTIFACTS = ("cpu", "trt")
 PROTOCOLS = ("edgelink",)
 ON_EXPIRY = ("hold", "brake", "free")
 TORQUE_POLICIES = ("hold", "ramp", "off")
+JOINT_KINDS = ("revolute", "prismatic")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ class Channel:
     maximum: float
     max_velocity: float
     max_acceleration: float
-    stop_deceleration: float  # of the stop ladder
+    max_jerk: float
+    stop_deceleration: float  # of the stop ladder, <= max_acceleration
+    max_effort: float | None = None  # N m or N, as the arm measures it; None: not watched
+    max_following_error: float | None = None  # |set-point - measured|, in `unit`; None: not watched
+    effort_s: float = 0.0  # one of the two exceeded for longer than this is a protective stop
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,29 @@ class CameraSpec:
     height: int
     rate_hz: float
     max_age_s: float
+
+
+@dataclass(frozen=True)
+class ChainJoint:
+    """One joint of a chain, as in a URDF: origin seen from the joint before, then motion about or along `axis`."""
+
+    channel: str
+    kind: str  # 'revolute' (channel in rad) or 'prismatic' (channel in m)
+    xyz: tuple[float, float, float]  # m
+    rpy: tuple[float, float, float]  # rad, about the fixed axes x, y, z in this order
+    axis: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Cartesian:
+    """Limits of the tool centre point: three channels that are x, y, z, or a chain of joints from the base."""
+
+    max_speed: float  # m/s, norm
+    minimum: tuple[float, float, float]  # m, workspace box in the base's frame
+    maximum: tuple[float, float, float]
+    channels: tuple[str, ...]  # names of x, y, z; empty for a chain
+    joints: tuple[ChainJoint, ...]  # base first; empty for x, y, z
+    tip_xyz: tuple[float, float, float]  # m, tool centre point seen from the last joint
 
 
 @dataclass(frozen=True)
@@ -87,3 +115,4 @@ class ArmProfile:
     return_delay_s: float  # device-side delay before its reply
     start_low: tuple[float, ...]  # per channel: arming is refused outside
     start_high: tuple[float, ...]
+    cartesian: Cartesian | None = None

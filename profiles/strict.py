@@ -41,6 +41,10 @@ class Table:
         shown = got if isinstance(got, str) else repr(got)
         raise self.error(explain(what, expected, shown[:200], todo))
 
+    def has(self, key: str) -> bool:
+        """Whether the file sets the key: for those that it may leave out."""
+        return key in self._data
+
     def raw(self, key: str, expected: str) -> Any:
         self._read.add(key)
         if key not in self._data:

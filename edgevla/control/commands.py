@@ -62,29 +62,52 @@ def advance(
     return hold(motion), Limited.NONE
 
 
-def interpolate(before: Float64, after: NDArray[np.floating], part: int, ratio: int) -> Float64:
-    """Servo step `part` (0 .. ratio - 1) of a tick on the straight line; the last step is `after` exactly."""
-    if part + 1 >= ratio:
-        return np.asarray(after, np.float64)
-    return before + (after - before) * ((part + 1) / ratio)
+def goal(setup: Setup, before: Motion, chunk: Float32 | None, row: int | None, part: int) -> Float64 | None:
+    """Set-point of servo step `part` (0 .. ratio - 1) of a tick; the last is row `row` of the chunk (H, n).
+
+    `before`: the motion of the last command of the tick before. None when the chunk has no row for this tick.
+    """
+    if row is None or chunk is None:
+        return None
+    after = chunk[row].astype(np.float64)
+    if part + 1 >= setup.servo_ratio:
+        return after
+    beyond = chunk[row + 1] if row + 1 < len(chunk) else None
+    return interpolate(before, after, beyond, (part + 1) / setup.servo_ratio, setup.units.period_s)
+
+
+def interpolate(before: Motion, after: Float64, beyond: Float32 | None, share: float, period_s: float) -> Float64:
+    """Cubic from the last command, with its velocity, to `after` (n,), `share` (0..1) of the way.
+
+    The slope at `after` is that of a monotone cubic (harmonic mean of the steps to it and `beyond` it, 0 at a turn:
+    Fritsch and Carlson, 1980), so that rows without overshoot stay so; straight lines would break a jerk limit at each.
+    """
+    step = after - before.setpoint
+    ahead = step if beyond is None else beyond - after
+    same = step * ahead
+    slope = np.where(same > 0.0, 2.0 * same / np.where(same > 0.0, step + ahead, 1.0), 0.0)
+    u2, u3 = share * share, share**3
+    eased = (3 * u2 - 2 * u3) * step + (u3 - u2) * slope
+    smooth: Float64 = before.setpoint + eased + (u3 - 2 * u2 + share) * before.velocity * period_s
+    return smooth
 
 
 def committed(
-    setup: Setup, machine: Machine, motion: Motion, before: Float64, chunk: Float32 | None, tick: int
+    setup: Setup, machine: Machine, motion: Motion, before: Motion, chunk: Float32 | None, tick: int
 ) -> Float32:
     """Commands of ticks tick .. tick + d - 1, (d, n): of each tick its last servo step.
 
-    `motion` has already made the first servo step of `tick`; `before` (n,) is the command of the tick before.
+    `motion` has already made the first servo step of `tick`; `before` is that of the tick before.
     """
-    row = None if chunk is None or machine.phase is not Phase.TRACK else tick - (machine.plan.chunk or 0)
+    row = None if machine.phase is not Phase.TRACK else tick - (machine.plan.chunk or 0)
     first, rows = 1, []
     for ahead in range(setup.schedule.delay):
         if ahead:
             machine, row = coast(setup.schedule, setup.ladder, machine, tick + ahead, motion.resting)
-            before, first = motion.setpoint, 0
+            before, first = motion, 0
         for part in range(first, setup.servo_ratio):
-            goal = None if row is None or chunk is None else interpolate(before, chunk[row], part, setup.servo_ratio)
-            motion, _ = advance(setup.limits, machine.phase, motion, goal, setup.step_s)
+            wanted = goal(setup, before, chunk, row, part)
+            motion, _ = advance(setup.limits, machine.phase, motion, wanted, setup.step_s)
         rows.append(motion.setpoint)
     return np.array(rows, np.float32)
 

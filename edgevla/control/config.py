@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgevla.control.schedule import Schedule
-from profiles.model import ArmProfile, CameraSpec, Channel, StateChannel
+from profiles.model import ArmProfile, CameraSpec, Cartesian, ChainJoint, Channel, StateChannel
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,14 @@ def _arm(data: dict[str, Any]) -> ArmProfile:
     data["cameras"] = tuple(CameraSpec(**item) for item in data["cameras"])
     for key in ("start_low", "start_high"):
         data[key] = tuple(data[key])
+    data["cartesian"] = None if data["cartesian"] is None else _cartesian(data["cartesian"])
     return ArmProfile(**data)
+
+
+def _cartesian(data: dict[str, Any]) -> Cartesian:
+    joints = tuple(ChainJoint(**{key: _tuple(value) for key, value in item.items()}) for item in data["joints"])
+    return Cartesian(**{**{key: _tuple(value) for key, value in data.items()}, "joints": joints})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -7,12 +7,11 @@ latched arm back, only arming does.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-import numpy as np
-
-from edgevla.control.limiter import Limits
+from edgevla.control.limiter import Limits, seconds_to_rest
 
 
 class Phase(IntEnum):
@@ -84,5 +83,5 @@ def latched(rung: Rung, tick: int) -> Rung:
 
 
 def ticks_to_rest(limits: Limits, period_s: float) -> int:
-    """Ticks that the longest deceleration (from full speed) takes, at most."""
-    return int(np.ceil(np.max(limits.max_velocity / (limits.stop_deceleration * period_s)) - 1e-9))
+    """Ticks that the longest stop (from full speed, still accelerating) takes, at most."""
+    return math.ceil(seconds_to_rest(limits) / period_s)

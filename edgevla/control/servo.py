@@ -25,8 +25,9 @@ from edgevla.control import realtime
 from edgevla.control.audit import Audit
 from edgevla.control.child import adopt, emit, guarded, read_line
 from edgevla.control.clock import Grid, sleep_until
-from edgevla.control.commands import Setup, Units, advance, committed, interpolate, ladder_of, normalise
+from edgevla.control.commands import Setup, Units, advance, committed, goal, ladder_of, normalise
 from edgevla.control.config import ServoConfig, servo_config
+from edgevla.control.effort import Strain, judge, require_measured, watched
 from edgevla.control.exchange import Reply, Request, Status, pack_request, unpack_order, unpack_reply
 from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.limiter import Limited, Motion, limits_of
@@ -68,20 +69,21 @@ class Servo:
         self._setup = Setup(
             config.schedule,
             ladder_of(config.arm.hold_s, config.arm.torque_s, config.period_s),
-            limits_of(config.arm),
+            limits_of(config.arm, config.period_s / config.servo_ratio),
             Units(config.kinds, np.array(config.scale), np.array(config.offset), config.period_s),
             config.servo_ratio,
         )
         self._step_ns = round(config.period_s * 1e9) // config.servo_ratio
         self._ttl_ns = round(config.arm.command_ttl_s * 1e9)
         self._rehearsal = Rehearsal(self._step_ns)
+        self._watched, self._strain = watched(config.arm), Strain.none(channels)
         self.audit = Audit(config.audit)
         self.machine = Machine()
         self.counts = LinkCounts()  # of links that were closed for a new arming
         self.quit = False
         self.skipped = 0
         self._motion = Motion.at_rest(info.held_setpoint)
-        self._before = self._motion.setpoint  # command of the tick before
+        self._before = self._motion  # of the tick before
         self._history = np.full((config.observations, states), np.nan, np.float32)  # states of the last T ticks
         self._no_effort = np.full(channels, np.nan, np.float32)
         self._tick = self._sent_step = self._armed_tick = -1
@@ -143,18 +145,16 @@ class Servo:
         self.machine, decision = step(self._setup.schedule, self._setup.ladder, self.machine, tick, inputs)
         if decision.release is not None and self._pending is not None:
             self._chunk = self._pending.setpoints
-        self._before = self._motion.setpoint
+        self._before = self._motion
         self._start, self._first, self._row = decision.start, decision.first, decision.row
         self._tick = tick
 
     def _command(self, at: int, part: int, deadline_ns: int) -> int:
         """Interpolate, limit, send: the time after the write, or 0 when the command had expired."""
         setup, before = self._setup, self._motion
-        goal = None
-        if self._row is not None and self._chunk is not None:
-            goal = interpolate(self._before, self._chunk[self._row], part, setup.servo_ratio)
+        wanted = goal(setup, self._before, self._chunk, self._row, part)
         elapsed_s = max(1, at - self._sent_step) * setup.step_s
-        self._motion, self._limited = advance(setup.limits, self.machine.phase, before, goal, elapsed_s)
+        self._motion, self._limited = advance(setup.limits, self.machine.phase, before, wanted, elapsed_s)
         written_ns = self._link.send(self._motion.setpoint.astype(np.float32), deadline_ns + self._ttl_ns)
         if written_ns:
             self._sent_step = at
@@ -216,7 +216,17 @@ class Servo:
         if state.mode != Mode.ARMED:
             self._tripped = f"the arm stopped itself ({_fault_words(state.faults)})"
             return Trip.DEVICE
-        return Trip.NONE
+        return Trip.STOP if self._strained() else Trip.NONE
+
+    def _strained(self) -> bool:
+        """Too much effort, or too far behind its command, for longer than the profile allows: a protective stop."""
+        state = self._state
+        if state is None or self._watched is False:
+            return False
+        arm, setpoint = self._config.arm, self._before.setpoint
+        self._strain, sentence = judge(arm, self._strain, state.stamp_ns, setpoint, state.position, state.effort)
+        self._tripped = self._tripped or (sentence or "")
+        return sentence is not None
 
     def _ask(self, tick: int) -> None:
         """Freeze the prefix and start the inference of this tick; the states are those of the last T ticks."""
@@ -227,7 +237,7 @@ class Servo:
             tick=tick,
             asked_ns=time.monotonic_ns(),
             state_stamp_ns=0 if self._state is None else self._state.stamp_ns,
-            prefix=normalise(self._setup.units, self._before, rows),
+            prefix=normalise(self._setup.units, self._before.setpoint, rows),
             anchor=rows[-1],
             state=self._history,
             first=self._first,
@@ -285,6 +295,7 @@ class Servo:
         try:
             if not self._config.best_effort:
                 self._rehearsal.require_rate()
+            require_measured(self._config.arm, None if self._state is None else self._state.effort)
             self._connect_again()
         except EdgevlaError as error:
             emit("arm-refused", message=str(error), exit_code=error.exit_code)
@@ -303,6 +314,7 @@ class Servo:
         require_start_range(self._config, info)
         self._motion = Motion.at_rest(info.held_setpoint)
         self._chunk = self._state = self._pending = None
+        self._strain = Strain.none(len(self._config.arm.channels))
 
     # --- record and end -------------------------------------------------------------------------------------
 
@@ -333,7 +345,7 @@ class Servo:
                 self._start,
                 self._motion.setpoint,
                 self._history[-1],
-                self._no_effort,
+                self._no_effort if state is None or state.effort is None else state.effort,
             )
         )
 

@@ -27,7 +27,7 @@ def setup_of(meta: Mapping[str, Any]) -> Setup:
         profile = ArmProfile(**arm)
         waits = ladder_of(profile.hold_s, profile.torque_s, units.period_s)
         schedule, ratio = Schedule(**meta["schedule"]), int(meta["servo_ratio"])
-        return Setup(schedule, waits, limits_of(profile), units, ratio)
+        return Setup(schedule, waits, limits_of(profile, units.period_s / ratio), units, ratio)
     except (KeyError, TypeError, ValueError) as error:
         got, todo = f"{type(error).__name__}: {error}", "replay it with the edgevla that recorded it"
         raise BadInput(explain("meta of the flight record", "a schedule, an arm, actions", got, todo)) from None

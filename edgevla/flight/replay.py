@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.bundle.reader import Bundle
-from edgevla.control.commands import Setup, advance, committed, interpolate, normalise
+from edgevla.control.commands import Setup, advance, committed, goal, normalise
 from edgevla.control.exchange import Status
 from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.limiter import Limited, Motion
@@ -223,11 +223,9 @@ class _Loop:
         part, before = int(row["step"]) % setup.servo_ratio, self._motion
         hit = Limited.NONE
         if self._machine.phase in MOVABLE:
-            goal = None
-            if self._decided.row is not None and self._chunk is not None:
-                goal = interpolate(self._before, self._chunk[self._decided.row], part, setup.servo_ratio)
+            wanted = goal(setup, self._before, self._chunk, self._decided.row, part)
             elapsed_s = max(1, int(row["step"]) - self._sent_step) * setup.step_s
-            self._motion, hit = advance(setup.limits, self._machine.phase, before, goal, elapsed_s)
+            self._motion, hit = advance(setup.limits, self._machine.phase, before, wanted, elapsed_s)
             if row["write_ns"]:
                 self._sent_step = int(row["step"])
             else:
@@ -245,7 +243,7 @@ class _Loop:
         order, trip = Order(int(row["order"])), Trip(int(row["trip"]))
         inputs = Inputs(answer, order, self._motion.resting, int(row["instruction"]), trip, bool(row["rest"]))
         self._machine, self._decided = step(self._setup.schedule, self._setup.ladder, self._machine, tick, inputs)
-        self._tick, self._before = tick, self._motion.setpoint
+        self._tick, self._before = tick, self._motion
         if self._decided.release is not None:
             released = self._seen.get(self._decided.release)
             if released is None:
@@ -273,7 +271,7 @@ class _Loop:
         if seen is None:
             return None
         rows = committed(self._setup, self._machine, self._motion, self._before, self._chunk, tick)
-        prefix = normalise(self._setup.units, self._before, rows)
+        prefix = normalise(self._setup.units, self._before.setpoint, rows)
         return _rows_differ(tick, "prefix", seen.prefix, prefix, 0.0) or _rows_differ(
             tick, "anchor", seen.anchor, rows[-1], 0.0
         )

@@ -106,7 +106,7 @@ class Runner:
         self._policy, self._plant, self._loop = policy, plant, loop
         units = Units(loop.kinds, np.array(loop.scale), np.array(loop.offset), loop.period_s)
         waits = ladder_of(loop.arm.hold_s, loop.arm.torque_s, loop.period_s)
-        self._setup = Setup(loop.schedule, waits, limits_of(loop.arm), units)
+        self._setup = Setup(loop.schedule, waits, limits_of(loop.arm, loop.period_s), units)
         self._machine, self._motion = Machine(), Motion.at_rest(plant.setpoint0)
         self._chunk: Float32 | None = None
         self._coming: Float32 | None = None
@@ -114,7 +114,7 @@ class Runner:
         self.inferences = 0
 
     def tick(self, tick: int) -> None:
-        setup, before = self._setup, self._motion.setpoint
+        setup, before = self._setup, self._motion
         inputs = Inputs(self._answer, Order.NONE if tick else Order.ARM, self._motion.resting)
         self._machine, decision = step(setup.schedule, setup.ladder, self._machine, tick, inputs)
         if decision.release is not None:
@@ -125,9 +125,9 @@ class Runner:
             self._ask(tick, before)
         self._plant.step(self._motion.setpoint)
 
-    def _ask(self, tick: int, before: npt.NDArray[np.float64]) -> None:
+    def _ask(self, tick: int, before: Motion) -> None:
         rows = committed(self._setup, self._machine, self._motion, before, self._chunk, tick)
-        prefix = normalise(self._setup.units, before, rows)
+        prefix = normalise(self._setup.units, before.setpoint, rows)
         chunk = self._policy.infer(self._plant.render(), self._plant.position(), prefix)
         self._coming = self._policy.to_setpoints(chunk, rows[-1], self._setup.schedule.delay)
         self._answer = Answer(tick, tick, valid=bool(np.isfinite(self._coming).all()))

@@ -153,6 +153,10 @@ class MetaworldPlant:
         """Hand x, y, z [m] and gripper opening [0..1], float32[4]: what a real robot knows of itself."""
         return self._observation[:4].astype(np.float32)
 
+    def effort(self) -> npt.NDArray[np.float32]:
+        """Force of the gripper's right finger, N, > 0 closes; NaN for x, y, z: a mocap weld pulls the hand."""
+        return np.array([np.nan, np.nan, np.nan, self._env.data.actuator_force[0]], np.float32)
+
     def scripted_observation(self) -> npt.NDArray[np.float64]:
         """The full observation with object poses, for the scripted experts that record demonstrations only."""
         return self._observation.copy()

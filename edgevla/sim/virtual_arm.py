@@ -55,19 +55,23 @@ class Scene(Protocol):
 
     def step(self, setpoint: Float32) -> Float32: ...
     def position(self) -> Float32: ...
+    def effort(self) -> Float32: ...
     def render(self) -> NDArray[np.uint8]: ...
     def close(self) -> None: ...
 
 
 class IntegratorScene(IntegratorPlant):
-    """Kinematic plant with a drawn dot for a camera. Success: the hand within 1 cm of `GOAL`."""
+    """Kinematic plant with a drawn dot for a camera. Success: the hand within 1 cm of `GOAL`.
+
+    `wall_x` (m): where an obstacle stops the hand on its way up the x axis.
+    """
 
     GOAL = (0.10, 0.70, 0.20)  # m
 
-    def __init__(self) -> None:
+    def __init__(self, wall_x: float = np.inf) -> None:
         self.setpoint0 = np.array([0.0, 0.6, 0.2, -1.0], np.float32)
         self.success = False
-        super().__init__(self.setpoint0)
+        super().__init__(self.setpoint0, wall=np.array([wall_x, np.inf, np.inf, np.inf], np.float32))
 
     def step(self, setpoint: Float32) -> Float32:
         position = super().step(setpoint)
@@ -100,6 +104,9 @@ class Clipped:
 
     def position(self) -> Float32:
         return self._scene.position()
+
+    def effort(self) -> Float32:
+        return self._scene.effort()
 
 
 @dataclass
@@ -265,6 +272,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the scene")
     parser.add_argument("--half-way", action="store_true", help="start with the drawer or window half open")
     parser.add_argument("--plant", choices=["metaworld", "integrator"], default="metaworld")
+    parser.add_argument("--wall-x", type=float, default=np.inf, help="m, integrator: an obstacle in x")
     parser.add_argument("--camera-fd", type=int, help="inherited descriptor of a camera slot")
     parser.add_argument("--period-s", type=float, default=0.0125, help="T, the plant's step")
     parser.add_argument("--camera-every", type=int, default=2, help="periods between two frames")
@@ -273,7 +281,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _scene(arguments: argparse.Namespace) -> Scene:
     if arguments.plant == "integrator":
-        return IntegratorScene()
+        return IntegratorScene(arguments.wall_x)
     from edgevla.sim.metaworld import MetaworldPlant  # costs seconds: only when it is asked for
 
     return MetaworldPlant(arguments.sim, arguments.seed, arguments.half_way)

@@ -1,4 +1,4 @@
-"""edgelink v1, pure: messages to bytes and bytes to messages.
+"""edgelink v2, pure: messages to bytes and bytes to messages.
 
 A frame on the wire is
 
@@ -23,16 +23,18 @@ from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.errors import BadSetpoint, explain
 
 MAX_CHANNELS = 32
-_HEADER = struct.Struct("<BBH")  # type, flags (0 in v1), seq
+_HEADER = struct.Struct("<BBH")  # type, flags (0 in v2), seq
 _CRC = struct.Struct("<H")
 _HELLO = struct.Struct("<I")  # schema hash
 _HELLO_ACK = struct.Struct("<IIHB")  # schema hash, device us, watchdog ms, channels; channels x f32
 _EXPIRY = struct.Struct("<I")  # device clock us
-_STATE = struct.Struct("<IBBHH")  # device us, mode, verdict, faults, rejected; channels x f32
+_STATE = struct.Struct("<IBBHH")  # device us, mode, verdict, faults, rejected; channels x f32, channels x f16
 _FLOAT_BYTES = 4
+_EFFORT_BYTES = 2  # f16: a measured torque has no more than its 11 bits, and 6 joints keep 1 kHz at 921,600 baud
+MAX_EFFORT = 65504.0  # the largest f16
 _MODES = frozenset(int(mode) for mode in Mode)
-# The longest body, 145 bytes: below 254, so that a COBS code of 0xFF never occurs.
-MAX_BODY = _HEADER.size + _HELLO_ACK.size + MAX_CHANNELS * _FLOAT_BYTES + _CRC.size
+# The longest body, a STATE of 208 bytes: below 254, so that a COBS code of 0xFF never occurs.
+MAX_BODY = _HEADER.size + _STATE.size + MAX_CHANNELS * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
 MAX_ENCODED = MAX_BODY + 1
 _FRAMING = 3  # bytes: leading zero, COBS overhead, trailing zero
 
@@ -66,7 +68,7 @@ class Verdict(IntEnum):
 
 LAYOUT = " ".join(
     [
-        "edgelink/1 cobs crc-16/ccitt-false float32",
+        "edgelink/2 cobs crc-16/ccitt-false float32 state=position:f32,effort:f16",
         *(f"{part.format}" for part in (_HEADER, _HELLO, _HELLO_ACK, _EXPIRY, _STATE)),
         *(f"{code.name}={code.value}" for code in (*Kind, *Verdict)),
     ]
@@ -144,7 +146,10 @@ class Ping:
 
 @dataclass(frozen=True)
 class State:
-    """Device to host, answering message `seq`: position in channel units, sampled at `device_us`."""
+    """Device to host, answering message `seq`: position in channel units and effort, sampled at `device_us`.
+
+    `effort` has one value per channel: N m of a turning, N of a sliding joint; NaN where none is measured.
+    """
 
     seq: int
     device_us: int
@@ -153,6 +158,7 @@ class State:
     faults: int
     rejected: int
     position: tuple[float, ...]
+    effort: tuple[float, ...]
 
 
 Message = Hello | HelloAck | ArmRequest | Disarm | Command | Stop | Ping | State
@@ -228,7 +234,7 @@ def command_wire_bytes(channels: int) -> int:
 
 def state_wire_bytes(channels: int) -> int:
     """Bytes one STATE takes on the wire."""
-    return _FRAMING + _HEADER.size + _STATE.size + channels * _FLOAT_BYTES + _CRC.size
+    return _FRAMING + _HEADER.size + _STATE.size + channels * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
 
 
 def _frame(kind: Kind, seq: int, payload: bytes) -> bytes:
@@ -238,6 +244,14 @@ def _frame(kind: Kind, seq: int, payload: bytes) -> bytes:
 
 def _floats(values: Sequence[float]) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
+
+
+def _efforts(state: State) -> bytes:
+    """As float16; what is larger than any float16 arrives as the largest."""
+    if len(state.effort) != len(state.position):
+        raise ValueError(f"a STATE has one effort per channel, got {len(state.effort)} for {len(state.position)}")
+    sound = [value if value != value else max(-MAX_EFFORT, min(value, MAX_EFFORT)) for value in state.effort]
+    return struct.pack(f"<{len(sound)}e", *sound)
 
 
 def encode(message: Message, limits: Limits | None = None) -> bytes:
@@ -251,7 +265,7 @@ def encode(message: Message, limits: Limits | None = None) -> bytes:
         return _frame(Kind.COMMAND, seq, payload)
     if isinstance(message, State):
         head = _STATE.pack(message.device_us, message.mode, message.verdict, message.faults, message.rejected)
-        return _frame(Kind.STATE, seq, head + _floats(message.position))
+        return _frame(Kind.STATE, seq, head + _floats(message.position) + _efforts(message))
     if isinstance(message, HelloAck):
         head = _HELLO_ACK.pack(message.schema, message.device_us, message.watchdog_ms, len(message.held))
         return _frame(Kind.HELLO_ACK, seq, head + _floats(message.held))
@@ -264,7 +278,7 @@ def encode(message: Message, limits: Limits | None = None) -> bytes:
 
 
 def decode_body(body: bytes) -> Message | None:
-    """The message in an unstuffed, CRC-checked body, or None when it is none of edgelink v1."""
+    """The message in an unstuffed, CRC-checked body, or None when it is none of edgelink v2."""
     kind, flags, seq = _HEADER.unpack_from(body)
     payload = body[_HEADER.size : -_CRC.size]
     reader = _READERS.get(kind)
@@ -302,8 +316,11 @@ def _read_hello_ack(seq: int, payload: bytes) -> Message | None:
 
 def _read_state(seq: int, payload: bytes) -> Message | None:
     device_us, mode, verdict, faults, rejected = _STATE.unpack_from(payload)
-    position = _read_floats(payload, _STATE.size)
-    return State(seq, device_us, mode, verdict, faults, rejected, position) if mode in _MODES else None
+    values = payload[_STATE.size :]
+    count = len(values) // (_FLOAT_BYTES + _EFFORT_BYTES)
+    numbers = struct.unpack(f"<{count}f{count}e", values)
+    position, effort = numbers[:count], numbers[count:]
+    return State(seq, device_us, mode, verdict, faults, rejected, position, effort) if mode in _MODES else None
 
 
 def _read_empty(kind: Callable[[int], Message]) -> Reader:
@@ -330,7 +347,7 @@ class DecoderCounts:
     frames: int = 0
     bad_stuffing: int = 0
     bad_crc: int = 0
-    bad_message: int = 0  # right CRC, but no message of edgelink v1
+    bad_message: int = 0  # right CRC, but no message of edgelink v2
     too_short: int = 0
     too_long: int = 0
 

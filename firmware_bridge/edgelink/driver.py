@@ -360,5 +360,6 @@ class EdgelinkArm:
             mode=state.mode,
             verdict=state.verdict,
             rejected=state.rejected,
+            effort=np.array(state.effort, np.float32),
         )
         return self._newest

@@ -45,17 +45,33 @@ class Plant(Protocol):
     def position(self) -> Float32:
         """Measured position (n,), channel units."""
 
+    def effort(self) -> Float32:
+        """Measured effort (n,), N m or N; NaN where none is measured."""
+
 
 class IntegratorPlant:
-    """Kinematic plant: each period the position goes a fixed share of the way to the set-point."""
+    """Kinematic plant: each period the position goes a fixed share of the way to the set-point.
 
-    def __init__(self, position: Float32, share: float = 0.5) -> None:
+    A spring pulls it there: effort = `stiffness` (N/m, N m/rad) times the distance that is left. `wall` (n,): the
+    highest positions that an obstacle leaves free, inf where there is none.
+    """
+
+    def __init__(
+        self, position: Float32, share: float = 0.5, stiffness: float = 100.0, wall: Float32 | None = None
+    ) -> None:
         self._position = np.array(position, np.float32)
-        self._share = np.float32(share)
+        self._setpoint = self._position.copy()
+        self._share, self._stiffness = np.float32(share), np.float32(stiffness)
+        self._wall = np.full_like(self._position, np.inf) if wall is None else np.array(wall, np.float32)
 
     def step(self, setpoint: Float32) -> Float32:
+        self._setpoint = np.array(setpoint, np.float32)
         self._position += self._share * (setpoint - self._position)
+        self._position = np.minimum(self._position, self._wall)
         return self.position()
+
+    def effort(self) -> Float32:
+        return self._stiffness * (self._setpoint - self._position)
 
     def position(self) -> Float32:
         return self._position.copy()
@@ -185,4 +201,5 @@ class VirtualDevice:
         position = tuple(self._plant.position().tolist())
         rejected = sum(self.counts.refused.values()) & 0xFFFF
         device_us = now_us & 0xFFFF_FFFF
-        return codec.encode(State(seq, device_us, self.mode, verdict, self.faults, rejected, position))
+        effort = tuple(self._plant.effort().tolist())
+        return codec.encode(State(seq, device_us, self.mode, verdict, self.faults, rejected, position, effort))

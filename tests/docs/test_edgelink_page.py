@@ -9,8 +9,9 @@ from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import SENTENCES, Command, Kind, Limits, State, Verdict
 
 PAGE = (Path(__file__).parents[2] / "docs/edgelink.md").read_text(encoding="utf-8")
+NAN = float("nan")
 COMMAND = codec.encode(Command(7, 1_000_000, (0.0, 0.6, 0.2, -1.0)), Limits(CHANNELS))
-STATE = codec.encode(State(7, 1_000_000, 1, 0, 0, 0, (0.0, 0.6, 0.2, 1.0)))
+STATE = codec.encode(State(7, 1_000_000, 1, 0, 0, 0, (0.0, 0.6, 0.2, 1.0), (NAN, NAN, NAN, -400.0)))
 
 
 def test_frames_on_the_page_are_the_codecs():

@@ -80,6 +80,11 @@ def test_a_wrong_target_is_refused_by_key(tmp_path: Path, key: str, old: str, ne
         ("maximum", "maximum = 0.5", "maximum = -0.5"),
         ("channels", 'name = "y"', 'name = "x"'),
         ("max_velocity", "max_velocity = 0.8", "max_velocity = 0"),
+        ("max_jerk", "max_jerk = 20480.0\n", ""),
+        ("stop_deceleration", "stop_deceleration = 8.0", "stop_deceleration = 200.0"),  # more than max_acceleration
+        ("effort_s", 'unit = "m"', 'unit = "m"\nmax_effort = 5.0'),
+        ("effort_s", 'unit = "m"', 'unit = "m"\nmax_following_error = 5.0'),
+        ("max_effort", 'unit = "m"', 'unit = "m"\nmax_effort = 0\neffort_s = 0.1'),
         ("start_low", "[-0.5, 0.40, 0.05, -1.0]", "[-0.6, 0.40, 0.05, -1.0]"),
         ("start_high", "[0.5, 1.0, 0.5, 1.0]", "[0.5, 1.0]"),
         ("on_expiry", '"hold"', '"float"'),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import profiles
-from edgevla.control.commands import Setup, Units, advance, committed, interpolate, ladder_of, normalise
+from edgevla.control.commands import Setup, Units, advance, committed, goal, interpolate, ladder_of, normalise
 from edgevla.control.ladder import Ladder, Phase, Rung
 from edgevla.control.limiter import Motion, limits_of, track
 from edgevla.control.machine import Inputs, Machine, step
@@ -12,7 +12,7 @@ from edgevla.control.schedule import Plan, Schedule
 
 T = 0.0125  # s
 UNITS = Units(("delta", "absolute"), np.array([0.01, 1.0]), np.zeros(2), T)
-LIMITS = limits_of(profiles.load_arm("metaworld-sawyer"))
+LIMITS = limits_of(profiles.load_arm("metaworld-sawyer"), T)
 HELD = np.array([0.1, 0.6, 0.2, -1.0])
 
 
@@ -35,10 +35,10 @@ def test_the_committed_prefix_is_what_is_commanded_afterwards_even_when_the_chun
     sent, prefix = [], None
     for tick in range(first, first + 6):
         machine, decision = step(setup.schedule, setup.ladder, machine, tick, Inputs(resting=motion.resting))
-        before = motion.setpoint
+        before = motion
         for part in range(ratio):
-            goal = None if decision.row is None else interpolate(before, chunk[decision.row], part, ratio)
-            motion, _ = advance(setup.limits, machine.phase, motion, goal, setup.step_s)
+            wanted = goal(setup, before, chunk, decision.row, part)
+            motion, _ = advance(setup.limits, machine.phase, motion, wanted, setup.step_s)
             if prefix is None:
                 prefix = committed(setup, machine, motion, before, chunk, tick)
         sent.append(motion.setpoint.astype(np.float32))
@@ -82,9 +82,27 @@ def test_a_velocity_channel_is_normalised_by_the_period():
     assert np.allclose(normalise(units, np.array([0.0]), np.array([[0.01]])), [[1.0]])
 
 
-def test_servo_steps_lie_on_a_line_and_the_last_is_the_tick_itself():
-    before, after = np.array([0.0, 1.0]), np.float32([0.3, 0.0])
-    steps = [interpolate(before, after, i, 3) for i in range(3)]
-    assert np.allclose(steps, [[0.1, 2 / 3], [0.2, 1 / 3], [0.3, 0.0]])
-    assert (steps[2] == after).all()
-    assert (interpolate(before, after, 0, 1) == after).all()
+def test_the_last_servo_step_of_a_tick_is_its_row_exactly():
+    chunk = np.float32([[0.0, 0.6, 0.2, -1.0], [0.3, 0.6, 0.2, 1.0]])
+    setup = Setup(Schedule(32, 2, 8, 2), Ladder(40, 800), LIMITS, UNITS, 3)
+    assert (goal(setup, Motion.at_rest(HELD), chunk, 1, 2) == chunk[1]).all()
+    assert goal(setup, Motion.at_rest(HELD), chunk, None, 2) is None
+
+
+def test_between_rows_of_constant_speed_lies_a_straight_line():
+    speed = np.full(4, 0.4)
+    before = Motion(HELD, speed, np.zeros(4))
+    after = HELD + speed * T
+    for share in (0.25, 0.5, 0.75):
+        found = interpolate(before, after, (after + speed * T).astype(np.float32), share, T)
+        assert np.allclose(found, HELD + share * speed * T, atol=1e-6)
+
+
+def test_rows_that_turn_are_not_overshot_and_the_velocity_is_continuous():
+    before = Motion(HELD, np.full(4, 0.4), np.zeros(4))
+    after = HELD + 0.005
+    shares = np.linspace(0.001, 1.0, 500)
+    path = np.array([interpolate(before, after, (after - 0.005).astype(np.float32), share, T)[0] for share in shares])
+    assert path.max() <= after[0] + 1e-12
+    assert np.diff(path)[0] / (np.diff(shares)[0] * T) == pytest.approx(0.4, rel=0.02)  # goes on as it was
+    assert abs(np.diff(path)[-1] / (np.diff(shares)[0] * T)) < 0.01  # and turns at the row

@@ -65,5 +65,5 @@ def test_a_device_that_stopped_itself_is_latched_at_once_and_never_armed_by_it()
 
 
 def test_ticks_to_rest_covers_the_slowest_channel():
-    # 0.8 m/s at 8 m/s^2 and 12.5 ms a tick: 0.1 m/s less each tick
-    assert ticks_to_rest(limits_of(profiles.load_arm("metaworld-sawyer")), 0.0125) == 8
+    # 0.8 m/s at 8 m/s^2 is 0.1 s, 8 ticks; the jerk to get there and back makes it 0.144 s
+    assert ticks_to_rest(limits_of(profiles.load_arm("metaworld-sawyer"), 0.0125), 0.0125) == 12

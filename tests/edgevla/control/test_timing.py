@@ -61,8 +61,8 @@ def test_the_schedule_of_the_reference():
         ({}, {"survive_misses": 3}, {}, "2 + 4 * 8 = 34 <= 32"),
         ({}, {"latency_budget_s": 0.0875, "replan_ticks": 5}, {}, "d <= r: 7 <= 5"),
         ({"d_max": 1}, {}, {}, "d <= d_max: 2 <= 1"),
-        ({}, {}, {"baud": 9600}, "wire + return delay + USB <= Ts: 66.67 ms <= 12.5 ms"),
-        ({}, {}, {"return_delay_s": 0.02}, "wire + return delay + USB <= Ts: 20.69 ms <= 12.5 ms"),
+        ({}, {}, {"baud": 9600}, "wire + return delay + USB <= Ts: 75 ms <= 12.5 ms"),
+        ({}, {}, {"return_delay_s": 0.02}, "wire + return delay + USB <= Ts: 20.78 ms <= 12.5 ms"),
         ({}, {}, {"watchdog_s": 0.02}, "largest command gap (2 Ts) < watchdog: 25 ms < 20 ms"),
         ({}, {}, {"watchdog_s": 0.025}, "largest command gap (2 Ts) < watchdog: 25 ms < 25 ms"),
         ({}, {}, {"command_ttl_s": 0.2}, "command_ttl <= watchdog: 200 ms <= 100 ms"),
@@ -99,9 +99,9 @@ def test_a_camera_slower_than_in_training_and_an_unknown_camera_are_refused():
 
 
 def test_the_wire_time_counts_command_and_reply_at_ten_bits_a_byte():
-    """4 channels: framing 3 + header 4 + (expiry 4 | state 10) + floats 16 + CRC 2 = 29 and 35 bytes."""
-    assert wire_bytes(4) == 29 + 35
-    assert wire_s(ARM) == pytest.approx(640 / 921_600)
+    """4 channels: framing 3 + header 4 + (expiry 4 | state 10, efforts 8) + floats 16 + CRC 2 = 29 and 43 bytes."""
+    assert wire_bytes(4) == 29 + 43
+    assert wire_s(ARM) == pytest.approx(720 / 921_600)
 
 
 def test_a_measured_inference_is_bounded_and_its_maximum_only_observed():

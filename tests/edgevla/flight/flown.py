@@ -73,7 +73,7 @@ class Flight:
         )
         self._period_s = manifest.timing.period_s
         waits = ladder_of(self.arm.hold_s, self.arm.torque_s, self._period_s)
-        self._setup = Setup(SCHEDULE, waits, limits_of(self.arm), self._units)
+        self._setup = Setup(SCHEDULE, waits, limits_of(self.arm, self._units.period_s), self._units)
         self._machine, self._motion = Machine(), Motion.at_rest(HELD)
         self._chunk = self._reply = None  # released set-points; (tick, done tick, valid, set-points)
         self._sent, self._epoch, self._acted_on = -1, 0, -1

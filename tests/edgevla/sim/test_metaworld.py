@@ -139,3 +139,11 @@ def test_every_task_loads_and_does_not_start_solved(task):
     plant.step(plant.setpoint0)
     assert not plant.success
     plant.close()
+
+
+def test_only_the_gripper_measures_an_effort_and_it_turns_with_its_direction(drawer):
+    drawer.step(drawer.setpoint0)
+    opening = drawer.effort()
+    drawer.step(np.append(drawer.setpoint0[:3], 1.0))
+    assert np.isnan(opening[:3]).all()
+    assert opening[3] < -1.0 < 1.0 < drawer.effort()[3]  # N; > 0 closes

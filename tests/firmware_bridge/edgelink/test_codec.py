@@ -7,6 +7,7 @@ byte-at-a-time COBS encoder that share no code with the codec.
 import math
 import struct
 from binascii import crc_hqx
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -51,8 +52,8 @@ LITERAL = [
     (Stop(4), "00 02 05 02 04 03 41 f4 00"),
     (Ping(5), "00 02 06 02 05 03 ac 5c 00"),
     (
-        State(3, 1_000_123, Mode.ARMED, 0, 0, 7, (0.25, -0.5)),
-        "00 02 84 02 03 04 bb 42 0f 02 01 01 01 02 07 01 01 03 80 3e 01 01 04 bf 84 cb 00",
+        State(3, 1_000_123, Mode.ARMED, 0, 0, 7, (0.25, -0.5), (1.5, -20.0)),
+        "00 02 84 02 03 04 bb 42 0f 02 01 01 01 02 07 01 01 03 80 3e 01 01 02 bf 02 3e 04 cd 64 9c 00",
     ),
 ]
 COMMAND = encode(Command(3, 1_012_500, (0.25, -1.0)), LIMITS)
@@ -71,7 +72,7 @@ def test_every_message_has_its_literal_bytes(message, wire):
 
 def test_the_schema_hash_of_a_release_is_a_literal():
     # Changes with any change of layout, codes, names or units: then every device needs new firmware.
-    assert schema_hash(TWO) == 0xB820EE26
+    assert schema_hash(TWO) == 0x06E25C48
 
 
 def test_another_unit_is_another_schema():
@@ -81,7 +82,7 @@ def test_another_unit_is_another_schema():
 
 def test_wire_sizes_are_those_of_real_frames():
     assert len(COMMAND) == codec.command_wire_bytes(2) == 21
-    assert len(encode(LITERAL[-1][0])) == codec.state_wire_bytes(2) == 27
+    assert len(encode(LITERAL[-1][0])) == codec.state_wire_bytes(2) == 31
 
 
 @given(
@@ -104,11 +105,38 @@ def test_any_allowed_command_survives_the_wire(seq, expiry, x, gripper):
         verdict=st.integers(0, 255),
         faults=st.integers(0, 0xFFFF),
         rejected=st.integers(0, 0xFFFF),
-        position=st.lists(st.floats(width=32, allow_nan=False), max_size=codec.MAX_CHANNELS).map(tuple),
-    )
+        position=st.just(()),
+        effort=st.just(()),
+    ),
+    st.lists(
+        st.tuples(st.floats(width=32, allow_nan=False), st.floats(width=16, allow_nan=False, allow_infinity=False)),
+        max_size=codec.MAX_CHANNELS,
+    ),
 )
-def test_any_state_survives_the_wire(state):
+def test_any_state_survives_the_wire(state, channels):
+    position, effort = (tuple(column) for column in zip(*channels, strict=True)) if channels else ((), ())
+    state = replace(state, position=position, effort=effort)
     assert Decoder().feed(encode(state)) == [state]
+
+
+def test_an_effort_that_is_not_measured_arrives_as_nan_and_one_too_large_as_the_largest():
+    state = State(1, 0, 0, 0, 0, 0, (0.0, 0.0, 0.0), (float("nan"), 1e9, -float("inf")))
+    (arrived,) = Decoder().feed(encode(state))
+    assert str(arrived.effort) == "(nan, 65504.0, -65504.0)"
+
+
+def test_a_state_has_one_effort_per_channel_on_both_sides():
+    with pytest.raises(ValueError, match="one effort per channel, got 1 for 2"):
+        encode(State(1, 0, 0, 0, 0, 0, (0.0, 0.0), (0.0,)))
+    body = struct.pack("<BBHIBBHHf", 0x84, 0, 1, 0, 0, 0, 0, 0, 0.5)  # a state of edgelink v1: no effort
+    assert Decoder().feed(frame(body)) == []
+
+
+def test_the_longest_state_fits_a_frame():
+    most = (0.5,) * codec.MAX_CHANNELS
+    wire = encode(State(1, 0, 0, 0, 0, 0, most, most))
+    assert len(wire) == codec.MAX_ENCODED + 2 == codec.state_wire_bytes(codec.MAX_CHANNELS) <= 254
+    assert Decoder().feed(wire)[0].effort == most
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), max_size=codec.MAX_CHANNELS).map(tuple))

@@ -346,7 +346,7 @@ def test_a_clock_that_drifts_is_followed(served, armed):
 def test_of_several_replies_the_newest_is_handed_out_and_older_ones_are_counted(served, link):
     link.connect()
     base_us = (time.monotonic_ns() // 1000 + served.clock_ahead_us) % U32
-    replies = [State(seq, base_us + seq, 0, 0, 0, 0, (seq / 10, 0.0)) for seq in (1, 3, 2)]
+    replies = [State(seq, base_us + seq, 0, 0, 0, 0, (seq / 10, 0.0), (0.0, 0.0)) for seq in (1, 3, 2)]
     served.speak(b"".join(map(encode, replies)))
     states = [poll_for(link)]
     while (more := link.poll()) is not None:
@@ -355,10 +355,19 @@ def test_of_several_replies_the_newest_is_handed_out_and_older_ones_are_counted(
     assert link.counts.stale_replies == 1
 
 
+def test_a_state_brings_the_effort_and_nan_where_none_is_measured(served, link):
+    link.connect()
+    served.speak(encode(State(1, 1, 0, 0, 0, 0, (0.0, 0.0), (-12.5, float("nan")))))
+    effort = poll_for(link).effort
+    assert effort.dtype == np.float32
+    assert effort[0] == -12.5
+    assert np.isnan(effort[1])
+
+
 @pytest.mark.parametrize("position", [(0.0,), (0.0, 0.0, 0.0), (float("nan"), 0.0), (0.0, float("inf"))])
 def test_a_state_that_cannot_be_true_is_not_handed_out(served, link, position):
     link.connect()
-    served.speak(encode(State(1, 1, 0, 0, 0, 0, position)))
+    served.speak(encode(State(1, 1, 0, 0, 0, 0, position, (0.0,) * len(position))))
     link.request_state()
     assert poll_for(link).position.tolist() == [0.0, 0.0]
     assert link.counts.bad_replies == 1

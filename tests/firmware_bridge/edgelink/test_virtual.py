@@ -109,7 +109,7 @@ def test_an_armed_device_follows_an_accepted_command(bench):
 
 def test_the_reply_carries_the_sequence_and_the_device_clock(bench):
     bench.armed().now_us += 77
-    assert bench.command(0.0, 0.0, seq=900) == State(900, 77, Mode.ARMED, 0, 0, 0, (0.0, 0.0))
+    assert bench.command(0.0, 0.0, seq=900) == State(900, 77, Mode.ARMED, 0, 0, 0, (0.0, 0.0), (0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_arming_twice_keeps_it_moving(bench):
 
 
 def test_its_own_kind_of_message_is_not_answered(bench):
-    assert bench.raw(encode(State(1, 0, 0, 0, 0, 0, (0.0, 0.0)))) is None
+    assert bench.raw(encode(State(1, 0, 0, 0, 0, 0, (0.0, 0.0), (0.0, 0.0)))) is None
 
 
 def test_refusals_are_counted_by_reason_and_told_to_the_host(bench):
@@ -255,3 +255,22 @@ def test_the_integrator_goes_its_share_of_the_way():
     plant = IntegratorPlant(np.array([0.0], np.float32), share=0.5)
     assert plant.step(np.array([1.0], np.float32)).tolist() == [0.5]
     assert plant.step(np.array([1.0], np.float32)).tolist() == [0.75]
+
+
+def test_the_integrator_pulls_like_a_spring_and_stops_at_a_wall():
+    plant = IntegratorPlant(
+        np.zeros(2, np.float32), share=0.5, stiffness=100.0, wall=np.array([0.6, np.inf], np.float32)
+    )
+    assert plant.effort().tolist() == [0.0, 0.0]
+    assert plant.step(np.array([1.0, 1.0], np.float32)).tolist() == [0.5, 0.5]
+    assert plant.effort().tolist() == [50.0, 50.0]
+    assert plant.step(np.array([1.0, 1.0], np.float32)).tolist() == [np.float32(0.6), 0.75]
+    assert plant.effort().tolist() == pytest.approx([40.0, 25.0])
+
+
+def test_the_state_reports_the_plants_effort(bench):
+    bench.armed()
+    bench.command(0.25, 1.0)
+    bench.plant._share = np.float32(0.5)
+    bench.device.tick(bench.now_us)
+    assert bench.ask(Ping).effort == (12.5, 50.0)  # 100 N/m times what is left
