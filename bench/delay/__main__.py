@@ -3,7 +3,7 @@ r"""Success in Meta-World while the policy thinks for 0 to 8 ticks; stop it at a
     python -m bench.delay --bundle out/demo/student.bundle --episodes 120 --jobs 1 --out bench/results/delay.json
 
 Ways: `bench.delay.ways`. Scenes: the six tasks, fresh seeds and held-out sentences, the same for every way and delay;
-none that another result has used. Every episode becomes one line of OUT.jsonl, from which `--recount` computes OUT again.
+none that another result has used. Every episode is a row of OUT.parquet, from which `--recount` computes OUT again.
 Success does not depend on timing: nothing else has to be quiet. About 0.3 s an episode on one core.
 """
 
@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.delay import journal
-from bench.delay.journal import Cell, Played
+from bench.delay.journal import Cell, Key, Played
 from bench.delay.table import ZERO, goal, summarise
-from bench.delay.ways import WAYS, runner_of
-from edgevla.errors import EdgevlaError, Usage, explain
+from bench.delay.ways import BLENDED, WAYS, runner_of
+from edgevla.errors import BadInput, EdgevlaError, Usage, explain
+from edgevla.policy.blend import blend_ticks
 from edgevla.sim.lockstep import Episode, Loop, Policy, play
 from edgevla.sim.metaworld import TASKS, MetaworldPlant
 from edgevla.telemetry.host import describe_host
@@ -44,11 +45,17 @@ def cells_of(ways: Sequence[str], delays: Sequence[int]) -> list[Cell]:
     return [ZERO, *(Cell(way, delay) for delay in delays if delay for way in ways)]
 
 
-def missing(cells: Sequence[Cell], episodes: Sequence[Episode], played: Sequence[Played]) -> list[tuple[Cell, Episode]]:
-    """What has still to be played, cell by cell."""
-    known = {row.key for row in played}
-    wanted = ((cell, episode) for cell in cells for episode in episodes)
-    return [(c, e) for c, e in wanted if (c.way, c.delay, e.task, e.seed) not in known]
+Asked = tuple[Cell, Episode]
+
+
+def policy_name(identity: str, cell: Cell, period_s: float) -> str:
+    """What decides the answers of a cell; b where it counts."""
+    return f"{identity}, b = {blend_ticks(period_s)}" if cell.way in BLENDED else identity
+
+
+def key_of(identity: str, asked: Asked, period_s: float) -> Key:
+    cell, episode = asked
+    return policy_name(identity, cell, period_s), cell.way, cell.delay, episode.task, episode.seed
 
 
 class Worker:
@@ -57,10 +64,10 @@ class Worker:
     def __init__(self, spec: PolicySpec) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         warnings.filterwarnings("ignore")
-        self._name, self._policy, self._loop = spec.identity(), spec.open(), spec.loop()
+        self._identity, self._policy, self._loop = spec.identity(), spec.open(), spec.loop()
         self._plants: dict[str, MetaworldPlant] = {}
 
-    def play(self, batch: Sequence[tuple[Cell, Episode]]) -> list[Played]:
+    def play(self, batch: Sequence[Asked]) -> list[Played]:
         """The batch in its order."""
         return [self._one(cell, episode) for cell, episode in batch]
 
@@ -70,10 +77,8 @@ class Worker:
         outcome, plant = play(self._policy, episode, self._loop, self._plants.get(episode.task), run)
         self._plants[episode.task] = plant
         wall_s = round(time.monotonic() - begun, 3)
-        o, e = outcome, episode
-        return Played(
-            self._name, cell.way, cell.delay, e.task, e.seed, o.success, o.ticks, o.inferences, wall_s
-        )
+        key = key_of(self._identity, (cell, episode), self._loop.period_s)
+        return Played(*key, outcome.success, outcome.ticks, outcome.inferences, wall_s)
 
 
 def _run(cell: Cell, policy: Policy, plant: Any, loop: Loop) -> Any:
@@ -88,13 +93,13 @@ def _start(spec: PolicySpec) -> None:
     _worker = Worker(spec)
 
 
-def _play(batch: Sequence[tuple[Cell, Episode]]) -> list[Played]:
+def _play(batch: Sequence[Asked]) -> list[Played]:
     if _worker is None:
         raise RuntimeError("worker without a policy: expected _start to have run")
     return _worker.play(batch)
 
 
-def play_batches(spec: PolicySpec, todo: list[tuple[Cell, Episode]], jobs: int) -> Iterator[list[Played]]:
+def play_batches(spec: PolicySpec, todo: list[Asked], jobs: int) -> Iterator[list[Played]]:
     """Batches as they end, in order; in this process when one job is enough."""
     batches = [todo[i : i + BATCH] for i in range(0, len(todo), BATCH)]
     if jobs == 1:
@@ -106,14 +111,16 @@ def play_batches(spec: PolicySpec, todo: list[tuple[Cell, Episode]], jobs: int) 
         yield from pool.map(_play, batches)
 
 
-def play_missing(spec: PolicySpec, todo: list[tuple[Cell, Episode]], jobs: int, path: Path) -> None:
+def play_missing(spec: PolicySpec, todo: list[Asked], jobs: int, path: Path) -> None:
     """Plays what is missing, each batch written down as it ends."""
+    rows = journal.read(path)
+    before = len(rows)
     reporter = Reporter("episodes", len(todo))
-    done = 0
-    for rows in play_batches(spec, todo, jobs):
-        journal.append(path, rows)
-        done += len(rows)
-        reporter.show(done, f"{rows[-1].way} at {rows[-1].delay} ticks, {done} of {len(todo)}")
+    for batch in play_batches(spec, todo, jobs):
+        rows += batch
+        journal.write(path, rows)
+        done = len(rows) - before
+        reporter.show(done, f"{batch[-1].way} at {batch[-1].delay} ticks, {done} of {len(todo)}")
     reporter.close()
 
 
@@ -125,18 +132,12 @@ def result(rows: Sequence[Played], loop: Loop, episodes: int, recount_of: Path |
         "policy": rows[0].policy,
         "period_s": loop.period_s,
         "schedule": asdict(loop.schedule),
-        "blend_ticks": _blend_ticks(loop),
+        "blend_ticks": blend_ticks(loop.period_s),
         "scenes": {"tasks": list(TASKS), "first": FIRST_SCENE, "per_task": episodes // len(TASKS)},
         "goal": goal(rows),
         "cells": summarise(rows),
         "host": before.get("host") or describe_host(),  # a recount measures nothing
     }
-
-
-def _blend_ticks(loop: Loop) -> int:
-    from edgevla.policy.blend import blend_ticks
-
-    return blend_ticks(loop.period_s)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -168,17 +169,25 @@ def main() -> int:
 def measure(given: argparse.Namespace) -> None:
     """Plays what is missing and writes the result."""
     if given.episodes < 1 or given.episodes % len(TASKS):
-        got, todo = str(given.episodes), f"take a multiple of {len(TASKS)}: every task the same number"
-        raise Usage(explain("--episodes", f"a multiple of {len(TASKS)}", got, todo))
-    path, spec = given.out.with_suffix(".jsonl"), PolicySpec("int8", given.bundle)
+        six = f"a multiple of {len(TASKS)}"
+        raise Usage(explain("--episodes", six, given.episodes, "take one: every task the same number"))
+    path, spec = given.out.with_suffix(".parquet"), PolicySpec("int8", given.bundle)
     episodes = paired(given.episodes // len(TASKS), FIRST_SCENE)
-    cells, name, loop = cells_of(given.ways, given.delays), spec.identity(), spec.loop()
-    todo = missing(cells, episodes, journal.read(path, name))
-    print(f"{len(todo)} of {len(cells) * len(episodes)} episodes to play with {name}, rows in {path}", flush=True)
-    if todo and not given.recount:
+    identity, loop = spec.identity(), spec.loop()
+    wanted = {
+        key_of(identity, (cell, episode), loop.period_s): (cell, episode)
+        for cell in cells_of(given.ways, given.delays)
+        for episode in episodes
+    }
+    known = {row.key for row in journal.read(path)}
+    todo = [asked for key, asked in wanted.items() if key not in known]
+    print(f"{len(todo)} of {len(wanted)} episodes to play with {identity}, rows in {path}", flush=True)
+    if todo and given.recount:
+        hint = "leave out --recount, or ask for ways and delays that were played"
+        raise BadInput(explain("episodes that were not played", "none", len(todo), hint))
+    if todo:
         play_missing(spec, todo, given.jobs, path)
-    scenes = {(episode.task, episode.seed) for episode in episodes}
-    rows = [row for row in journal.read(path, name) if (row.task, row.seed) in scenes]
+    rows = [row for row in journal.read(path) if row.key in wanted]
     found = result(rows, loop, given.episodes, given.out if given.recount else None)
     temporary = given.out.with_suffix(".part")
     temporary.write_text(json.dumps(found, indent=1) + "\n")

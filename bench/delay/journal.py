@@ -1,13 +1,29 @@
-"""One line of JSON per episode, appended as it ends: a run that is stopped goes on where it was."""
+"""One row per episode in a parquet file that grows by whole batches: a run that is stopped goes on where it was."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edgevla.errors import BadInput, explain
+from export.extras import library
+
+SCHEMA = "edgevla.delay/1"
+COLUMNS = {
+    "policy": "string",
+    "way": "string",
+    "delay": "int8",
+    "task": "string",
+    "seed": "int32",
+    "success": "bool",
+    "ticks": "int16",
+    "inferences": "int16",
+    "wall_s": "float32",
+}
+Key = tuple[str, str, int, str, int]  # policy, way, delay, task, seed
 
 
 @dataclass(frozen=True)
@@ -33,42 +49,46 @@ class Played:
     wall_s: float
 
     @property
-    def key(self) -> tuple[str, int, str, int]:
-        return self.way, self.delay, self.task, self.seed
+    def key(self) -> Key:
+        return self.policy, self.way, self.delay, self.task, self.seed
 
 
-def append(path: Path, rows: Iterable[Played]) -> None:
-    """Adds the rows, flushed to the file before it returns."""
+def write(path: Path, rows: Sequence[Played]) -> None:
+    """Writes the file whole or not at all."""
+    parquet, arrow = library("pyarrow.parquet", "data"), library("pyarrow", "data")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_line(path)
-    with path.open("a") as stream:
-        stream.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+    temporary = path.with_suffix(".rows.part")
+    with temporary.open("wb") as stream:
+        parquet.write_table(arrow.Table.from_pylist([asdict(row) for row in rows], _schema(arrow)), stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
 
 
-def read(path: Path, policy: str) -> list[Played]:
-    """The rows of that policy; none when there is no file. A last line torn by a kill does not count.
+def read(path: Path) -> list[Played]:
+    """All rows; none when there is no file.
 
     Raises:
-        BadInput: a whole line is no episode.
+        BadInput: it cannot be read, has other columns, or a value is missing.
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]
-    return [row for number, line in enumerate(lines, 1) if (row := _row(path, number, line)).policy == policy]
-
-
-def _row(path: Path, number: int, line: str) -> Played:
+    parquet, arrow = library("pyarrow.parquet", "data"), library("pyarrow", "data")
     try:
-        return Played(**json.loads(line))
-    except (ValueError, TypeError) as error:
-        where, todo = f"{path.name}, line {number}", "delete that line, or the file: it is played again"
-        raise BadInput(explain(where, "one episode", str(error)[:200], todo)) from error
+        with path.open("rb") as stream:
+            table = parquet.read_table(stream)
+        if not table.schema.equals(_schema(arrow), check_metadata=True):
+            raise ValueError(f"columns {table.schema.names}, schema {table.schema.metadata}")
+        if any(table[name].null_count for name in COLUMNS):
+            raise ValueError("a value is missing")
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        expected, todo = f"{SCHEMA}, columns {', '.join(COLUMNS)}", "delete it: it is played again"
+        raise BadInput(explain(f"episodes in {path.name}", expected, str(error)[:300], todo)) from error
+    return [Played(**values) for values in table.to_pylist()]
 
 
-def _drop_torn_line(path: Path) -> None:
-    """A kill inside a write leaves a line without its end: the next one must not be glued to it."""
-    if not path.exists():
-        return
-    with path.open("r+b") as stream:
-        whole = stream.read().rfind(b"\n") + 1
-        stream.truncate(whole)
+def _schema(arrow: Any) -> Any:
+    kinds = {"string": arrow.string(), "bool": arrow.bool_(), "float32": arrow.float32()}
+    kinds |= {"int8": arrow.int8(), "int16": arrow.int16(), "int32": arrow.int32()}
+    fields = [arrow.field(name, kinds[kind], nullable=False) for name, kind in COLUMNS.items()]
+    return arrow.schema(fields, metadata={"edgevla": SCHEMA})

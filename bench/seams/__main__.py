@@ -31,6 +31,7 @@ from edgevla.errors import EdgevlaError
 from edgevla.policy.blend import blend_ticks, takes_prefix
 from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Loop
+from edgevla.sim.metaworld import MetaworldPlant
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.episodes import paired
 from export.distill.progress import Reporter
@@ -64,7 +65,8 @@ class Bench:
         self.recordings = self._record(per_task)
 
     def _record(self, per_task: int) -> list[Recording]:
-        episodes, found, plant = paired(per_task, FIRST_SCENE), [], None
+        episodes, found = paired(per_task, FIRST_SCENE), list[Recording]()
+        plant: MetaworldPlant | None = None
         reporter = Reporter("recording", len(episodes))
         for episode in episodes:
             same = plant if plant is not None and plant.task.name == episode.task else None
@@ -98,7 +100,7 @@ class Bench:
         limits: Limits | None,
     ) -> Trajectory:
         self.engine.set_instruction(recording.episode.instruction)
-        said = Said(recording, self.engine, self.units, absolute)
+        said = Said(recording, self.engine, self.units, self.loop.schedule.horizon, absolute)
         return follow(way(said, delay), recording, limits, self.loop.period_s)
 
     def _jumps(self, runs: Sequence[Trajectory]) -> dict[str, Any]:
@@ -141,7 +143,8 @@ def show(found: dict[str, Any]) -> None:
     for reading, lines in found["readings"].items():
         unit = "mm" if READINGS[reading] else "mm/s"
         print(f"\n{reading}: jump at a seam, p50 / p95; distance from zero delay in {unit}")
-        print(f"{'ticks':>5} {'way':10} {'asked/s':>7} {'mm/s':>13} {'m/s2':>13} {'limited mm/s':>13} {'m/s2':>13} {'distance':>9}")
+        titles = ("mm/s", "m/s2", "limited mm/s", "m/s2")
+        print(f"{'ticks':>5} {'way':10} {'asked/s':>7} {' '.join(f'{t:>13}' for t in titles)} {'distance':>9}")
         for line in lines:
             cells = [
                 _pair(line[kind][what], scale)
@@ -151,7 +154,8 @@ def show(found: dict[str, Any]) -> None:
             asked, far = f"{line['asked_per_s']:7.1f}", 1e3 * line["distance"]["p50"]
             print(f"{line['delay']:>5} {line['way']:10} {asked} {' '.join(f'{c:>13}' for c in cells)} {far:9.2f}")
     inside = found["inside"]
-    print("inside a chunk:", _pair(inside["velocity_m_s"], 1e3), "mm/s,", _pair(inside["acceleration_m_s2"], 1.0), "m/s2")
+    velocity, acceleration = _pair(inside["velocity_m_s"], 1e3), _pair(inside["acceleration_m_s2"], 1.0)
+    print(f"inside a chunk: {velocity} mm/s, {acceleration} m/s2")
 
 
 def _pair(of: dict[str, float], scale: float) -> str:

@@ -1,12 +1,13 @@
-"""Five ways to join chunks that arrive d ticks after they were asked for. Read, then written from what was read:
+"""Six ways to join chunks that arrive d ticks after they were asked for:
 
     prefix    ours: asked every r ticks with the d committed actions as its prefix, released at k + d
     blend     ours for a policy that takes no prefix: the same, seams blended forward (`edgevla.policy.blend`)
+    both      a prefix, and what is left of the jump in speed blended forward
     plain     asked every r ticks, the newest chunk acts from its row d on
     ensemble  ACT (Zhao et al. 2023, section IV-B and its code): asked as often as one inference at a time allows, every
               max(1, d) ticks; what all chunks say of a tick is averaged with weights exp(-0.01 i), the oldest i = 0
-    lerobot   LeRobot's asynchronous client with its defaults (`aggregate_fn_name` weighted_average: 0.3 old + 0.7 new;
-              `chunk_size_threshold` 0.5): asked while half of the chunk or less is left in the queue
+    lerobot   LeRobot's asynchronous client and server with their defaults (`aggregate_fn_name` weighted_average:
+              0.3 old + 0.7 new; `chunk_size_threshold` 0.5): asked while half of the chunk or less is left in the queue
 
 Averages are taken of what the policy says, as both do: of displacements where it says displacements. Two kindnesses to
 LeRobot: its row 0 acts in the tick after the observation (its client counts one tick less and drops it), and its filter
@@ -15,41 +16,57 @@ of similar observations, whose threshold is meant for degrees, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.seams.record import Recording
 from edgevla.control.commands import Units, normalise
 from edgevla.policy.blend import blend
-from edgevla.policy.engine import PolicyEngine
+from edgevla.sim.lockstep import Policy
 
 Float32 = npt.NDArray[np.float32]
 ENSEMBLE_M = 0.01
 LEROBOT_OLD, LEROBOT_NEW, LEROBOT_THRESHOLD = 0.3, 0.7, 0.5
 
 
+class Seen(Protocol):
+    """What the policy saw and said, by tick: a `bench.seams.record.Recording`, or a run that is under way."""
+
+    @property
+    def images(self) -> Sequence[Any] | npt.NDArray[np.uint8]: ...
+    @property
+    def states(self) -> Sequence[Any] | Float32: ...
+    @property
+    def chunks(self) -> Sequence[Any] | Float32: ...
+    @property
+    def commanded(self) -> Sequence[Any] | Float32: ...
+    @property
+    def start(self) -> Float32: ...
+
+
 @dataclass(frozen=True)
 class Said:
-    """What the recorded policy said, as displacements (its own way) or summed to absolute set-points."""
+    """What the policy said, as displacements (its own way) or summed to absolute set-points."""
 
-    recording: Recording
-    engine: PolicyEngine
+    seen: Seen
+    engine: Policy
     units: Units
+    horizon: int
     absolute: bool
 
     def values(self, tick: int) -> npt.NDArray[np.float64]:
         """(H, A) of the chunk asked at `tick`: per tick where it says displacements, else set-points."""
         if self.absolute:
             return self.own(tick).astype(np.float64)
-        return self.recording.chunks[tick] * self.units.scale + self.units.offset
+        values: npt.NDArray[np.float64] = self.seen.chunks[tick] * self.units.scale + self.units.offset
+        return values
 
     def own(self, tick: int, before: Float32 | None = None) -> Float32:
         """Set-points (H, A) of the chunk asked at `tick`, summed from `before`, or from what was recorded."""
-        r = self.recording
+        r = self.seen
         start = (r.commanded[tick - 1] if tick else r.start) if before is None or self.absolute else before
         return self.engine.to_setpoints(r.chunks[tick], start, 0)
 
@@ -94,14 +111,26 @@ class Released:
 
 def prefix(said: Said, delay: int, replan: int) -> Released:
     """Ours. The policy is asked again, on the recorded observation, with what this run committed."""
-    recording = said.recording
 
     def follow(k: int, commanded: Float32) -> Float32:
-        rows = normalise(said.units, commanded[0], commanded[1:])
-        chunk = said.engine.infer(recording.images[k], recording.states[k], rows)
-        return said.engine.to_setpoints(chunk, commanded[-1], delay)
+        return said.engine.to_setpoints(_with_prefix(said, k, commanded), commanded[-1], delay)
 
     return Released(follow, delay, replan)
+
+
+def prefix_blended(said: Said, delay: int, replan: int, ticks: int) -> Released:
+    """Ours with both: the policy goes on from the prefix, and the speed that is still missing is faded out."""
+
+    def follow(k: int, commanded: Float32) -> Float32:
+        own = said.engine.to_setpoints(_with_prefix(said, k, commanded), commanded[0], 0)
+        return blend(own, commanded, ticks) if delay else own
+
+    return Released(follow, delay, replan)
+
+
+def _with_prefix(said: Said, k: int, commanded: Float32) -> Float32:
+    rows = normalise(said.units, commanded[0], commanded[1:])
+    return said.engine.infer(said.seen.images[k], said.seen.states[k], rows)
 
 
 def blended(said: Said, delay: int, replan: int, ticks: int) -> Released:
@@ -172,7 +201,7 @@ class LeRobot:
     def wanted(self, tick: int, commanded: Float32) -> Float32 | None:
         self.seam = False
         self._receive(tick)
-        if len(self._queue) <= LEROBOT_THRESHOLD * self.said.recording.chunks.shape[1]:
+        if len(self._queue) <= LEROBOT_THRESHOLD * self.said.horizon:
             self._mail = tick
         if self._running is None and self._mail is not None:
             self._running, self._mail, self._due = self._mail, None, tick + self.delay

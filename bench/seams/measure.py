@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.seams.joins import Ensemble, Join, LeRobot, Plain, Said, blended, prefix
+from bench.seams.joins import Ensemble, Join, LeRobot, Plain, Said, blended, prefix, prefix_blended
 from bench.seams.record import Recording
 from edgevla.control.limiter import Limits, Motion, track
 
@@ -42,7 +42,10 @@ def joins(blend_ticks: int, replan: int, with_prefix: bool) -> dict[str, Callabl
         "ensemble": Ensemble,
         "lerobot": LeRobot,
     }
-    ours: dict[str, Callable[[Said, int], Join]] = {"prefix": lambda said, d: prefix(said, d, replan)}
+    ours: dict[str, Callable[[Said, int], Join]] = {
+        "prefix": lambda said, d: prefix(said, d, replan),
+        "both": lambda said, d: prefix_blended(said, d, replan, blend_ticks),
+    }
     return ours | ways if with_prefix else ways
 
 

@@ -81,8 +81,8 @@ class Outcome:
 class Ticks(Protocol):
     """A control loop that is called one tick at a time, from tick 0 on."""
 
-    inferences: int
-
+    @property
+    def inferences(self) -> int: ...
     def tick(self, tick: int) -> None: ...
 
 
