@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.seams.joins import Float32, Join, Said
+from bench.seams.measure import Trajectory
 from edgevla.control.commands import Units
 from edgevla.control.limiter import Motion, limits_of, track
 from edgevla.sim.lockstep import Loop, Plant, Policy
@@ -47,16 +48,25 @@ class Joined:
         self._live = Live(policy, np.asarray(plant.setpoint0, np.float32))
         self._join = way(Said(self._live, policy, units, loop.schedule.horizon, False), delay)  # type: ignore[arg-type]
         self._motion = Motion.at_rest(plant.setpoint0)
+        self._seams: list[bool] = []
 
     @property
     def inferences(self) -> int:
         return self._join.asked
+
+    def trajectory(self) -> Trajectory:
+        """What was commanded so far, and where a chunk took over from another."""
+        seams = np.array(self._seams, bool)
+        if seams.any():
+            seams[seams.argmax()] = False  # the first chunk of all follows nothing
+        return Trajectory(np.stack([self._live.start, *self._live.commanded]), seams, self._join.asked)
 
     def tick(self, tick: int) -> None:
         live = self._live
         live.images.append(self._plant.render())
         live.states.append(self._plant.position())
         wanted = self._join.wanted(tick, np.stack([live.start, *live.commanded]))
+        self._seams.append(self._join.seam)
         if wanted is None:
             self._motion = Motion.at_rest(self._motion.setpoint)
         else:

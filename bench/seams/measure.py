@@ -65,6 +65,13 @@ def follow(join: Join, recording: Recording, limits: Limits | None, period_s: fl
     return Trajectory(commanded, seams, join.asked)
 
 
+def between_seams(run: Trajectory) -> npt.NDArray[np.bool_]:
+    """Ticks in which neither this nor the tick before was a seam, from the first seam on: (n,)."""
+    near = run.seams.copy()
+    near[1:] |= run.seams[:-1]
+    return ~near & (np.cumsum(run.seams) > 0)
+
+
 def jumps(commanded: Float32, at: npt.NDArray[np.bool_], moving: Sequence[int], period_s: float) -> Jumps:
     """Change of velocity and of acceleration in the ticks `at`, (n,), of which the first two have none."""
     velocity = np.diff(commanded[:, moving].astype(np.float64), axis=0) / period_s  # of tick t
@@ -86,9 +93,11 @@ def distance(commanded: Float32, recording: Recording, moving: Sequence[int], ab
     return float(np.sqrt(np.mean(np.sum((own - zero) ** 2, axis=1))))
 
 
-def spread(values: Sequence[Float64]) -> dict[str, Any]:
-    """Over all seams: median, p95, largest; and the quartiles of the episodes' medians."""
+def spread(values: Sequence[Float64]) -> dict[str, Any] | None:
+    """Over all values: median, p95, largest; and the quartiles of the episodes' medians. None where there are none."""
     medians = [float(np.median(part)) for part in values if len(part)]
+    if not medians:
+        return None
     every = np.concatenate(list(values))
     low, high = np.percentile(medians, (25, 75))
     return {

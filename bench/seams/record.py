@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.delay.ways import StopAndThink
+from bench.delay.think import StopAndThink
 from edgevla.bundle.manifest import Manifest
 from edgevla.errors import Refused, explain
 from edgevla.policy.engine import PolicyEngine
