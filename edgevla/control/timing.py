@@ -169,11 +169,13 @@ def _schedule_claims(timing: BundleTiming, target: Target, blend_ticks: int | No
 
 
 def _seam_claim(timing: BundleTiming, d: int, r: int, blend_ticks: int | None) -> Claim:
-    """A policy goes on from a prefix as long as it was trained with, or its chunk is reached before the next acts."""
+    """A policy goes on from a prefix as long as it was trained with; without one, a seam is over before the next
+    observation, which would otherwise take what the blend makes up for what the arm was meant to do."""
     if blend_ticks is None:
         return _ticks("trained prefix", f"d <= d_max: {d} <= {timing.d_max}", d, timing.d_max)
-    text = f"no trained prefix: seams are blended over b ticks, b <= r: {blend_ticks} <= {r}"
-    return _ticks("blended seams", text, blend_ticks, r)
+    done = d + blend_ticks
+    text = f"no trained prefix: seams are blended over b ticks, d + b <= r: {d} + {blend_ticks} = {done} <= {r}"
+    return _ticks("blended seams", text, done, r)
 
 
 def _wire_claims(timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements) -> list[Claim]:

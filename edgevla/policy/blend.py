@@ -2,8 +2,9 @@
 
 A chunk asked for at tick k is released at k + d. A policy trained with a prefix goes on from what was commanded until
 then; one without does not know it, so its chunk begins somewhere else and at another speed. Here the difference in
-position and velocity at tick k + d - 1 is added to the chunk and faded out over the next ticks. Nothing that was
-commanded is changed, and the chunk before is not asked.
+position and velocity at tick k + d - 1 is added to the chunk and faded out over the next b ticks. Nothing that was
+commanded is changed, and the chunk before is not asked. The blend has to be over when the next observation is taken,
+d + b <= r: displacements say nothing of what is still to be made up for, so the next chunk would undo it.
 """
 
 from __future__ import annotations
