@@ -19,7 +19,7 @@ from edgevla.bundle.manifest import Manifest
 
 Float32 = npt.NDArray[np.float32]
 
-BLEND_S = 0.05  # s: of 25, 50 and 100 ms the one with the smallest jumps that is over well before r (docs/seams.md)
+BLEND_S = 0.05  # s: longest of 25, 50 and 100 ms that d + b <= r allows on the host; longer is smoother (docs/seams.md)
 
 
 class Integrates(Protocol):
