@@ -106,7 +106,7 @@ def test_with_a_trained_prefix_displacements_go_on_from_the_last_command():
 
 
 def test_the_limiter_bounds_what_is_left_of_a_jump():
-    limits = limits_of(profiles.load_arm("metaworld-sawyer"))
+    limits = limits_of(profiles.load_arm("metaworld-sawyer"), 0.0125)
     period_s = 0.0125
     rng = np.random.default_rng(0)
     motion = Motion.at_rest(np.array([0.0, 0.6, 0.2, 0.0]))
