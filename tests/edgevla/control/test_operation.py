@@ -153,7 +153,7 @@ def test_an_arm_that_cannot_follow_is_stopped_and_the_reason_names_channel_and_l
     channels = tuple(replace(c, **tight) if c.name == "x" else c for c in arm.channels)
     result = run(plan("away", arm=replace(arm, channels=channels)), options())
     assert result.exit_code == 1
-    assert result.stop_reason.startswith("protective stop: x")
+    assert result.stop_reason.startswith("protective stop: following error of x beyond 0.0001 m")
     assert Phase(int(result.ticks["phase"][-1])) is Phase.LATCHED
 
 
