@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgevla.control.ladder import MOVABLE, Phase
+from edgevla.control.plan import PlannedCamera
 from edgevla.control.run import run
 from edgevla.operate.wish import Kind, Wish
 
@@ -162,3 +163,40 @@ def test_an_order_to_quit_before_arming_ends_the_run_without_a_move():
     assert result.stop_reason == "operator stop"
     assert result.exit_code == 0
     assert set(result.ticks["phase"]) == {Phase.DISARMED}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 240 pictures, 48 x 32: six seconds at 40 Hz."""
+    cv2 = pytest.importorskip("cv2", reason="the extra `camera` is not installed")
+    for number in range(240):
+        cv2.imwrite(str(tmp_path / f"{number:03}.png"), np.full((32, 48, 3), number, np.uint8))
+    return tmp_path
+
+
+def with_wrist(**changes):
+    made = plan("away", **changes)
+    wrist = PlannedCamera("wrist", 48, 32, 40.0, 10.0, "refuse")
+    return replace(made, cameras=(*made.cameras, wrist))
+
+
+def test_a_second_camera_in_a_process_of_its_own_feeds_the_policy(pictures):
+    result = run(with_wrist(), options(duration_s=1.0, cameras={"wrist": f"file:{pictures},loop"}))
+    assert (result.stop_reason, result.exit_code) == ("duration reached", 0)
+    assert result.figures["inference"]["statuses"]["ok"] >= 5
+    assert result.figures["cameras"]["wrist"]["device"].startswith("file")
+
+
+def test_a_camera_that_ends_is_a_fault_with_an_age_and_the_ladder_stops_the_arm(pictures):
+    made = with_wrist(arm=patient_arm(hold_s=0.3))
+    limited = tuple(replace(c, max_age_s=0.3) if c.name == "wrist" else c for c in made.cameras)
+    script = Script((Phase.DISARMED, 0.0, ARM))
+    result = run(
+        replace(made, cameras=limited),
+        options(cameras={"wrist": f"file:{pictures}"}, arm_at_start=True),
+        operator=script,
+    )
+    assert result.exit_code == 1
+    assert result.stop_reason.startswith("latched: ")
+    assert result.figures["inference"]["statuses"].get("old_frame", 0) > 0
+    assert any("camera wrist" in line for line in script.lines)
