@@ -1,10 +1,10 @@
-"""Keeps the figures of README.md and docs/reference-policy.md equal to the committed results.
+"""Keeps the figures of README.md and docs/ equal to the committed results.
 
     python -m bench.readme            # rewrite the blocks
     python -m bench.readme --check    # exit 1 when a block differs from the results
 
-A block stands between two marker comments. Its numbers come from bench/results/demo.json (a committed copy of the
-demo's report.json) and bench/results/metaworld/evidence.json; what those lack is printed as *not measured*.
+A block stands between two marker comments. Its numbers come from the files of bench/results (demo.json is a committed
+copy of the demo's report.json); what those lack is printed as *not measured*.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from bench.budgets import check_budgets
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
+from bench.runtime_block import runtime_block
 from bench.seams.block import delay_block
 from bench.seams.block import seams_block as jumps_block
 from edgevla.errors import BadInput, EdgevlaError, Refused, explain
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.json"
 EXPORT = "bench/results/export.json"
 DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
+LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop", "steady", "soak"))
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -55,15 +57,18 @@ class Results:
     picture: bool  # whether there is one of the report
     delay: Mapping[str, Any] = field(default_factory=dict)
     seams: Mapping[str, Any] = field(default_factory=dict)
+    loop: Mapping[str, Any] = field(default_factory=dict)
+    steady: Mapping[str, Any] = field(default_factory=dict)
+    soak: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS))
-    demo, evidence, export, delay, seams = (read_report(path) if path.exists() else {} for path in paths)
+    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK))
+    demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, export, (root / PICTURE).exists(), delay, seams)
+    return Results(demo, evidence, export, (root / PICTURE).exists(), *timing)
 
 
 # --- the blocks ---
@@ -116,6 +121,11 @@ def seams_block(results: Results) -> str:
     delay, seams = results.delay, results.seams
     closed, jumps = delay_block(delay, _host(delay)), jumps_block(seams, _host(seams))
     return f"### Success\n\n{closed}\n\n### Jumps\n\n{jumps}"
+
+
+def timing_block(results: Results) -> str:
+    """The block of docs/runtime.md: its sections on what is bounded and what was observed."""
+    return runtime_block(results.demo, results.loop, results.steady, results.soak, _host)
 
 
 EXPORT_ROWS = {
@@ -305,6 +315,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/reference-policy.md": policy_block,
     "docs/export.md": export_block,
     "docs/seams.md": seams_block,
+    "docs/runtime.md": timing_block,
 }
 
 
