@@ -30,27 +30,42 @@ SOAKED = {  # number of soak.json -> title
 }
 
 
+_WORDS_BOUNDED = (
+    "Each line with its confidence, were the samples independent, whatever their distribution; a p99.9 takes 4,603 "
+    "samples or more. *By effective samples* allows for samples that resemble their neighbours."
+)
+_WORDS_BESIDE = "Wake after the deadline beside cyclictest: same core, alternating windows, us, median window."
+
+
 def runtime_block(demo: Json, loop: Json, steady: Json, soak: Json, host: Callable[[Json], str]) -> str:
     """Sections "Bounded" and "Observed". An absent result is an empty mapping."""
-    parts = [
+    return "\n\n".join([*_bounded(demo, loop, soak, host), *_observed(demo, loop, steady, soak, host)])
+
+
+def _bounded(demo: Json, loop: Json, soak: Json, host: Callable[[Json], str]) -> list[str]:
+    return [
         "## Bounded",
-        "Each line with its confidence, were the samples independent, whatever their distribution; a p99.9 takes 4,603 "
-        "samples or more. *By effective samples* allows for samples that resemble their neighbours.",
+        _WORDS_BOUNDED,
         _table(("", "bound", "samples", "confidence"), [*_claims(demo), *_late(soak), *_pooled(loop)]),
         f"Hosts. `check`: {host(demo)}. Soak: {host(soak)}. Loop: {host(loop)}.",
+    ]
+
+
+def _observed(demo: Json, loop: Json, steady: Json, soak: Json, host: Callable[[Json], str]) -> list[str]:
+    steps = _whole(number(steady, "ticks"))
+    return [
         "## Observed",
         "Percentiles and maxima of one run each. They bound nothing.",
         _table(("", "seen"), _seen(demo)),
-        f"Wake after the deadline beside cyclictest: same core, alternating windows, us, median window. {host(loop)}.",
+        f"{_WORDS_BESIDE} {host(loop)}.",
         _beside(loop),
         "The same loop with one exchange a period over edgelink to the virtual arm, us:",
         _bus(loop),
         f"Soak, {_soak_words(soak)}. {host(soak)}.",
         _soak(soak),
-        f"Memory of the servo process in the real loop with a bus, steps: {_whole(number(steady, 'ticks'))}. {host(steady)}.",
+        f"Memory of the servo process in the real loop with a bus, steps: {steps}. {host(steady)}.",
         _steady(steady),
     ]
-    return "\n\n".join(parts)
 
 
 # --- bounded ---
@@ -85,7 +100,7 @@ def _late(soak: Json) -> list[Sequence[str]]:
 
 
 def _pooled(loop: Json) -> list[Sequence[str]]:
-    found = []
+    found: list[Sequence[str]] = []
     for row in rows(loop, "rows"):
         bound, count = number(row, "pooled.ours.p999_bound_us"), number(row, "pooled.ours.count")
         shown = "too few samples" if bound is None else f"p99.9 <= {bound:,.0f} us"
@@ -106,8 +121,17 @@ def _seen(demo: Json) -> list[Sequence[str]]:
 
 
 def _beside(loop: Json) -> str:
-    head = ("", "ours p50 / p99 / p99.9", "cyclictest", "p99 ratio", "p99.9 ratio", "windows (marked)", "largest of both", "")
-    body = []
+    head = (
+        "",
+        "ours p50 / p99 / p99.9",
+        "cyclictest",
+        "p99 ratio",
+        "p99.9 ratio",
+        "windows (marked)",
+        "largest of both",
+        "",
+    )
+    body: list[Sequence[str]] = []
     for row in rows(loop, "rows"):
         ours, theirs = (_three(row, name) for name in ("ours", "cyclictest"))
         ratios = [_ratio(row, part) for part in ("p99", "p999")]
@@ -120,7 +144,7 @@ def _beside(loop: Json) -> str:
 
 def _bus(loop: Json) -> str:
     head = ("", "first byte p50 / p99 / p99.9", "round trip", "no reply in half a period", "wire's share")
-    body = []
+    body: list[Sequence[str]] = []
     for row in rows(loop, "bus"):
         first, trip = (_three(get(row, name) or {}) for name in ("first_byte", "round_trip"))
         missing = _whole(number(row, "no_reply_in_half_a_period"))
