@@ -201,6 +201,7 @@ def _run(task: str, words: str, number: int) -> Path:
     folder = OUT / "runs" / f"{task}-{number}"
     if (folder / "run.json").exists():
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped: its flight record, without run.json
     arguments = ["run", "--bundle", str(BUNDLE), "--arm", "metaworld-sawyer", "--sim", task, "--instruction", words]
     options = ["--seed", str(9_800_000 + number), "--duration-s", "6", "--best-effort", "--json"]
     command = _edgevla(*arguments, *options, "--record", str(folder))

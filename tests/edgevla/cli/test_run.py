@@ -116,7 +116,7 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
     port = json.loads(arm.stdout.readline())["port"]
     done = edgevla_run(
         *("--bundle", tiny_bundle_path, "--target", loose_target, "--arm", patient_arm, *SAY),
-        *("--port", port, "--camera-fd", camera.fd, "--duration-s", 0.5, "--best-effort"),
+        *("--port", port, "--camera-fd", camera.fd, "--arm-at-start", "--duration-s", 0.5, "--best-effort"),
         pass_fds=[camera.fd],
     )
     out, _ = arm.communicate()
@@ -136,6 +136,11 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
         ([*SIM, *SAY, "--target", "no-such-target"], 4, "no-such-target"),
         (SAY, 2, "--sim TASK and --port PORT"),
         ([*SIM, *SAY, "--port", "/dev/ttyUSB9"], 2, "--sim TASK and --port PORT"),
+        (SIM, 2, "one of --instruction, --instruction-file, --tasks"),
+        ([*SIM, *SAY, "--tasks", "tasks.toml"], 2, "--instruction and --tasks"),
+        ([*SIM, "--instruction-file", "no-such-file"], 4, "no-such-file"),
+        ([*SIM, "--tasks", "no-such-tasks.toml"], 4, "no-such-tasks.toml"),
+        ([*SIM, *SAY, "--seam", "weld"], 2, "weld"),
         ([*SIM, *SAY, "--duration-s", "0"], 2, "duration"),
         ([*SIM, *SAY, "--record", "profiles"], 2, "files in it"),
         ([*SIM, *SAY, "--record", "README.md"], 2, "got:      a file"),
