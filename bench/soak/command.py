@@ -75,7 +75,7 @@ def soak(
 
     Call it again with the same options to go on. Exit 1 when a command was late; misses are reported, never judged.
 
-    Example: nohup edgevla bench soak --bundle out/student.bundle --servo-hz 640 -o out/soak.json > soak.log &
+    Example: edgevla bench soak --bundle out/student.bundle --servo-hz 640 -o out/soak.json
     """
     loads = () if load == "none" else tuple(load.split(","))
     if not set(loads) <= set(KINDS) or plant not in ("integrator", "metaworld"):

@@ -21,7 +21,7 @@ def changes(before: ViewState | None, now: ViewState) -> list[str]:
     """What is different since the last look, a line each; counts that only grow slowly are no state."""
     lines = []
     if before is None or (before.phase, before.stopping) != (now.phase, now.stopping):
-        lines.append(status_line(now))
+        lines += [] if now.phase is None else [status_line(now)]  # before the first step there is nothing to say
     elif before.instruction != now.instruction:
         lines.append(f"instruction: {now.instruction!r}")
     if now.not_granted and (before is None or before.not_granted != now.not_granted):
@@ -40,11 +40,13 @@ def changes(before: ViewState | None, now: ViewState) -> list[str]:
 
 
 def _camera_changes(before: tuple[CameraView, ...], now: tuple[CameraView, ...]) -> list[str]:
-    known = {camera.name: camera.stale for camera in before}
+    known = {camera.name: camera for camera in before}
     lines = []
     for camera in now:
-        if camera.stale == known.get(camera.name, camera.stale):
+        last = known.get(camera.name, camera)
+        if camera.stale == last.stale:
             continue
         age = "never delivered" if camera.age_s is None else f"{camera.age_s:.2f} s old"
-        lines.append(f"camera {camera.name}: " + (f"stalled, {age}" if camera.stale else "delivers again"))
+        delivers = "delivers" if last.age_s is None else "delivers again"
+        lines.append(f"camera {camera.name}: " + (f"stalled, {age}" if camera.stale else delivers))
     return lines

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.report import build_report, print_figures
 from edgevla.bundle.reader import open_bundle
+from edgevla.control.ladder import MOVABLE
 from edgevla.errors import EdgevlaError
+from edgevla.flight.reader import Record, observations_of, read_record
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.compare import comparison, play_policies
 from examples.metaworld.instructions import SHORT
@@ -37,6 +40,7 @@ BUDGET = "7.5m"  # of distillation, targets included
 PAIRS_PER_TASK = 20
 HALF_WAY_PER_INSTRUCTION = 10
 RUNS_PER_TASK = 2  # in real time, over the serial line
+CAMERA, STRIP_PICTURES = "corner", 10  # of the report's strip of one episode
 MOST_LOSS = 0.08  # upper 95 % bound of teacher minus int8 above which the demo fails
 CORES = len(os.sched_getaffinity(0))
 LIMITS = [
@@ -165,9 +169,8 @@ def _real_time(report: dict[str, Any]) -> None:
     for task, words in SHORT.items():
         for number in range(RUNS_PER_TASK):
             runs.append(_run(task, words, number))
-    ticks = [np.load(folder / "ticks.npy") for folder in runs]
     results = [json.loads((folder / "run.json").read_text()) for folder in runs]
-    wakes = [part["wake_ns"] - part["deadline_ns"] for part in ticks]
+    wakes = [_wakes(folder) for folder in runs]
     wake = np.concatenate(wakes)
     loops = [result["loop"] for result in results]
     report["loop"] = {
@@ -198,6 +201,7 @@ def _run(task: str, words: str, number: int) -> Path:
     folder = OUT / "runs" / f"{task}-{number}"
     if (folder / "run.json").exists():
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped: its flight record, without run.json
     arguments = ["run", "--bundle", str(BUNDLE), "--arm", "metaworld-sawyer", "--sim", task, "--instruction", words]
     options = ["--seed", str(9_800_000 + number), "--duration-s", "6", "--best-effort", "--json"]
     command = _edgevla(*arguments, *options, "--record", str(folder))
@@ -217,13 +221,29 @@ def _rank(values: Any, share: float) -> float:
     return float(np.sort(values)[min(len(values) - 1, int(np.ceil(share * len(values))) - 1)])
 
 
+def _commanding(record: Record) -> NDArray[Any]:
+    """Rows of the servo steps that command: it ticks while it is disarmed or latched too."""
+    return record.ticks[np.isin(record.ticks["phase"], sorted(MOVABLE))]
+
+
+def _wakes(folder: Path) -> NDArray[np.int64]:
+    """Wake-up after the deadline of every commanding step, ns. Rows that the record lacks are told."""
+    record = read_record(folder)
+    if record.damage or record.lost.get("ticks"):
+        print(f"  {folder}: {record.lost.get('ticks', 0)} rows lost {'; '.join(record.damage)}", flush=True)
+    rows = _commanding(record)
+    return np.asarray(rows["wake_ns"] - rows["deadline_ns"], dtype=np.int64)
+
+
 def _strip(folder: Path, task: str, result: dict[str, Any]) -> dict[str, Any]:
-    frames = np.load(folder / "frames.npy")
-    picked = np.unique(np.linspace(0, len(frames) - 1, 10).astype(int))
-    ticks = result["loop"]["ticks"]
+    """Ten of the pictures that the policy was given, ticks counted from arming."""
+    record = read_record(folder)
+    picked = set(np.linspace(0, len(record.observations) - 1, STRIP_PICTURES).astype(int).tolist())
+    seen = [seen for i, (_, seen, _) in enumerate(observations_of(record)) if i in picked and CAMERA in seen.frames]
+    armed = int(_commanding(record)["tick"][0])
     return {
-        "images": frames[picked],
-        "ticks": [int(i * ticks / max(1, len(frames) - 1)) for i in picked],
+        "images": np.stack([part.frames[CAMERA].image for part in seen]),
+        "ticks": [part.tick - armed for part in seen],
         "task": task,
         "instruction": SHORT[task],
         "seed": int(folder.name.rsplit("-", 1)[1]) + 9_800_000,

@@ -47,6 +47,8 @@ def test_help_imports_neither_the_exporter_nor_a_simulator_nor_a_model_runtime()
     [
         *([], ["bundle"], ["profiles"], ["bench"]),
         *(["bundle", "show"], ["bundle", "verify"], ["profiles", "list"], ["check"]),
+        *(["doctor"], ["run"], ["say"], ["camera"], ["camera", "list"], ["camera", "check"]),
+        *(["flight"], ["replay"], ["harvest"], ["bench", "loop"], ["bench", "steady"], ["bench", "soak"]),
     ],
 )
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from edgevla.cli.main import run_command
+from edgevla.control.ladder import MOVABLE
 from edgevla.control.result import RunResult
+from edgevla.flight.reader import observations_of, read_record
 from edgevla.sensors.camera import CameraSlot
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -82,8 +84,16 @@ def test_a_run_in_the_simulator_ends_with_a_reason_statistics_and_a_record(
     assert told["device"]["mode"] == "STOPPED"
     assert told["device"]["accepted"] > 0
     assert json.loads((record / "run.json").read_text()) == told
-    assert len(np.load(record / "ticks.npy")) == told["loop"]["servo_steps"]
-    assert np.load(record / "frames.npy").shape[1:] == (96, 96, 3)
+    assert sorted(file.name for file in record.iterdir()) == ["flight.mcap", "run.json"]
+    flight = read_record(record)
+    assert (flight.damage, flight.lost, flight.cut) == ((), {}, False)
+    assert np.isin(flight.ticks["phase"], sorted(MOVABLE)).sum() == told["loop"]["servo_steps"]
+    assert len(flight.inferences) == told["inference"]["count"]
+    seen = [(seen, wrong) for _, seen, wrong in observations_of(flight)]
+    assert len(seen) > 0
+    for observation, wrong in seen:
+        assert wrong == ()
+        assert observation.frames["corner"].image.shape == (96, 96, 3)
 
 
 def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path, loose_target, patient_arm):
@@ -106,7 +116,7 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
     port = json.loads(arm.stdout.readline())["port"]
     done = edgevla_run(
         *("--bundle", tiny_bundle_path, "--target", loose_target, "--arm", patient_arm, *SAY),
-        *("--port", port, "--camera-fd", camera.fd, "--duration-s", 0.5, "--best-effort"),
+        *("--port", port, "--camera-fd", camera.fd, "--arm-at-start", "--duration-s", 0.5, "--best-effort"),
         pass_fds=[camera.fd],
     )
     out, _ = arm.communicate()
@@ -126,6 +136,11 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
         ([*SIM, *SAY, "--target", "no-such-target"], 4, "no-such-target"),
         (SAY, 2, "--sim TASK and --port PORT"),
         ([*SIM, *SAY, "--port", "/dev/ttyUSB9"], 2, "--sim TASK and --port PORT"),
+        (SIM, 2, "one of --instruction, --instruction-file, --tasks"),
+        ([*SIM, *SAY, "--tasks", "tasks.toml"], 2, "--instruction and --tasks"),
+        ([*SIM, "--instruction-file", "no-such-file"], 4, "no-such-file"),
+        ([*SIM, "--tasks", "no-such-tasks.toml"], 4, "no-such-tasks.toml"),
+        ([*SIM, *SAY, "--seam", "weld"], 2, "weld"),
         ([*SIM, *SAY, "--duration-s", "0"], 2, "duration"),
         ([*SIM, *SAY, "--record", "profiles"], 2, "files in it"),
         ([*SIM, *SAY, "--record", "README.md"], 2, "got:      a file"),
@@ -157,7 +172,7 @@ def test_a_record_that_cannot_be_written_after_the_run_costs_no_figures(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     nothing = np.zeros(0)
-    result = RunResult("it ended", code, None, {"seed": 3}, nothing, nothing, nothing, "why" if code else "")
+    result = RunResult("it ended", code, None, {"seed": 3}, nothing, nothing, "why" if code else "")
     monkeypatch.setattr("edgevla.cli.run.run_loop", lambda *_, **__: result)
     monkeypatch.setattr("edgevla.cli.run.write_record", disk_full)
     options = ["--record", str(tmp_path / "record"), "--json"]

@@ -20,6 +20,7 @@ def _command(tmp_path, monkeypatch):
     monkeypatch.setattr(main, "_entries", lambda: [EntryPoint("say", "edgevla.cli.say:say", main.GROUP)])
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("edgevla.operate.place._SYSTEM_FOLDER", tmp_path / "system")  # never speak to a real run
 
 
 @pytest.fixture

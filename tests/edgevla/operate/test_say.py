@@ -32,6 +32,7 @@ def runtime(tmp_path, monkeypatch) -> Path:
     """The runtime folder of this user."""
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("edgevla.operate.place._SYSTEM_FOLDER", tmp_path / "system")  # never speak to a real run
     return tmp_path / "edgevla"
 
 

@@ -128,12 +128,20 @@ def test_the_journal_has_one_line_for_each_change_and_none_for_the_rest():
     assert changes(track, replace(track, recorder="failed: disk full")) == ["recorder: failed: disk full"]
 
 
+def test_the_journal_is_empty_before_the_first_servo_step():
+    starting = replace(moment(), phase=None)
+    assert changes(None, starting) == []
+    assert changes(starting, moment()) == [status_line(moment())]
+
+
 def test_the_journal_says_when_a_camera_stalls_and_when_it_delivers_again():
     fresh = moment()
     old = replace(fresh, cameras=(replace(fresh.cameras[0], age_s=0.5),))
     assert changes(fresh, old) == ["camera corner: stalled, 0.50 s old"]
     assert changes(old, replace(old, cameras=(replace(fresh.cameras[0], age_s=0.6),))) == []
     assert changes(old, fresh) == ["camera corner: delivers again"]
+    never = replace(fresh, cameras=(replace(fresh.cameras[0], age_s=None),))
+    assert changes(never, fresh) == ["camera corner: delivers"]
 
 
 def test_the_journal_says_best_effort_once():
