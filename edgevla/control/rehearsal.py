@@ -25,6 +25,8 @@ class Rehearsal:
 
     def note(self, late_ns: int, skipped: int, thread_s: float) -> None:
         """`thread_s`: processor time of this thread so far."""
+        if self.steps > 4 * self._least:  # what the host did long ago says little of what it does now
+            self.steps, self.late, self.busy_s = self.steps // 2, self.late // 2, self.busy_s / 2
         self.steps += 1 + skipped
         self.late += (late_ns > self.step_ns // 2) + skipped
         self.busy_s += 0.0 if self._thread_s is None else thread_s - self._thread_s
@@ -36,15 +38,19 @@ class Rehearsal:
 
     @property
     def long_enough(self) -> bool:
-        return self.steps >= max(_LEAST_STEPS, _LEAST_S * 1e9 / self.step_ns)
+        return self.steps >= self._least
+
+    @property
+    def _least(self) -> float:
+        return max(_LEAST_STEPS, _LEAST_S * 1e9 / self.step_ns)
 
     @property
     def kept(self) -> bool:
         return self.late <= _LATE_SHARE * self.steps
 
-    def require_rate(self) -> None:
+    def require_rate(self, core: int | None = None) -> None:
         """Raises Refused when too many steps were late, or the kernel's throttle would stop so busy a servo."""
-        limits = read_rt_limits()
+        limits = read_rt_limits(core=core)
         if limits.smallest is not None and self.steps and (reason := self._throttled(limits.smallest.share)):
             todo = "see `edgevla doctor`, lower servo_ratio, or accept it with --best-effort"
             raise Refused(explain("the servo would meet the kernel's real-time throttle", "room for it", reason, todo))

@@ -249,6 +249,7 @@ class _Run:
             seen.ready, seen.policy_up = data, True
         elif event.name == "armed":
             seen.armed, seen.rehearsal = True, data.get("rehearsal", {})
+            self._course.note = "armed"
         elif event.name == "success":
             seen.success_tick = int(data.get("tick", 0))
         elif event.name == "exit":

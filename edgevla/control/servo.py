@@ -272,7 +272,7 @@ class Servo:
         self._arm_asked = False
         try:
             if not self._config.best_effort:
-                self._rehearsal.require_rate()
+                self._rehearsal.require_rate(self._config.core)
             require_measured(self._config.arm, None if self._state is None else self._state.effort)
             self._connect_again()
         except EdgevlaError as error:

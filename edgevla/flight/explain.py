@@ -87,11 +87,11 @@ def _gap(record: Record, at: int) -> str:
 
 
 def _effort(record: Record) -> str:
-    event = _last(record, "effort-stop")
-    if event is None:
+    """A protective stop: the servo's own sentence names the channel, its limit and the value."""
+    if (_last(record, "latched") or {}).get("reason") != "protective":
         return ""
-    what = f"effort of {event.get('channel', 'a channel')}"
-    return f"{_head(record)}{what} {event.get('effort', '?')} beyond its limit {event.get('limit', '?')}"
+    end = _last(record, "end") or {}
+    return f"{_head(record)}protective stop: {end.get('message') or 'effort or following error beyond its limit'}"
 
 
 def _line(record: Record) -> str:
@@ -122,7 +122,9 @@ def _servo(record: Record) -> str:
 def _operator(record: Record) -> str:
     row = stop_row(record)
     ticks = record.ticks if row is None else record.ticks[: row + 1]
-    since = int(np.flatnonzero(ticks["phase"] == Phase.START)[0]) if (ticks["phase"] == Phase.START).any() else 0
+    armed = np.flatnonzero(ticks["phase"] == Phase.START)
+    begun = armed[np.flatnonzero(np.diff(armed, prepend=-2) > 1)] if len(armed) else armed  # first step of each arming
+    since = int(begun[-1]) if len(begun) else 0
     asked = np.flatnonzero(np.isin(ticks["order"][since:], (Order.STOP, Order.QUIT)))
     if len(asked) == 0:
         return ""

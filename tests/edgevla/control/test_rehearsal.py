@@ -48,7 +48,7 @@ def test_one_more_is_refused_with_both_numbers_and_the_rate(busy):
 
 def test_a_servo_that_would_meet_the_kernels_throttle_is_refused(monkeypatch):
     limits = RtLimits((Budget(950_000, 1_000_000, "a file"),), ())
-    monkeypatch.setattr(rehearsal, "read_rt_limits", lambda: limits)
+    monkeypatch.setattr(rehearsal, "read_rt_limits", lambda core=None: limits)
     rehearsed(busy_s=0.0094).require_rate()  # 0.76 of 12.5 ms is 9.5 ms
     with pytest.raises(Refused, match="real-time throttle"):
         rehearsed(busy_s=0.0097).require_rate()

@@ -156,10 +156,14 @@ def test_the_device_s_answer_to_our_own_stop_is_no_fault(tiny, tmp_path):
     assert "stop asked for by operator" in explained(tiny, tmp_path, Happens(stop=50), change=answer)
 
 
-def test_an_effort_stop_names_channel_effort_and_limit(tiny, tmp_path):
-    event = {"event": "effort-stop", "channel": "elbow", "effort": 5.2, "limit": 4.0}
-    line = explained(tiny, tmp_path, Happens(stop=50), events=[event])
-    assert "effort of elbow 5.2 beyond its limit 4.0" in line
+def test_a_protective_stop_says_what_the_servo_said(tiny, tmp_path):
+    sentence = "effort of elbow beyond 4 for 112 ms, longer than 100 ms: 5.2"
+    told = [
+        {"event": "latched", "child": "servo", "reason": "protective"},
+        {"event": "end", "child": "servo", "reason": "protective", "message": sentence},
+    ]
+    line = explained(tiny, tmp_path, Happens(stop=50), events=told)
+    assert line.endswith(f"protective stop: {sentence}")
 
 
 def test_a_servo_process_that_died_is_named_with_its_last_tick(tiny, tmp_path):
