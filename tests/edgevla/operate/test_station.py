@@ -123,12 +123,15 @@ def test_on_a_terminal_a_arms_space_stops_and_q_ends(command, tmp_path):
 
 
 def read_now(fd):
-    """What the terminal was sent; a full one would hold its program."""
+    """All that the terminal was sent so far; a full one would hold its program."""
     os.set_blocking(fd, False)
+    data = b""
     try:
-        return os.read(fd, 1 << 16)
-    except (BlockingIOError, OSError):
-        return b""
+        while part := os.read(fd, 1 << 16):
+            data += part
+    except OSError:  # nothing more for now, or the program has gone
+        pass
+    return data
 
 
 def test_a_run_follows_its_instruction_file(command, tmp_path):
