@@ -36,6 +36,7 @@ def patrol_plan(servo_hz: float) -> RunPlan:
         arm=arm,
         target=replace(target, servo_ratio=servo_ratio(servo_hz, PERIOD_S)),
         schedule=Schedule(horizon=32, delay=2, replan=8, survive=2),
+        blend_ticks=None,
         period_s=PERIOD_S,
         kinds=("delta", "delta", "delta", "absolute"),
         scale=(0.01, 0.01, 0.01, 1.0),

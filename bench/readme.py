@@ -12,19 +12,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.budgets import check_budgets
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
+from bench.seams.block import delay_block
+from bench.seams.block import seams_block as jumps_block
 from edgevla.errors import BadInput, EdgevlaError, Refused, explain
 from edgevla.telemetry.host import host_line
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.json"
 EXPORT = "bench/results/export.json"
+DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -50,15 +53,17 @@ class Results:
     evidence: Mapping[str, Any]
     export: Mapping[str, Any]
     picture: bool  # whether there is one of the report
+    delay: Mapping[str, Any] = field(default_factory=dict)
+    seams: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / DEMO, root / EVIDENCE, root / EXPORT)
-    demo, evidence, export = (read_report(path) if path.exists() else {} for path in paths)
+    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS))
+    demo, evidence, export, delay, seams = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, export, (root / PICTURE).exists())
+    return Results(demo, evidence, export, (root / PICTURE).exists(), delay, seams)
 
 
 # --- the blocks ---
@@ -104,6 +109,13 @@ def policy_block(results: Results) -> str:
 def export_block(results: Results) -> str:
     """The block of docs/export.md."""
     return f"Host: {_host(results.export)}.\n\n{_export(results.export)}"
+
+
+def seams_block(results: Results) -> str:
+    """The block of docs/seams.md: success at 0 to 8 ticks of delay, and the jumps at seams."""
+    delay, seams = results.delay, results.seams
+    closed, jumps = delay_block(delay, _host(delay)), jumps_block(seams, _host(seams))
+    return f"### Success\n\n{closed}\n\n### Jumps\n\n{jumps}"
 
 
 EXPORT_ROWS = {
@@ -292,6 +304,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "README.md": figures_block,
     "docs/reference-policy.md": policy_block,
     "docs/export.md": export_block,
+    "docs/seams.md": seams_block,
 }
 
 

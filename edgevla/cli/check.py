@@ -19,6 +19,7 @@ from edgevla.check.compatible import compatibility
 from edgevla.cli.output import JSON_OPTION, kept, print_json, print_table, say
 from edgevla.control.timing import CONFIDENCE, QUANTILE, Claim, Measurements, broken, evaluate, require
 from edgevla.errors import Unsound, explain
+from edgevla.policy.blend import blend_ticks_of
 from edgevla.telemetry.stats import samples_needed
 from profiles import ArmProfile, Target
 
@@ -66,7 +67,8 @@ def _claims(
     bundle: Bundle, target: Target, arm: ArmProfile, measured: Measurements | None, accept: bool
 ) -> list[Claim]:
     manifest = bundle.manifest
-    timing = evaluate(manifest.timing, target, arm, measured, manifest.cameras, accept)
+    blend = blend_ticks_of(manifest)
+    timing = evaluate(manifest.timing, target, arm, measured, manifest.cameras, accept, blend)
     return [*compatibility(manifest, target, arm), *timing]
 
 

@@ -61,6 +61,7 @@ def run(
     record_mb: int = typer.Option(RECORD_MB, min=1, help="The newest MB of the flight record that are kept"),
     name: str = _NAMES,
     socket: Path | None = _SOCKET,
+    seam: str = typer.Option("auto", help="How chunks are joined: auto, prefix, blend; see docs/seams.md"),
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without real-time priority too"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
     as_json: bool = JSON_OPTION,
@@ -94,7 +95,7 @@ def run(
         require_new_folder(record)
     device = profiles.load_arm(arm or opened.manifest.arm)
     computer = profiles.load_target(target or opened.manifest.target)
-    plan = plan_of(opened, computer, device, accept_no_watchdog)
+    plan = plan_of(opened, computer, device, accept_no_watchdog, seam)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
     encode = encoder_of(opened)
     encode(first)

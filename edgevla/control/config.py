@@ -67,6 +67,7 @@ class PolicyConfig:
     period_s: float
     horizon: int
     delay: int
+    blend_ticks: int | None  # b; None: the policy is given the prefix
     channels: int
     states: int
     observations: int
@@ -90,7 +91,7 @@ def to_line(config: ServoConfig | PolicyConfig) -> str:
 def servo_config(line: str) -> ServoConfig:
     """The configuration that `to_line` wrote."""
     data: dict[str, Any] = json.loads(line)
-    data["arm"] = _arm(data["arm"])
+    data["arm"] = arm_of(data["arm"])
     data["schedule"] = Schedule(**data["schedule"])
     for key in ("kinds", "scale", "offset", "start_low", "start_high"):
         data[key] = tuple(data[key])
@@ -105,7 +106,8 @@ def policy_config(line: str) -> PolicyConfig:
     return PolicyConfig(**data)
 
 
-def _arm(data: dict[str, Any]) -> ArmProfile:
+def arm_of(data: dict[str, Any]) -> ArmProfile:
+    """An arm profile from its JSON."""
     data = dict(data)
     data["channels"] = tuple(Channel(**item) for item in data["channels"])
     data["state"] = tuple(StateChannel(**item) for item in data["state"])

@@ -44,15 +44,18 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """Observation of tick `tick`, sampled at `asked_ns`: prefix (d, n) normalised, anchor (n,) = set-point at
-    k + d - 1, state (T, s), a row for each of the ticks k - T + 1 .. k, the last read at `state_stamp_ns` (all times
-    CLOCK_MONOTONIC). `first`: what was seen before counts no more; `instruction`: epoch of the words to act on."""
+    """Observation of tick `tick`, sampled at `asked_ns` (all times CLOCK_MONOTONIC).
+
+    prefix (d, n) normalised; commanded (d + 1, n) set-points of ticks k - 1 .. k + d - 1; state (T, s), a row for each
+    of the ticks k - T + 1 .. k, the last read at `state_stamp_ns`. `first`: what was seen before counts no more;
+    `instruction`: epoch of the words to act on.
+    """
 
     tick: int
     asked_ns: int
     state_stamp_ns: int
     prefix: Float32
-    anchor: Float32
+    commanded: Float32
     state: Float32
     first: bool = False
     instruction: int = 0
@@ -73,7 +76,7 @@ class Reply:
 
 def request_bytes(delay: int, channels: int, states: int, observations: int = 1) -> int:
     """Size of a request."""
-    return _REQUEST.size + _FLOAT * (delay * channels + channels + observations * states)
+    return _REQUEST.size + _FLOAT * ((2 * delay + 1) * channels + observations * states)
 
 
 def reply_bytes(horizon: int, channels: int) -> int:
@@ -85,7 +88,7 @@ def pack_request(request: Request) -> bytes:
     delay, channels = request.prefix.shape
     numbers = (delay, channels, *request.state.shape, int(request.first), 0, request.instruction)
     head = _REQUEST.pack(request.tick, request.asked_ns, request.state_stamp_ns, *numbers)
-    parts = (request.prefix, request.anchor, request.state)
+    parts = (request.prefix, request.commanded, request.state)
     return head + b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in parts)
 
 
@@ -96,10 +99,10 @@ def unpack_request(payload: bytes) -> Request:
     if len(payload) != expected:
         raise ValueError(f"request of {len(payload)} bytes, expected {expected}")
     values = np.frombuffer(payload, np.float32, offset=_REQUEST.size)
-    split = delay * channels
-    prefix = values[:split].reshape(delay, channels)
-    anchor, state = values[split : split + channels], values[split + channels :].reshape(seen, states)
-    return Request(tick, asked_ns, stamp_ns, prefix, anchor, state, bool(first), instruction)
+    split, end = delay * channels, (2 * delay + 1) * channels
+    prefix, commanded = values[:split].reshape(delay, channels), values[split:end].reshape(delay + 1, channels)
+    state = values[end:].reshape(seen, states)
+    return Request(tick, asked_ns, stamp_ns, prefix, commanded, state, bool(first), instruction)
 
 
 def pack_reply(reply: Reply) -> bytes:

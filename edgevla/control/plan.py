@@ -9,7 +9,8 @@ from edgevla.bundle.reader import Bundle
 from edgevla.check.compatible import compatibility
 from edgevla.control.schedule import Schedule
 from edgevla.control.timing import evaluate, require, schedule_of
-from edgevla.errors import Refused, explain
+from edgevla.errors import Refused, Usage, explain
+from edgevla.policy.blend import blend_ticks, blend_ticks_of, takes_prefix
 from edgevla.policy.process import BUNDLE_ENGINE
 from profiles.model import ArmProfile, Target
 
@@ -36,6 +37,7 @@ class RunPlan:
     arm: ArmProfile
     target: Target
     schedule: Schedule
+    blend_ticks: int | None  # b; None: the policy is given the prefix
     period_s: float
     kinds: tuple[str, ...]  # per channel: absolute | delta | velocity
     scale: tuple[float, ...]
@@ -47,10 +49,19 @@ class RunPlan:
     bundle_sha256: str = ""  # of the manifest
 
 
-def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False) -> RunPlan:
-    """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers."""
+SEAMS = ("auto", "prefix", "blend")
+
+
+def plan_of(
+    bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog: bool = False, seam: str = "auto"
+) -> RunPlan:
+    """The plan of an opened bundle. Raises Refused on whatever cannot hold or does not fit, in numbers.
+
+    seam: how chunks are joined; auto: by the prefix where the policy takes one, else by the blend.
+    """
     manifest = bundle.manifest
-    timing = evaluate(manifest.timing, target, arm, cameras=manifest.cameras, accept_no_watchdog=accept_no_watchdog)
+    blend = seam_ticks(manifest, seam)
+    timing = evaluate(manifest.timing, target, arm, None, manifest.cameras, accept_no_watchdog, blend)
     require([*compatibility(manifest, target, arm), *timing])
     _require_known_torque_policy(arm)
     return RunPlan(
@@ -59,7 +70,8 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         engine=BUNDLE_ENGINE,
         arm=arm,
         target=target,
-        schedule=schedule_of(manifest.timing, target),
+        schedule=schedule_of(manifest.timing, target, blend),
+        blend_ticks=blend,
         period_s=manifest.timing.period_s,
         kinds=tuple(channel.kind for channel in manifest.channels),
         scale=tuple(channel.scale for channel in manifest.channels),
@@ -70,6 +82,16 @@ def plan_of(bundle: Bundle, target: Target, arm: ArmProfile, accept_no_watchdog:
         cameras=_cameras(manifest, arm),
         bundle_sha256=bundle.sha256,
     )
+
+
+def seam_ticks(manifest: Manifest, seam: str) -> int | None:
+    """b of the blend, or None for the prefix. Raises Refused when the policy takes none, Usage on another word."""
+    if seam not in SEAMS:
+        raise Usage(explain("unknown --seam", " or ".join(SEAMS), repr(seam), "see docs/seams.md"))
+    if seam == "prefix" and not takes_prefix(manifest):
+        todo = "take --seam blend, or export a policy that was trained with a prefix"
+        raise Refused(explain(f"{manifest.name} takes no prefix", "a graph with the input `prefix`", "none", todo))
+    return blend_ticks(manifest.timing.period_s) if seam == "blend" else blend_ticks_of(manifest)
 
 
 def _cameras(manifest: Manifest, arm: ArmProfile) -> tuple[PlannedCamera, ...]:

@@ -238,7 +238,7 @@ class Servo:
             asked_ns=time.monotonic_ns(),
             state_stamp_ns=0 if self._state is None else self._state.stamp_ns,
             prefix=normalise(self._setup.units, self._before.setpoint, rows),
-            anchor=rows[-1],
+            commanded=np.vstack([self._before.setpoint, rows]).astype(np.float32),
             state=self._history,
             first=self._first,
             instruction=self._instruction,

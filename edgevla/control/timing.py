@@ -93,9 +93,12 @@ def wire_s(arm: ArmProfile) -> float:
     return wire_bytes(len(arm.channels)) * _BITS_PER_BYTE / arm.baud
 
 
-def schedule_of(timing: BundleTiming, target: Target) -> Schedule:
-    """The schedule of a bundle on a target. Raises Refused with the inequality that fails, in numbers."""
-    require(_schedule_claims(timing, target))
+def schedule_of(timing: BundleTiming, target: Target, blend_ticks: int | None = None) -> Schedule:
+    """The schedule of a bundle on a target; `blend_ticks` as in `evaluate`.
+
+    Raises Refused with the inequality that fails, in numbers.
+    """
+    require(_schedule_claims(timing, target, blend_ticks))
     delay = delay_ticks(target.latency_budget_s, timing.period_s)
     return Schedule(timing.horizon, delay, target.replan_ticks, target.survive_misses)
 
@@ -107,11 +110,15 @@ def evaluate(
     measurements: Measurements | None = None,
     cameras: Sequence[CameraTiming] | None = None,
     accept_no_watchdog: bool = False,
+    blend_ticks: int | None = None,
 ) -> list[Claim]:
-    """All claims of the timing contract. Raises Unsound when a measurement has too few samples to bound."""
+    """All claims of the timing contract. Raises Unsound when a measurement has too few samples to bound.
+
+    `blend_ticks`: b of a policy that takes no prefix (`edgevla.policy.blend.blend_ticks_of`), None for one that does.
+    """
     measured = measurements or Measurements()
     return [
-        *_schedule_claims(timing, target),
+        *_schedule_claims(timing, target, blend_ticks),
         *_wire_claims(timing, target, arm, measured),
         *_watchdog_claims(timing, target, arm, accept_no_watchdog),
         *_camera_claims(timing, target, arm, cameras),
@@ -149,16 +156,26 @@ def _seconds(name: str, text: str, left: float, right: float, strict: bool = Fal
     return Claim(name, "proved", numbers, left, right, "s", 0, None, kept)
 
 
-def _schedule_claims(timing: BundleTiming, target: Target) -> list[Claim]:
+def _schedule_claims(timing: BundleTiming, target: Target, blend_ticks: int | None) -> list[Claim]:
     h, r, m = timing.horizon, target.replan_ticks, target.survive_misses
     d = delay_ticks(target.latency_budget_s, timing.period_s)
     needed = d + (m + 1) * r
     return [
         _ticks("horizon", f"d + (m + 1) r <= H: {d} + {m + 1} * {r} = {needed} <= {h}", needed, h),
         _ticks("one inference in flight", f"d <= r: {d} <= {r}", d, r),
-        _ticks("trained prefix", f"d <= d_max: {d} <= {timing.d_max}", d, timing.d_max),
+        _seam_claim(timing, d, r, blend_ticks),
         _ticks("servo ratio", f"1 <= n: 1 <= {target.servo_ratio}", 1, target.servo_ratio),
     ]
+
+
+def _seam_claim(timing: BundleTiming, d: int, r: int, blend_ticks: int | None) -> Claim:
+    """A policy goes on from a prefix as long as it was trained with; without one, a seam is over before the next
+    observation, which would otherwise take what the blend makes up for what the arm was meant to do."""
+    if blend_ticks is None:
+        return _ticks("trained prefix", f"d <= d_max: {d} <= {timing.d_max}", d, timing.d_max)
+    done = d + blend_ticks
+    text = f"no trained prefix: seams are blended over b ticks, d + b <= r: {d} + {blend_ticks} = {done} <= {r}"
+    return _ticks("blended seams", text, done, r)
 
 
 def _wire_claims(timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements) -> list[Claim]:

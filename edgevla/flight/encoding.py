@@ -94,7 +94,7 @@ def observation_dtype(seen: Observation) -> np.dtype[Any]:
             ("state_stamp_ns", "<i8"),
             ("state", "<f4", (len(seen.state),)),
             ("prefix", "<f4", (delay, channels)),
-            ("anchor", "<f4", (channels,)),
+            ("commanded", "<f4", (delay + 1, channels)),
             *((f"camera:{name}", camera) for name in sorted(seen.frames)),
         ]
     )
@@ -121,7 +121,7 @@ def observation_row(seen: Observation, sequence: int) -> NDArray[Any]:
     cameras = [(f.stamp_ns, f.sequence, zlib.crc32(f.image.tobytes())) for _, f in sorted(seen.frames.items())]
     values = (
         sequence, seen.tick, seen.asked_ns, seen.begun_ns, seen.done_ns, seen.status, seen.instruction, seen.cleared,
-        seen.state_stamp_ns, seen.state, seen.prefix, seen.anchor, *cameras,
+        seen.state_stamp_ns, seen.state, seen.prefix, seen.commanded, *cameras,
     )  # fmt: skip
     return np.array([values], observation_dtype(seen))
 

@@ -143,8 +143,9 @@ def _ran_out(record: Record) -> str:
         return ""
     ticks = record.ticks
     before = ticks[: row + 1]
-    chunk, stop = int(before["chunk"][-1]), int(ticks["tick"][row])
+    stop = int(ticks["tick"][row])
     tracked = np.flatnonzero(before["phase"] == Phase.TRACK)
+    chunk = int(before["chunk"][tracked[-1]]) if len(tracked) else -1  # a latched arm has none any more
     armed = np.flatnonzero(before["phase"] == Phase.START)
     if len(tracked) == 0 or (len(armed) and armed[-1] > tracked[-1]):
         began = int(before["tick"][armed[0]]) if len(armed) else int(before["tick"][0])

@@ -8,23 +8,18 @@ from typing import Any
 import numpy as np
 
 from edgevla.control.commands import Setup, Units, ladder_of
+from edgevla.control.config import arm_of
 from edgevla.control.limiter import limits_of
 from edgevla.control.schedule import Schedule
 from edgevla.errors import BadInput, explain
-from profiles.model import ArmProfile, CameraSpec, Channel, StateChannel
 
 
 def setup_of(meta: Mapping[str, Any]) -> Setup:
     """What the control side was set up with. Raises BadInput naming what is missing."""
     try:
-        arm = dict(meta["arm"])
-        arm["channels"] = tuple(Channel(**item) for item in arm["channels"])
-        arm["state"] = tuple(StateChannel(**item) for item in arm["state"])
-        arm["cameras"] = tuple(CameraSpec(**item) for item in arm["cameras"])
-        arm |= {key: tuple(value) for key, value in arm.items() if isinstance(value, list)}
         scale, offset = (np.array(meta[key], np.float64) for key in ("scale", "offset"))
         units = Units(tuple(meta["kinds"]), scale, offset, float(meta["period_s"]))
-        profile = ArmProfile(**arm)
+        profile = arm_of(meta["arm"])
         waits = ladder_of(profile.hold_s, profile.torque_s, units.period_s)
         schedule, ratio = Schedule(**meta["schedule"]), int(meta["servo_ratio"])
         return Setup(schedule, waits, limits_of(profile, units.period_s / ratio), units, ratio)

@@ -140,7 +140,7 @@ def _whole(row: Rows, pictures: dict[str, Seen], chunks: dict[int, Rows]) -> tup
     if answer is None:
         wrong.append("its answer is missing")
     chunk = answer["chunk"] if answer is not None and answer["has_chunk"] else None
-    setpoints = answer["setpoints"] if answer is not None else np.zeros((0, len(row["anchor"])), np.float32)
+    setpoints = answer["setpoints"] if answer is not None else np.zeros((0, row["commanded"].shape[1]), np.float32)
     seen = Observation(
         tick=int(row["tick"]),
         asked_ns=int(row["asked_ns"]),
@@ -152,7 +152,7 @@ def _whole(row: Rows, pictures: dict[str, Seen], chunks: dict[int, Rows]) -> tup
         state_stamp_ns=int(row["state_stamp_ns"]),
         state=row["state"],
         prefix=row["prefix"],
-        anchor=row["anchor"],
+        commanded=row["commanded"],
         frames=pictures,
         chunk=chunk,
         setpoints=setpoints,

@@ -26,6 +26,7 @@ from edgevla.errors import EdgevlaError
 from edgevla.flight.meta import instructions_of, setup_of
 from edgevla.flight.reader import Record, moment_of, observations_of
 from edgevla.flight.tape import Observation
+from edgevla.policy.blend import setpoints_to_release
 
 _STATUS_RAN = (Status.OK, Status.NOT_FINITE, Status.FAILED)  # the engine saw the observation
 
@@ -102,16 +103,19 @@ def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Rep
         if seen.instruction != told:
             engine.set_instruction(words[seen.instruction])
             told = seen.instruction
-        difference = _infer_again(seen, len(record.meta["arm"]["state"]), engine, tolerance)
+        states, blend = len(record.meta["arm"]["state"]), record.meta.get("blend_ticks")
+        difference = _infer_again(seen, states, blend, engine, tolerance)
         if difference is not None:
             return Replayed(compared, difference)
         compared += 1
     return Replayed(compared)
 
 
-def _infer_again(seen: Observation, states: int, engine: Engine, tolerance: float) -> Difference | None:
+def _infer_again(
+    seen: Observation, states: int, blend: int | None, engine: Engine, tolerance: float
+) -> Difference | None:
     try:
-        chunk = _chunk_of(seen, states, engine)
+        chunk = _chunk_of(seen, states, blend, engine)
     except EdgevlaError as error:
         first = str(error).splitlines()[0]
         return None if seen.status != Status.OK else Difference(seen.tick, "policy", "a chunk", first)
@@ -122,11 +126,11 @@ def _infer_again(seen: Observation, states: int, engine: Engine, tolerance: floa
     different = _rows_differ(seen.tick, "chunk", seen.chunk, chunk, tolerance)
     if different is not None:
         return different
-    setpoints = engine.to_setpoints(seen.chunk, seen.anchor, len(seen.prefix))
+    setpoints = setpoints_to_release(engine, seen.chunk, seen.commanded, blend)
     return _rows_differ(seen.tick, "setpoints", seen.setpoints, setpoints, tolerance)
 
 
-def _chunk_of(seen: Observation, states: int, engine: Engine) -> NDArray[np.float32]:
+def _chunk_of(seen: Observation, states: int, blend: int | None, engine: Engine) -> NDArray[np.float32]:
     """As `policy.process` asks: earlier observations first, then the one of the tick."""
     state = seen.state.reshape(-1, states)
     images: list[dict[str, NDArray[np.uint8]]] = [{} for _ in state]
@@ -136,7 +140,7 @@ def _chunk_of(seen: Observation, states: int, engine: Engine) -> NDArray[np.floa
     engine.forget()
     for image, row in zip(images[:-1], state[:-1], strict=True):
         engine.observe(image, row)
-    return engine.infer(images[-1], state[-1], seen.prefix)
+    return engine.infer(images[-1], state[-1], seen.prefix if blend is None else seen.prefix[:0])
 
 
 def _rows_differ(
@@ -184,7 +188,7 @@ class _Loop:
         self.follows = False
         self._machine = Machine()
         self._motion = Motion.at_rest(np.zeros(len(setup.units.kinds)))
-        self._before = self._motion.setpoint
+        self._before = self._motion
         self._chunk: NDArray[np.float32] | None = None
         self._decided = Decision(None, False, None)
         self._last: NDArray[Any] | None = None
@@ -272,8 +276,9 @@ class _Loop:
             return None
         rows = committed(self._setup, self._machine, self._motion, self._before, self._chunk, tick)
         prefix = normalise(self._setup.units, self._before.setpoint, rows)
+        commanded = np.vstack([self._before.setpoint, rows]).astype(np.float32)
         return _rows_differ(tick, "prefix", seen.prefix, prefix, 0.0) or _rows_differ(
-            tick, "anchor", seen.anchor, rows[-1], 0.0
+            tick, "commanded", seen.commanded, commanded, 0.0
         )
 
 

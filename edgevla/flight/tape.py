@@ -44,7 +44,7 @@ class Observation:
     state_stamp_ns: int
     state: Float32  # (s,)
     prefix: Float32  # (d, n), normalised
-    anchor: Float32  # (n,), set-point at k + d - 1
+    commanded: Float32  # (d + 1, n), set-points of ticks k - 1 .. k + d - 1
     frames: Mapping[str, Seen]  # by camera; one that had no frame is left out
     chunk: Float32 | None  # (H, A), normalised; None when the policy gave none
     setpoints: Float32  # (H, n); zeros unless the status is OK
@@ -54,7 +54,7 @@ def observation_bytes(
     delay: int, channels: int, states: int, horizon: int, cameras: Mapping[str, tuple[int, int]]
 ) -> int:
     """Largest entry; `cameras`: (height, width) by name."""
-    numbers = states + delay * channels + channels + 2 * horizon * channels
+    numbers = states + (2 * delay + 1) * channels + 2 * horizon * channels
     pictures = sum(_CAMERA.size + len(name.encode()) + h * w * 3 for name, (h, w) in cameras.items())
     return _HEAD.size + _FLOAT * numbers + pictures
 
@@ -64,8 +64,8 @@ def pack_observation(seen: Observation) -> bytes:
     horizon, channels = seen.setpoints.shape
     delay, states = len(seen.prefix), len(seen.state)
     actions = channels if seen.chunk is None else seen.chunk.shape[1]
-    if seen.prefix.shape != (delay, channels) or seen.anchor.shape != (channels,):
-        raise ValueError(f"prefix {seen.prefix.shape}, anchor {seen.anchor.shape} for {channels} channels")
+    if seen.prefix.shape != (delay, channels) or seen.commanded.shape != (delay + 1, channels):
+        raise ValueError(f"prefix {seen.prefix.shape}, commanded {seen.commanded.shape} for {channels} channels")
     if seen.chunk is not None and len(seen.chunk) != horizon:
         raise ValueError(f"chunk of {len(seen.chunk)} rows for set-points of {horizon}")
     times = (seen.tick, seen.asked_ns, seen.begun_ns, seen.done_ns, seen.state_stamp_ns)
@@ -73,7 +73,7 @@ def pack_observation(seen: Observation) -> bytes:
     head = _HEAD.pack(
         *times, seen.status, seen.instruction, *flags, delay, channels, states, horizon, actions
     )  # fmt: skip
-    arrays = [seen.state, seen.prefix, seen.anchor, seen.setpoints, *([] if seen.chunk is None else [seen.chunk])]
+    arrays = [seen.state, seen.prefix, seen.commanded, seen.setpoints, *([] if seen.chunk is None else [seen.chunk])]
     parts = [head, *(np.ascontiguousarray(array, np.float32).tobytes() for array in arrays)]
     for name, frame in seen.frames.items():
         parts += _pack_frame(name, frame)
@@ -94,7 +94,7 @@ def unpack_observation(payload: bytes) -> Observation:
         raise ValueError(f"observation of {len(payload)} bytes, expected {_HEAD.size} or more")
     *times, status, instruction, cleared, has_chunk, cameras, _, d, n, s, h, a = _HEAD.unpack_from(payload)
     tick, asked_ns, begun_ns, done_ns, stamp_ns = times
-    shapes = [(s,), (d, n), (n,), (h, n), *([(h, a)] if has_chunk else [])]
+    shapes = [(s,), (d, n), (d + 1, n), (h, n), *([(h, a)] if has_chunk else [])]
     arrays, at = _floats(payload, _HEAD.size, shapes)
     frames = {}
     for _ in range(cameras):
@@ -102,10 +102,10 @@ def unpack_observation(payload: bytes) -> Observation:
         frames[name] = frame
     if at != len(payload):
         raise ValueError(f"observation of {len(payload)} bytes declares {at}")
-    state, prefix, anchor, setpoints, *chunk = arrays
+    state, prefix, commanded, setpoints, *chunk = arrays
     return Observation(
         tick, asked_ns, begun_ns, done_ns, status, instruction, bool(cleared), stamp_ns,
-        state, prefix, anchor, frames, chunk[0] if chunk else None, setpoints,
+        state, prefix, commanded, frames, chunk[0] if chunk else None, setpoints,
     )  # fmt: skip
 
 

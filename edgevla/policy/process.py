@@ -31,6 +31,7 @@ from edgevla.control.realtime import pin
 from edgevla.control.shm import Slots
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, explain
 from edgevla.flight.tape import Observation, Seen, pack_observation
+from edgevla.policy.blend import setpoints_to_release
 from edgevla.sensors.assemble import CameraLimit, Limits, judge
 from edgevla.sensors.camera import CameraSlot, Frame, at_or_before
 from edgevla.telemetry.rows import Rows, inference_dtype
@@ -141,12 +142,11 @@ class Policy:
         config, images, durations = self._config, self.first_frames(), []
         state = np.zeros(config.states, np.float32)
         prefix = np.zeros((config.delay, config.channels), np.float32)
-        anchor = np.zeros(config.channels, np.float32)
+        commanded = np.zeros((config.delay + 1, config.channels), np.float32)
         providers: dict[str, dict[str, int]] = {}
         for run in range(_WARM_UPS):
             begun_ns = time.monotonic_ns()
-            chunk = self._engine.infer(images, state, prefix)
-            self._engine.to_setpoints(chunk, anchor, config.delay)
+            self._chunk(images, state, prefix, commanded)
             durations.append(time.monotonic_ns() - begun_ns)
             if run == 0:
                 providers = self._engine.node_providers()
@@ -236,8 +236,7 @@ class Policy:
             self._engine.forget()
             for image, state in zip(images[:-1], request.state[-len(images) : -1], strict=True):
                 self._engine.observe(image, state)
-            chunk = self._engine.infer(images[-1], request.state[-1], request.prefix)
-            setpoints = self._engine.to_setpoints(chunk, request.anchor, len(request.prefix))
+            chunk, setpoints = self._chunk(images[-1], request.state[-1], request.prefix, request.commanded)
             self._acted_on = self._epoch
         except Exception as error:  # whatever the engine raises costs one chunk, never the process
             if not self._said_failed:
@@ -247,6 +246,12 @@ class Policy:
         if setpoints.shape != self._nothing.shape or not np.isfinite(setpoints).all():
             return _Answered(Status.NOT_FINITE, self._nothing, chunk)
         return _Answered(Status.OK, setpoints, chunk)
+
+    def _chunk(self, images: Images, state: Float32, prefix: Float32, commanded: Float32) -> tuple[Float32, Float32]:
+        """Chunk and set-points; a policy that is given no prefix has its seam blended."""
+        blend = self._config.blend_ticks
+        chunk = self._engine.infer(images, state, prefix if blend is None else prefix[:0])
+        return chunk, setpoints_to_release(self._engine, chunk, commanded, blend)
 
     def _reply(self, reply: Reply) -> None:
         self._replies.write(pack_reply(reply))
@@ -278,7 +283,7 @@ class Policy:
             state_stamp_ns=request.state_stamp_ns,
             state=request.state[-len(used) :].reshape(-1),
             prefix=request.prefix,
-            anchor=request.anchor,
+            commanded=request.commanded,
             frames=_named(used),
             chunk=answered.chunk,
             setpoints=answered.setpoints,

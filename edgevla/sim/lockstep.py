@@ -6,6 +6,7 @@ differs, and a released chunk acts exactly d ticks after its observation, as on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from edgevla.control.commands import Setup, Units, advance, committed, ladder_of
 from edgevla.control.limiter import Motion, limits_of
 from edgevla.control.machine import Inputs, Machine, Order, step
 from edgevla.control.schedule import Answer, Schedule
+from edgevla.policy.blend import setpoints_to_release
 from edgevla.sim.metaworld import MetaworldPlant
 from profiles.model import ArmProfile
 
@@ -53,6 +55,7 @@ class Loop:
     kinds: tuple[str, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    blend_ticks: int | None = None  # b of a policy that takes no prefix, see `edgevla.policy.blend`
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,30 @@ class Outcome:
     opened_m: float
 
 
+class Ticks(Protocol):
+    """A control loop that is called one tick at a time, from tick 0 on."""
+
+    @property
+    def inferences(self) -> int: ...
+    def tick(self, tick: int) -> None: ...
+
+
 def play(
-    policy: Policy, episode: Episode, loop: Loop, reuse: MetaworldPlant | None = None
+    policy: Policy,
+    episode: Episode,
+    loop: Loop,
+    reuse: MetaworldPlant | None = None,
+    run: Callable[[Policy, Plant, Loop], Ticks] | None = None,
 ) -> tuple[Outcome, MetaworldPlant]:
-    """Plays one episode to success or to the last tick; also returns the plant, to be reused."""
+    """Plays one episode to success or to the last tick; also returns the plant, to be reused.
+
+    Args:
+        run: the control loop to play it in; None for ours, `Runner`.
+    """
     scene = episode.task.replace("-close-", "-open-") if episode.half_way else episode.task
     plant = MetaworldPlant(scene, episode.seed, episode.half_way, reuse)
     policy.set_instruction(episode.instruction)
-    runner = Runner(policy, plant, loop)
+    runner = (run or Runner)(policy, plant, loop)
     limit = HALF_WAY_TICKS if episode.half_way else MAX_TICKS
     tick = 0
     while tick < limit and not _reached(plant, episode):
@@ -127,8 +146,17 @@ class Runner:
 
     def _ask(self, tick: int, before: Motion) -> None:
         rows = committed(self._setup, self._machine, self._motion, before, self._chunk, tick)
-        prefix = normalise(self._setup.units, before.setpoint, rows)
-        chunk = self._policy.infer(self._plant.render(), self._plant.position(), prefix)
-        self._coming = self._policy.to_setpoints(chunk, rows[-1], self._setup.schedule.delay)
+        self._coming = self.setpoints(before.setpoint.astype(np.float32), rows)
         self._answer = Answer(tick, tick, valid=bool(np.isfinite(self._coming).all()))
         self.inferences += 1
+
+    def setpoints(self, before: Float32, rows: Float32) -> Float32:
+        """The set-points (H, n) that follow `before` (n,), commanded at tick k - 1, and the committed `rows` (d, n)."""
+        blend_ticks = self._loop.blend_ticks
+        prefix = normalise(self._setup.units, before, rows)
+        chunk = self.infer(prefix if blend_ticks is None else prefix[:0])
+        return setpoints_to_release(self._policy, chunk, np.vstack([before[None], rows]), blend_ticks)
+
+    def infer(self, prefix: Float32) -> Float32:
+        """A chunk (H, n) of the policy, on what there is to see now."""
+        return self._policy.infer(self._plant.render(), self._plant.position(), prefix)

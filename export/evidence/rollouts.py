@@ -23,6 +23,7 @@ import profiles
 from edgevla.bundle.manifest import Timing
 from edgevla.bundle.reader import open_bundle
 from edgevla.control.timing import schedule_of
+from edgevla.policy.blend import blend_ticks_of
 from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode, Loop, Outcome, Policy, play
 from export.channels import PERIOD_S, action_channels
@@ -102,17 +103,21 @@ def reference_loop() -> Loop:
 def loop_of(bundle_path: Path) -> Loop:
     """The loop that the bundle declares, on its own target and arm."""
     manifest = open_bundle(bundle_path).manifest
-    return _loop(manifest.timing, manifest.target, manifest.arm, [asdict(channel) for channel in manifest.channels])
+    channels = [asdict(channel) for channel in manifest.channels]
+    return _loop(manifest.timing, manifest.target, manifest.arm, channels, blend_ticks_of(manifest))
 
 
-def _loop(timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str, Any]]) -> Loop:
+def _loop(
+    timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str, Any]], blend_ticks: int | None = None
+) -> Loop:
     return Loop(
-        schedule=schedule_of(timing, profiles.load_target(target)),
+        schedule=schedule_of(timing, profiles.load_target(target), blend_ticks),
         arm=profiles.load_arm(arm),
         period_s=timing.period_s,
         kinds=tuple(str(channel["kind"]) for channel in channels),
         scale=tuple(float(channel["scale"]) for channel in channels),
         offset=tuple(float(channel["offset"]) for channel in channels),
+        blend_ticks=blend_ticks,
     )
 
 

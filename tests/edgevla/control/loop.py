@@ -24,6 +24,7 @@ def plan(engine="to_goal", arm=None, **target):
         arm=arm or patient_arm(),
         target=replace(profiles.load_target("host"), **loose),
         schedule=Schedule(32, 2, 8, 2),
+        blend_ticks=None,
         period_s=0.0125,
         kinds=("delta", "delta", "delta", "absolute"),
         scale=(0.01, 0.01, 0.01, 1.0),

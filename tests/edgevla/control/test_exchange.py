@@ -32,13 +32,13 @@ from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 
 def test_a_request_keeps_its_numbers():
     rng = np.random.default_rng(0)
-    prefix, anchor, state = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), 4, (3, 5)))
-    payload = pack_request(Request(16, 123, 45, prefix, anchor, state, True, 7))
+    prefix, commanded, state = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), (3, 4), (3, 5)))
+    payload = pack_request(Request(16, 123, 45, prefix, commanded, state, True, 7))
     assert len(payload) == request_bytes(2, 4, 5, 3)
     read = unpack_request(payload)
     assert (read.tick, read.asked_ns, read.state_stamp_ns) == (16, 123, 45)
     assert (read.prefix == prefix).all()
-    assert (read.anchor == anchor).all()
+    assert (read.commanded == commanded).all()
     assert (read.state == state).all()
     assert (read.first, read.instruction) == (True, 7)
 
@@ -53,7 +53,7 @@ def test_a_reply_keeps_its_numbers():
 
 
 def test_a_payload_of_another_size_is_refused():
-    request = pack_request(Request(0, 0, 0, np.zeros((2, 4)), np.zeros(4), np.zeros((1, 4))))
+    request = pack_request(Request(0, 0, 0, np.zeros((2, 4)), np.zeros((3, 4)), np.zeros((1, 4))))
     with pytest.raises(ValueError, match="expected"):
         unpack_request(request[:-1])
     with pytest.raises(ValueError, match="expected"):

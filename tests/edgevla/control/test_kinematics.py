@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import profiles
-from edgevla.control.config import _arm
+from edgevla.control.config import arm_of
 from edgevla.control.kinematics import tool_of
 from edgevla.control.limiter import Limited, Limits, Motion, limits_of, slow_down, track
 from profiles import ProfileError
@@ -60,7 +60,7 @@ def test_the_profile_survives_the_line_of_json_to_the_servo(arm):
     import json
     from dataclasses import asdict
 
-    assert _arm(json.loads(json.dumps(asdict(arm)))) == arm
+    assert arm_of(json.loads(json.dumps(asdict(arm)))) == arm
 
 
 def test_a_planar_arm_is_where_the_drawing_says(arm):

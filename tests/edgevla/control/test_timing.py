@@ -77,6 +77,21 @@ def test_a_configuration_that_cannot_hold_is_refused_in_numbers(timing, target, 
     assert text in str(error.value)
 
 
+def test_without_a_trained_prefix_the_blend_has_to_end_before_the_next_observation():
+    free = replace(Timing(), d_max=0)
+    claims = evaluate(free, TARGET, ARM, blend_ticks=4)
+    assert broken(claims) == []
+    (claim,) = [claim for claim in claims if claim.name == "blended seams"]
+    assert claim.text == "no trained prefix: seams are blended over b ticks, d + b <= r: 2 + 4 = 6 <= 8"
+    assert claim.kind == "proved"
+    assert "trained prefix" not in [claim.name for claim in claims]
+    assert schedule_of(free, TARGET, blend_ticks=6).delay == 2
+    with pytest.raises(Refused, match=r"d \+ b <= r: 2 \+ 7 = 9 <= 8"):
+        schedule_of(free, TARGET, blend_ticks=7)
+    with pytest.raises(Refused, match="d <= d_max: 2 <= 0"):
+        schedule_of(free, TARGET)
+
+
 def test_an_arm_without_a_watchdog_is_accepted_only_explicitly():
     arm = replace(ARM, watchdog_s=None)
     assert broken(evaluate(Timing(), TARGET, arm, accept_no_watchdog=True)) == []

@@ -110,7 +110,7 @@ class Flight:
             self._motion = before
         state = (before.setpoint + 0.001).astype(np.float32)
         if decision.start:
-            self._infer(tick, deadline_ns, before.setpoint, state, decision.first)
+            self._infer(tick, deadline_ns, before, state, decision.first)
         return self._row(tick, deadline_ns, skipped, written, answer, order, hit, decision.start, state)
 
     def _infer(self, tick, deadline_ns, before, state, first):
@@ -118,7 +118,8 @@ class Flight:
         rows = committed(self._setup, self._machine, self._motion, before, self._chunk, tick)
         if tick in happens.silent:
             return
-        prefix, anchor = normalise(self._units, before, rows), rows[-1]
+        prefix = normalise(self._units, before.setpoint, rows)
+        commanded = np.vstack([before.setpoint, rows]).astype(np.float32)
         status = happens.status.get(tick, Status.OK)
         fresh = first or self._epoch != self._acted_on
         if self._epoch != self._acted_on:
@@ -127,7 +128,7 @@ class Flight:
         picture, chunk, setpoints = image(tick), None, np.zeros((32, 4), np.float32)
         if status is Status.OK:
             chunk = self.engine.infer({"corner": picture}, state, prefix)
-            setpoints = self.engine.to_setpoints(chunk, anchor, SCHEDULE.delay)
+            setpoints = self.engine.to_setpoints(chunk, rows[-1], SCHEDULE.delay)
         begun_ns = deadline_ns + 300_000
         done_ns = begun_ns + happens.slow_ns.get(tick, INFER_NS)
         age_ns = happens.frame_age_ns.get(tick, 20_000_000)
@@ -144,7 +145,7 @@ class Flight:
                 deadline_ns,
                 state,
                 prefix,
-                anchor,
+                commanded,
                 frames,
                 chunk,
                 setpoints,

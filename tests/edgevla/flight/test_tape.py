@@ -22,13 +22,13 @@ def seen(**changes):
         "wrist é": Seen(78, 9, RNG.integers(0, 256, (2, 3, 3), dtype=np.uint8)),
     }
     values = (
-        816, 1, 2, 3, 0, 2, True, 4, floats(5), floats(2, 3), floats(3), frames, floats(8, 3), floats(8, 3),
+        816, 1, 2, 3, 0, 2, True, 4, floats(5), floats(2, 3), floats(3, 3), frames, floats(8, 3), floats(8, 3),
     )  # fmt: skip
     return replace(Observation(*values), **changes)
 
 
 def same(left, right):
-    for name in ("state", "prefix", "anchor", "chunk", "setpoints"):
+    for name in ("state", "prefix", "commanded", "chunk", "setpoints"):
         a, b = getattr(left, name), getattr(right, name)
         assert (a is None) == (b is None)
         assert a is None or a.tobytes() == b.tobytes(), name
@@ -69,7 +69,7 @@ def test_a_payload_of_another_size_is_refused(cut):
 
 def test_arrays_that_do_not_fit_one_another_are_refused():
     with pytest.raises(ValueError, match="prefix"):
-        pack_observation(seen(anchor=floats(4)))
+        pack_observation(seen(commanded=floats(4)))
     with pytest.raises(ValueError, match="chunk"):
         pack_observation(seen(chunk=floats(9, 3)))
     with pytest.raises(ValueError, match="frame"):

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "control"))
 from tiny_engine import GOAL, ToGoal
 
 STATE = np.array([0.0, 0.6, 0.2, 1.0], np.float32)
-ANCHOR = np.array([0.0, 0.6, 0.2, -1.0], np.float32)
+HELD = np.tile(np.array([0.0, 0.6, 0.2, -1.0], np.float32), (3, 1))  # commanded in ticks k - 1 .. k + 1
 
 
 class Bench:
@@ -57,6 +57,7 @@ class Bench:
             "observations": 1,
             "horizon": 32,
             "delay": 2,
+            "blend_ticks": None,
             "channels": 4,
             "states": 4,
             "first_frame_s": 0.05,
@@ -77,7 +78,7 @@ class Bench:
     def ask(self, tick=8, state_age_s=0.0, state=STATE, **more):
         now = time.monotonic_ns()
         prefix = np.full((2, 4), 0.25, np.float32)
-        request = Request(tick, now, now - int(state_age_s * 1e9), prefix, ANCHOR, np.atleast_2d(state), **more)
+        request = Request(tick, now, now - int(state_age_s * 1e9), prefix, HELD, np.atleast_2d(state), **more)
         self.requests.write(pack_request(request))
         self.policy.serve()
         return self.answer()
@@ -143,7 +144,7 @@ def test_a_chunk_that_is_not_finite_is_withheld():
 def test_after_a_restart_the_unanswered_request_is_ended():
     bench = Bench(ToGoal())
     now = time.monotonic_ns()
-    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE[None])
+    request = Request(40, now, now, np.zeros((2, 4), np.float32), HELD, STATE[None])
     bench.requests.write(pack_request(request))
     bench.policy.answer_orphan()
     assert (bench.answer().tick, bench.answer().status) == (40, Status.RESTARTED)
@@ -152,7 +153,7 @@ def test_after_a_restart_the_unanswered_request_is_ended():
 def test_after_a_restart_an_answered_request_keeps_its_answer():
     bench = Bench(ToGoal())
     now = time.monotonic_ns()
-    request = Request(40, now, now, np.zeros((2, 4), np.float32), ANCHOR, STATE[None])
+    request = Request(40, now, now, np.zeros((2, 4), np.float32), HELD, STATE[None])
     bench.requests.write(pack_request(request))
     bench.replies.write(pack_reply(Reply(40, now, Status.OK, np.ones((32, 4), np.float32))))
     bench.policy.answer_orphan()
@@ -220,7 +221,7 @@ def test_a_policy_of_three_observations_sees_the_frames_and_states_of_three_tick
     states = np.float32([[0.1, 0, 0, 0], [0.2, 0, 0, 0], [0.3, 0, 0, 0]])
     bench.ask(state=states, first=True)
     assert engine.seen == [(40, pytest.approx(0.3))]
-    request = Request(16, now, now, np.zeros((2, 4), np.float32), ANCHOR, states)
+    request = Request(16, now, now, np.zeros((2, 4), np.float32), HELD, states)
     bench.requests.write(pack_request(request))
     bench.policy.serve()
     assert engine.seen == [(20, pytest.approx(0.1)), (30, pytest.approx(0.2)), (40, pytest.approx(0.3))]
