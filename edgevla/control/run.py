@@ -214,6 +214,8 @@ class _Run:
                 self._ask_to_end(Stop("operator stop"))
             if self._servo_hangs():
                 self._crew.end("servo", (), 0.0)  # it heeds no SIGTERM, and must not wake up later
+                said = {"event": "exited", "message": f"it hung, no step for {_SILENT_S:g} s, and was killed"}
+                self._tell_recorder(Event("servo", said))
                 self._stop = servo_hangs_stop(f"no step for {_SILENT_S:g} s", self._plan.arm.watchdog_s)
                 return
             if time.monotonic() > give_up:
