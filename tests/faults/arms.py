@@ -43,5 +43,6 @@ def plan(arm: ArmProfile | None = None, **target: Any) -> RunPlan:
         start_low=arm.start_low,
         start_high=arm.start_high,
         observations=1,
+        blend_ticks=None,
         cameras=(PlannedCamera("corner", 96, 96, 40.0, arm.cameras[0].max_age_s, "refuse"),),
     )

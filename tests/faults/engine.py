@@ -78,7 +78,8 @@ class Swaying:
         elif kind in ("inf-once", "inf"):
             rows[d:, 0] = np.inf
         elif kind == "outside":
-            rows[d:] = value
+            self._turn = -self._turn
+            rows[d:] = value * self._turn
         elif kind == "jump":
             self._turn = -self._turn
             rows[d:, 0] = 0.45 * self._turn

@@ -53,6 +53,7 @@ def play(fault: Fault, servo: str = "", **host: Any) -> Row:
             record = place / "record"
             record.mkdir()
             rig = stack.enter_context(Rig(folder, servo=servo, record=record, arm=dict(fault.arm), **host))
+            rig.run_for(fault.settle_s)
             from_ns = fault.inject(rig)
             rig.run_for(fault.watch_s)
             log, result, end_ns = rig.finish()
@@ -74,6 +75,8 @@ def _judged(
     rested = oracle.pause_ns(heard, from_ns, end_ns, _REST_NS)
     outcome = STOPPED if stopped else RESTED if rested is not None else SURVIVED
     at_rest = oracle.rest_ns(heard, from_ns) if stopped else rested
+    if fault.lasting and at_rest is not None:
+        from_ns = oracle.last_input_ns(rows, from_ns, at_rest)
     bound = fault.bound(planned) if fault.bound and outcome != SURVIVED else None
     ttl_ns = round(arm.command_ttl_s * 1e9)
     return Row(
@@ -86,7 +89,7 @@ def _judged(
         latched_bound_ms=round(1e3 * bound.latched_s, 1) if bound is not None and stopped else None,
         bound=bound.formula if bound else "",
         outcome=outcome,
-        explained_by=line,
+        explained_by=line if stopped else _went_on(result),
         stop_reason=str(result.get("stop_reason", "")),
         samples=len(heard.sent),
         seconds=round(time.monotonic() - begun_s, 1),
@@ -113,6 +116,21 @@ def wrong(fault: Fault, row: Row) -> list[str]:
     if not row.explained_by:
         found.append("nothing explains it")
     return found
+
+
+def _went_on(result: dict[str, Any]) -> str:
+    """What a fault that did not stop the arm left behind, from the figures of the run."""
+    if not result:
+        return ""
+    chunks, recorder = result["chunks"], result["recorder"].get("message")
+    statuses = ", ".join(f"{count} {name}" for name, count in result["inference"]["statuses"].items())
+    parts = [
+        f"{chunks['release_misses']} chunks too late or unusable, {chunks['passed_over']} re-plan ticks passed over",
+        f"{result['policy_restarts']} policy restarts",
+        f"inferences: {statuses}",
+        f"the arm refused {result['link']['refused']}, {result['link']['bad_replies']} bad replies",
+    ]
+    return "; ".join([*parts, *([f"recorder: {recorder}"] if recorder else [])])
 
 
 def _explained(record: Path) -> str:

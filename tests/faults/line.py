@@ -3,8 +3,8 @@
     python -m tests.faults.line ARM_PORT LOG
 
 It says {"port": ...} for the host, then obeys JSON lines on stdin: {"mode": "pass" | "block" | "cut"} or
-{"mode": "noise", "flip": p, "drop": p} (per byte, both directions), each answered with {"mode", "at_ns"}. While the host
-is silent it asks the arm for its state itself, so that the arm's own stop has a time. The log is written at the end:
+{"mode": "noise", "flip": p, "drop": p} (per byte, both directions), each answered with {"mode", "at_ns"}. While the
+device has nothing to answer it asks for its state itself, so that the arm's own stop has a time. The log is written at the end:
 records (time ns, kind, bytes): h from the host, d delivered to the device, r reply of the device, p reply to our asking.
 """
 
@@ -29,7 +29,7 @@ from firmware_bridge.edgelink.codec import Decoder, Ping, State
 from firmware_bridge.transport.pty import PtyPair
 
 RECORD = struct.Struct("<qcH")  # CLOCK_MONOTONIC ns, kind, length
-_SILENT_NS = 30_000_000  # ns without a byte for the device: its state is asked for
+_SILENT_NS = 30_000_000  # ns without a reply to the host: the state is asked for
 _ASK_NS = 2_000_000  # ns between two questions
 _LOOK_S = 0.002  # s
 _PRIORITY = 60  # SCHED_FIFO: a wire does not wait for a busy host
@@ -47,7 +47,7 @@ class Line:
         self._mode: dict[str, Any] = {"mode": "pass"}
         self._random = random.Random(_SEED)
         self._replies, self._asked = Decoder(), Decoder()
-        self._fed_ns = self._asked_ns = time.monotonic_ns()
+        self._heard_ns = self._asked_ns = time.monotonic_ns()
         self._probe, self._sequence = -1, 0
 
     def step(self, stop_fd: int) -> bool:
@@ -59,7 +59,7 @@ class Line:
         if self._arm_fd in ready:
             self._from_device()
         now_ns = time.monotonic_ns()
-        if now_ns - self._fed_ns > _SILENT_NS and now_ns - self._asked_ns > _ASK_NS:
+        if now_ns - self._heard_ns > _SILENT_NS and now_ns - self._asked_ns > _ASK_NS:
             self._asked_ns = now_ns
             self._ask()
         return stop_fd not in ready or self._obey(stop_fd)
@@ -86,8 +86,7 @@ class Line:
     def _deliver(self, data: bytes) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._arm_fd, data)
-        self._fed_ns = time.monotonic_ns()
-        self.records.append((self._fed_ns, b"d", data))
+        self.records.append((time.monotonic_ns(), b"d", data))
 
     def _from_device(self) -> None:
         with contextlib.suppress(OSError):
@@ -95,6 +94,7 @@ class Line:
             now_ns = time.monotonic_ns()
             for message in self._replies.feed(data):
                 ours = isinstance(message, State) and message.seq == self._probe
+                self._heard_ns = self._heard_ns if ours else now_ns
                 frame = codec.encode(message)
                 self.records.append((now_ns, b"p" if ours else b"r", frame))
                 if not ours and self._mode["mode"] != "cut":

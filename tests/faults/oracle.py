@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.ladder import MOVABLE
+from edgevla.control.ladder import Phase
 from firmware_bridge.arm import Mode
 from firmware_bridge.edgelink.codec import Command, Decoder, HelloAck, Message, State, Verdict
 from profiles.model import ArmProfile
 
 Log = Sequence[tuple[int, str, bytes]]  # time ns, kind (h d r p), bytes; see tests.faults.line
+_WINDOW_NS = 1_000_000_000  # ns: an answer comes within this, a sequence number not twice
 _STILL = 1e-7  # channel units: below it a set-point has not moved
 
 
@@ -54,7 +55,7 @@ def clock_ns(heard: Heard) -> int:
     """
     delivered = {command.seq: at for at, command in heard.delivered}
     above = min(at - state.device_us * 1000 for at, state in heard.states)
-    below = [delivered[s.seq] - s.device_us * 1000 for at, s in heard.states if 0 <= at - delivered.get(s.seq, 0) < 1e9]
+    below = [delivered[s.seq] - s.device_us * 1000 for at, s in heard.states if 0 <= at - delivered.get(s.seq, 0) < _WINDOW_NS]
     return (above + max(below)) // 2 if below else above
 
 
@@ -91,7 +92,7 @@ def obeyed_late(heard: Heard) -> int:
     late = 0
     for at_ns, state in heard.states:
         delivered_ns, expiry_us = expiry.get(state.seq, (0, 0))
-        answers = 0 <= at_ns - delivered_ns < 1e9
+        answers = 0 <= at_ns - delivered_ns < _WINDOW_NS
         late += answers and state.verdict == Verdict.ACCEPTED and state.device_us >= expiry_us
     return late
 
@@ -158,8 +159,13 @@ def pause_ns(heard: Heard, from_ns: int, until_ns: int, least_ns: int) -> int | 
 
 
 def _moves(heard: Heard) -> list[int]:
+    """When commands that the device accepted moved its set-point."""
+    accepted = {(state.seq, at // _WINDOW_NS) for at, state in heard.states if state.verdict == Verdict.ACCEPTED}
     times, before = [], np.array(heard.held)
     for at_ns, command in heard.delivered:
+        window = at_ns // _WINDOW_NS
+        if not accepted & {(command.seq, window), (command.seq, window + 1)}:
+            continue
         now = np.array(command.setpoint)
         if np.abs(now - before).max() > _STILL:
             times.append(at_ns)
@@ -177,6 +183,11 @@ def latched_ns(heard: Heard, from_ns: int) -> int | None:
     return None
 
 
-def commanding(rows: NDArray[Any]) -> NDArray[Any]:
-    """The rows of armed steps."""
-    return rows[np.isin(rows["phase"], sorted(MOVABLE))]
+def last_input_ns(rows: NDArray[Any], from_ns: int, rest_at_ns: int) -> int:
+    """When the last chunk that was followed before the rest was asked for; not before `from_ns`.
+
+    Where a fault lasts and lets some chunks through, this is the moment from which nothing new came.
+    """
+    before = rows[(rows["deadline_ns"] <= rest_at_ns) & (rows["phase"] == Phase.TRACK) & (rows["chunk"] >= 0)]
+    asked = rows[rows["tick"] == before["chunk"][-1]] if len(before) else before
+    return max([from_ns, *asked["deadline_ns"][:1].tolist()])

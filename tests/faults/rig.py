@@ -33,6 +33,7 @@ class Child:
     """A process whose JSON or text lines are kept, with the time each was read."""
 
     def __init__(self, module: str, *arguments: str, fds: tuple[int, ...] = (), **env: str) -> None:
+        self.module = module
         self.lines: list[tuple[int, str]] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -76,8 +77,8 @@ class Child:
                 if word in line:
                     return line
             if ended or time.monotonic() > give_up:
-                said = "\n".join(line for _, line in self.lines)
-                raise RuntimeError(f"no {word!r} from {self.process.args}: {said}\n{''.join(self.errors)}")
+                said = [*(line for _, line in self.lines), *"".join(self.errors).splitlines()]
+                raise RuntimeError(f"no {word!r} from the {self.module} process; its last words: {' | '.join(said[-6:])}")
             time.sleep(0.01)
 
     def end(self) -> None:
@@ -216,6 +217,8 @@ class Rig:
 
     def finish(self) -> tuple[list[tuple[int, str, bytes]], dict[str, Any], int]:
         """End what still runs: (log of the line, result of the run, when the end was asked for)."""
+        if (self.host.process.poll() or 0) < 0:  # its children stop the arm without it
+            time.sleep(1.0)
         end_ns = time.monotonic_ns()
         with contextlib.suppress(OSError):
             self.host.process.send_signal(signal.SIGTERM)
