@@ -41,7 +41,13 @@ def main() -> int:
         print(f"BROKEN   {text}")
     if broken or asked.out is None:
         return 1 if broken else 0
-    result = {"host": describe_host(), "command": "make test-faults", "seconds": seconds, "skipped": skipped, "rows": rows}
+    result = {
+        "host": describe_host(),
+        "command": "make test-faults",
+        "seconds": seconds,
+        "skipped": skipped,
+        "rows": rows,
+    }
     staging = asked.out.with_name(f".{asked.out.name}")
     staging.write_text(json.dumps(result, indent=1) + "\n")
     staging.replace(asked.out)
@@ -55,7 +61,11 @@ def _one(fault: Fault) -> tuple[dict[str, Any] | None, list[str]]:
         print(f"{fault.name}: {error}", flush=True)
         return None, [f"{fault.name}: {error}"]
     found = wrong(fault, row)
-    stop = "" if row.stop_ms is None else f" rest {row.stop_ms:g}/{row.bound_ms} latched {row.latched_ms}/{row.latched_bound_ms} ms"
+    stop = (
+        ""
+        if row.stop_ms is None
+        else f" rest {row.stop_ms:g}/{row.bound_ms} latched {row.latched_ms}/{row.latched_bound_ms} ms"
+    )
     print(
         f"{'BROKEN' if found else 'kept':8} {fault.name}: {row.outcome}{stop}; late {row.late_commands}, beyond "
         f"{row.out_of_limit_commands} of {row.samples}; {row.seconds:g} s\n         {row.explained_by} | {row.stop_reason}",

@@ -1,6 +1,6 @@
 """A camera process of the suite: a grey picture 40 times a second into an inherited slot, until stdin closes.
 
-    python -m tests.faults.camera FD
+python -m tests.faults.camera FD
 """
 
 from __future__ import annotations

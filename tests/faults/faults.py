@@ -264,9 +264,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("inference stalled 10 s", engine("stall", 10.0), _one(STOPPED), _RUNS_OUT, short=True),
     Fault("inference stalled 10 s, hold_s 20 s", engine("stall", 10.0), _one(RESTED), _RUNS_OUT, 6.0, PATIENT),
     Fault("policy killed (SIGKILL)", send("policy", signal.SIGKILL), _ANY, _RUNS_OUT),
-    Fault(
-        "policy killed, hold_s 20 s", send("policy", signal.SIGKILL), _GOES_ON, _RUNS_OUT, 6.0, PATIENT, short=True
-    ),
+    Fault("policy killed, hold_s 20 s", send("policy", signal.SIGKILL), _GOES_ON, _RUNS_OUT, 6.0, PATIENT, short=True),
     Fault("policy stopped (SIGSTOP)", send("policy", signal.SIGSTOP), _one(STOPPED, RESTED), _RUNS_OUT),
     Fault("policy stopped, hold_s 20 s", send("policy", signal.SIGSTOP), _one(RESTED), _RUNS_OUT, 6.0, PATIENT),
     Fault("one chunk of NaN", engine("nan-once"), _one(SURVIVED)),
@@ -304,8 +302,17 @@ FAULTS: tuple[Fault, ...] = (
     Fault("SIGUSR1 to the servo", send("servo", signal.SIGUSR1), _one(STOPPED), _WATCHDOG),
     Fault("servo killed (SIGKILL)", send("servo", signal.SIGKILL), _one(STOPPED), _WATCHDOG),
     Fault("watchdog starvation: servo stopped", send("servo", signal.SIGSTOP), _one(STOPPED), _WATCHDOG, short=True),
-    Fault("shared memory poked: requests", poke("servo", "edgevla-slots", only="smallest"), _ANY, _RUNS_OUT, lasting=True),
-    Fault("shared memory poked: replies", poke("servo", "edgevla-slots", only="largest"), _ANY, _RUNS_OUT, short=True, lasting=True),
+    Fault(
+        "shared memory poked: requests", poke("servo", "edgevla-slots", only="smallest"), _ANY, _RUNS_OUT, lasting=True
+    ),
+    Fault(
+        "shared memory poked: replies",
+        poke("servo", "edgevla-slots", only="largest"),
+        _ANY,
+        _RUNS_OUT,
+        short=True,
+        lasting=True,
+    ),
     Fault("shared memory poked: orders", poke("servo", "edgevla-orders"), _one(SURVIVED)),
     Fault("shared memory poked: words", poke("policy", "edgevla-words"), _one(SURVIVED)),
     Fault("shared memory poked: camera", poke("policy", "edgevla-camera"), _ANY, bounds.old_inputs, lasting=True),
@@ -313,4 +320,3 @@ FAULTS: tuple[Fault, ...] = (
     Fault("shared memory poked: inferences", poke("policy", "edgevla-rows"), _one(SURVIVED)),
     Fault("shared memory poked: tape", poke("policy", "edgevla-tape"), _one(SURVIVED)),
 )
-

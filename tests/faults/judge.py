@@ -89,7 +89,7 @@ def _judged(
         latched_bound_ms=round(1e3 * bound.latched_s, 1) if bound is not None and stopped else None,
         bound=bound.formula if bound else "",
         outcome=outcome,
-        explained_by=line if stopped else _went_on(result),
+        explained_by=line if stopped else _went_on(result, len(heard.sent) - len(heard.delivered)),
         stop_reason=str(result.get("stop_reason", "")),
         samples=len(heard.sent),
         seconds=round(time.monotonic() - begun_s, 1),
@@ -118,7 +118,7 @@ def wrong(fault: Fault, row: Row) -> list[str]:
     return found
 
 
-def _went_on(result: dict[str, Any]) -> str:
+def _went_on(result: dict[str, Any], lost: int) -> str:
     """What a fault that did not stop the arm left behind, from the figures of the run."""
     if not result:
         return ""
@@ -128,7 +128,7 @@ def _went_on(result: dict[str, Any]) -> str:
         f"{chunks['release_misses']} chunks too late or unusable, {chunks['passed_over']} re-plan ticks passed over",
         f"{result['policy_restarts']} policy restarts",
         f"inferences: {statuses}",
-        f"the arm refused {result['link']['refused']}, {result['link']['bad_replies']} bad replies",
+        *([f"{lost} commands lost on the line"] if lost else []),
     ]
     return "; ".join([*parts, *([f"recorder: {recorder}"] if recorder else [])])
 

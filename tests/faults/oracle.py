@@ -55,7 +55,11 @@ def clock_ns(heard: Heard) -> int:
     """
     delivered = {command.seq: at for at, command in heard.delivered}
     above = min(at - state.device_us * 1000 for at, state in heard.states)
-    below = [delivered[s.seq] - s.device_us * 1000 for at, s in heard.states if 0 <= at - delivered.get(s.seq, 0) < _WINDOW_NS]
+    below = [
+        delivered[s.seq] - s.device_us * 1000
+        for at, s in heard.states
+        if 0 <= at - delivered.get(s.seq, 0) < _WINDOW_NS
+    ]
     return (above + max(below)) // 2 if below else above
 
 

@@ -78,7 +78,9 @@ class Child:
                     return line
             if ended or time.monotonic() > give_up:
                 said = [*(line for _, line in self.lines), *"".join(self.errors).splitlines()]
-                raise RuntimeError(f"no {word!r} from the {self.module} process; its last words: {' | '.join(said[-6:])}")
+                raise RuntimeError(
+                    f"no {word!r} from the {self.module} process; its last words: {' | '.join(said[-6:])}"
+                )
             time.sleep(0.01)
 
     def end(self) -> None:
