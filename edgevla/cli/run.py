@@ -179,7 +179,10 @@ def _warn(arm: ArmProfile, as_json: bool) -> None:
 
 def _print(result: RunResult) -> None:
     figures = result.figures
-    missing = figures["real_time"].get("missing", [])
+    missing = list(figures["real_time"].get("missing", []))
+    rehearsal = figures["rehearsal"]
+    if rehearsal and not rehearsal["kept"]:
+        missing.append(f"the declared rate: {rehearsal['late']} of {rehearsal['steps']} steps before arming were late")
     if missing:
         say("BEST EFFORT, not granted: " + "; ".join(missing), "bold")
     print_table("control loop", ["", "p50", "p99", "p99.9", "max"], _latencies(figures))
@@ -211,7 +214,8 @@ def _counts(figures: dict[str, Any]) -> list[tuple[object, ...]]:
     loop, chunks = figures["loop"], figures["chunks"]
     return [
         ("control ticks", loop["ticks"]),
-        ("late commands (not written)", loop["late_commands"]),
+        ("late commands (written after their expiry)", loop["late_commands"]),
+        ("expired commands (withheld)", loop["expired_commands"]),
         ("servo misses (first byte after Ts / 2, or skipped)", loop["misses"]),
         ("chunks released", chunks["released"]),
         ("release misses", chunks["release_misses"]),

@@ -52,8 +52,12 @@ class RunResult:
         }
 
 
-def loop_figures(rows: NDArray[Any], servo_period_s: float, link_late: int) -> dict[str, Any]:
-    """Statistics of the servo steps that command. A miss: first byte more than Ts / 2 after its deadline, or never."""
+def loop_figures(rows: NDArray[Any], servo_period_s: float, ttl_s: float, expired: int) -> dict[str, Any]:
+    """Statistics of the servo steps that command.
+
+    A miss: first byte more than Ts / 2 after its deadline, or never. Late: its write had not returned by its expiry,
+    `ttl_s` after the deadline (so its first byte may have been in time). `expired`: commands withheld for that reason.
+    """
     rows = rows[np.isin(rows["phase"], COMMANDING)]
     written = rows["write_ns"] > 0
     late_ns = rows["write_ns"] - rows["deadline_ns"]
@@ -62,7 +66,8 @@ def loop_figures(rows: NDArray[Any], servo_period_s: float, link_late: int) -> d
     figures: dict[str, Any] = {
         "ticks": len(np.unique(rows["tick"])),
         "servo_steps": len(rows),
-        "late_commands": link_late,
+        "late_commands": int((late_ns[written] > ttl_s * 1e9).sum()),
+        "expired_commands": expired,
         "misses": missed,
         "skipped_periods": skipped,
         "limited_steps": int((rows["limited"] != 0).sum()),

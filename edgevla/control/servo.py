@@ -164,7 +164,7 @@ class Servo:
 
     def _rehearse(self, late_ns: int, skipped: int) -> int:
         """A step without a command: the state is asked for at the same rate, and the rate is judged."""
-        self._rehearsal.note(late_ns, skipped)
+        self._rehearsal.note(late_ns, skipped, time.thread_time())
         self._limited = Limited.NONE
         self._link.request_state()
         return 0
@@ -302,6 +302,7 @@ class Servo:
             self.quit = self.quit or not self._config.stay
             return
         self._asked_to_stop, self._tripped = False, ""
+        self._rehearsal.pause()
         self._link.arm()
         self._arming = True
         emit("armed", rehearsal=self._rehearsal.as_dict())

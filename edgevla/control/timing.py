@@ -121,6 +121,7 @@ def evaluate(
         *_schedule_claims(timing, target, blend_ticks),
         *_wire_claims(timing, target, arm, measured),
         *_watchdog_claims(timing, target, arm, accept_no_watchdog),
+        _start_claim(timing, target, arm),
         *_camera_claims(timing, target, arm, cameras),
         *_inference_claims(target, measured),
     ]
@@ -212,6 +213,12 @@ def _watchdog_claims(timing: BundleTiming, target: Target, arm: ArmProfile, acce
     ]
 
 
+def _start_claim(timing: BundleTiming, target: Target, arm: ArmProfile) -> Claim:
+    """An armed arm holds until the first release, d ticks after arming, and latches after `hold_s`."""
+    first_s = delay_ticks(target.latency_budget_s, timing.period_s) * timing.period_s
+    return _seconds("first chunk", "d T < hold_s", first_s, arm.hold_s, strict=True)
+
+
 def _camera_claims(
     timing: BundleTiming, target: Target, arm: ArmProfile, cameras: Sequence[CameraTiming] | None
 ) -> list[Claim]:
@@ -233,11 +240,11 @@ def _camera_claims(
 def _one_camera(
     timing: BundleTiming, target: Target, arm: ArmProfile, spec: CameraSpec, camera: CameraTiming | None
 ) -> list[Claim]:
-    period, oldest = 1.0 / spec.rate_hz, max(spec.max_age_s, arm.max_state_age_s)
+    period = 1.0 / spec.rate_hz
     skew = max(period + timing.period_s, servo_period_s(timing, target))
     claims = [
         _seconds(f"camera {spec.name} age", "camera period + T <= max age", period + timing.period_s, spec.max_age_s),
-        _seconds(f"camera {spec.name} skew", "frame against state <= max of both ages", skew, oldest),
+        _seconds(f"camera {spec.name} skew", "camera period + T <= max skew", skew, arm.max_skew_s),
     ]
     if camera is not None:
         name, text = f"camera {spec.name} rate", "camera period <= that of training"

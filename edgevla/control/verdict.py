@@ -68,7 +68,9 @@ def result_of(
     """The result, with every figure of the run."""
     end, ticks, inferences = seen.end, memory.ticks.newest(), memory.inferences.newest()
     link = end.get("link", {})
-    loop = loop_figures(ticks, plan.period_s / plan.target.servo_ratio, int(link.get("late", 0)))
+    loop = loop_figures(
+        ticks, plan.period_s / plan.target.servo_ratio, plan.arm.command_ttl_s, int(link.get("late", 0))
+    )
     told = inference_figures(inferences)
     stop = verdict(plan, seen, asked, loop, told)
     figures = {

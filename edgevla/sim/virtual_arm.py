@@ -222,10 +222,12 @@ class VirtualArm:
         """The line's thread: answer the host until `end_fd` closes."""
         while end_fd not in (ready := select.select([self._line.master_fd, end_fd], [], [])[0]):
             if ready:
-                self._serve(self._line.read(), time.monotonic_ns())
+                self._serve()
 
-    def _serve(self, data: bytes, now_ns: int) -> None:
+    def _serve(self) -> None:
+        """What has arrived on the line, and the answer."""
         with self._lock:
+            data, now_ns = self._line.read(), time.monotonic_ns()
             before = self._device.commands_since_arming
             reply = self._device.feed(data, self._device_us(now_ns))
             first_command = before == 0 and self._device.commands_since_arming > 0
@@ -238,6 +240,7 @@ class VirtualArm:
             os.write(self._wake_write, b"c")
 
     def _tick(self) -> None:
+        self._serve()  # a controller never judges its watchdog with commands unread, however busy this computer is
         with self._lock:
             self._steps += self._device.tick(self._device_us(time.monotonic_ns()))
             self._clock.advance(time.monotonic_ns())

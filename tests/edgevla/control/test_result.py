@@ -40,16 +40,21 @@ def ticks(wake_us, write_us, skipped=0):
 
 def test_a_first_byte_after_half_a_period_a_withheld_command_and_a_skipped_period_are_misses():
     rows = ticks([10, 20, 30, 40], [100, 6250, 6251, -1], skipped=2)
-    figures = loop_figures(rows, TS, link_late=1)
+    figures = loop_figures(rows, TS, 0.0125, expired=1)
     assert figures["misses"] == 1 + 1 + 2
-    assert figures["late_commands"] == 1
+    assert (figures["late_commands"], figures["expired_commands"]) == (0, 1)
     assert figures["skipped_periods"] == 2
     assert (figures["wake_p50_us"], figures["wake_max_us"]) == (20.0, 40.0)
     assert figures["write_max_us"] == 6251.0
 
 
+def test_a_write_that_returns_after_the_expiry_is_a_late_command():
+    figures = loop_figures(ticks([10, 10], [12_500, 12_501]), TS, 0.0125, expired=0)
+    assert figures["late_commands"] == 1
+
+
 def test_a_run_that_never_armed_has_no_latencies():
-    figures = loop_figures(np.zeros(0, tick_dtype(4, 4)), TS, 0)
+    figures = loop_figures(np.zeros(0, tick_dtype(4, 4)), TS, 0.0125, 0)
     assert figures["ticks"] == 0
     assert figures["wake_p999_us"] is None
     assert inference_figures(np.zeros(0, inference_dtype()))["latency_p50_ms"] is None

@@ -52,7 +52,8 @@ def test_every_command_of_the_flight_record_reached_the_device(success):
     assert success.figures["link"]["sent"] == success.figures["device"]["accepted"] + sum(
         success.figures["device"]["refused"].values()
     )
-    assert success.figures["loop"]["late_commands"] == success.figures["link"]["late"]
+    assert success.figures["loop"]["late_commands"] == success.figures["link"]["overtaken"]
+    assert success.figures["loop"]["expired_commands"] == success.figures["link"]["late"]
 
 
 def test_each_chunk_acts_first_at_its_release_tick(success):

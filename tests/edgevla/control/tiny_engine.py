@@ -64,6 +64,13 @@ def away(config):
     return ToGoal(goal=FAR)
 
 
+def listening(config):
+    """Never succeeds, and hears anything."""
+    engine = ToGoal(goal=FAR)
+    engine.set_instruction = lambda text: None
+    return engine
+
+
 def _fail():
     raise RuntimeError("the engine broke")
 
