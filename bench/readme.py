@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.budgets import check_budgets
+from bench.reliability import faults_table, totals
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
 from bench.seams.block import delay_block
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.json"
 EXPORT = "bench/results/export.json"
 DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
+FAULTS = "bench/results/faults.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -55,15 +57,16 @@ class Results:
     picture: bool  # whether there is one of the report
     delay: Mapping[str, Any] = field(default_factory=dict)
     seams: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS))
-    demo, evidence, export, delay, seams = (read_report(path) if path.exists() else {} for path in paths)
+    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, FAULTS))
+    demo, evidence, export, delay, seams, faults = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, export, (root / PICTURE).exists(), delay, seams)
+    return Results(demo, evidence, export, (root / PICTURE).exists(), delay, seams, faults)
 
 
 # --- the blocks ---
@@ -116,6 +119,13 @@ def seams_block(results: Results) -> str:
     delay, seams = results.delay, results.seams
     closed, jumps = delay_block(delay, _host(delay)), jumps_block(seams, _host(seams))
     return f"### Success\n\n{closed}\n\n### Jumps\n\n{jumps}"
+
+
+def reliability_block(results: Results) -> str:
+    """The block of docs/reliability.md: what each fault did."""
+    head, body = faults_table(results.faults)
+    measured = f"Host: {_host(results.faults)}. {totals(results.faults)}"
+    return f"{measured}\n\n{_table(head, body) if body else NOT_MEASURED}"
 
 
 EXPORT_ROWS = {
@@ -304,6 +314,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "README.md": figures_block,
     "docs/reference-policy.md": policy_block,
     "docs/export.md": export_block,
+    "docs/reliability.md": reliability_block,
     "docs/seams.md": seams_block,
 }
 

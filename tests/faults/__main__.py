@@ -68,7 +68,8 @@ def _one(fault: Fault) -> tuple[dict[str, Any] | None, list[str]]:
     )
     print(
         f"{'BROKEN' if found else 'kept':8} {fault.name}: {row.outcome}{stop}; late {row.late_commands}, beyond "
-        f"{row.out_of_limit_commands} of {row.samples}; {row.seconds:g} s\n         {row.explained_by} | {row.stop_reason}",
+        f"{row.out_of_limit_commands} of {row.samples}; {row.seconds:g} s\n"
+        f"         {row.explained_by} | {row.stop_reason}",
         flush=True,
     )
     return row.as_dict(), [f"{fault.name}: {text}" for text in found]

@@ -1,7 +1,7 @@
 """An engine that never rests, and that breaks on demand: sways in x at half speed, end to end, for ever.
 
-What it shall do is written by the suite into the file that EDGEVLA_FAULT names, {"kind": ..., "value": ...}; when it has
-begun it writes the time into FILE.begun. A kind that happens once does not happen again in a restarted process.
+What it shall do is written by the suite into the file that EDGEVLA_FAULT names, {"kind": ..., "value": ...}; when it
+has begun it writes the time into FILE.begun. A kind that happens once does not happen again in a restarted process.
 """
 
 from __future__ import annotations

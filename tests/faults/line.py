@@ -4,8 +4,9 @@
 
 It says {"port": ...} for the host, then obeys JSON lines on stdin: {"mode": "pass" | "block" | "cut"} or
 {"mode": "noise", "flip": p, "drop": p} (per byte, both directions), each answered with {"mode", "at_ns"}. While the
-device has nothing to answer it asks for its state itself, so that the arm's own stop has a time. The log is written at the end:
-records (time ns, kind, bytes): h from the host, d delivered to the device, r reply of the device, p reply to our asking.
+device has nothing to answer it asks for its state itself, so that the arm's own stop has a time. The log is
+written at the end, records (time ns, kind, bytes): h from the host, d delivered to the device, r its reply, p its reply
+to our own asking.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def rest_ns(heard: Heard, from_ns: int) -> int:
 def pause_ns(heard: Heard, from_ns: int, until_ns: int, least_ns: int) -> int | None:
     """When the arm first came to rest for `least_ns` or more between the two times; None when it never did."""
     times = [from_ns, *(at for at in _moves(heard) if from_ns < at < until_ns), until_ns]
-    for one, other in zip(times, times[1:], strict=False):
+    for one, other in pairwise(times):
         if other - one >= least_ns:
             return one
     return None
