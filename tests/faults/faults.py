@@ -15,7 +15,6 @@ from tests.faults.bounds import Bound
 from tests.faults.injectors import (
     blocked_for,
     both_cores,
-    camera,
     cannot_mount,
     disk_full,
     engine,
@@ -92,8 +91,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("serial cut", line("cut"), _one(STOPPED), _WATCHDOG, short=True),
     Fault("serial noisy, 4 % of the frames", noise_for(3.0, 1e-3, 5e-4), _one(SURVIVED)),
     Fault("serial noisy, every frame", noise_for(1.0, 0.3, 0.1), _one(STOPPED), _WATCHDOG),
-    Fault("camera frozen (SIGSTOP)", camera(signal.SIGSTOP), _one(STOPPED), bounds.old_inputs),
-    Fault("camera killed (SIGKILL)", camera(signal.SIGKILL), _one(STOPPED), bounds.old_inputs),
+    Fault("camera frozen (SIGSTOP)", send("camera", signal.SIGSTOP), _one(STOPPED), bounds.old_inputs),
+    Fault("camera killed (SIGKILL)", send("camera", signal.SIGKILL), _ANY, bounds.old_inputs),
     Fault("recorder's disk full", disk_full, _one(SURVIVED), record=small_disk, skip=cannot_mount, settle_s=1.5),
     Fault("recorder stopped (SIGSTOP)", send("recorder", signal.SIGSTOP), _one(SURVIVED), settle_s=1.5),
     Fault("recorder killed (SIGKILL)", send("recorder", signal.SIGKILL), _one(SURVIVED), settle_s=1.5),

@@ -1,6 +1,6 @@
 """The supervisor of one run of the suite, a process that can be killed: `edgevla.control.run` and nothing else.
 
-    python -m tests.faults.host '{"port": ..., "camera_fd": 5, "out": ..., "arm": {...}, "record": ...}'
+    python -m tests.faults.host '{"port": ..., "camera": "file:PATH", "out": ..., "arm": {...}, "record": ...}'
 
 "gc 3" on stdin: three seconds of garbage collection in this process. "servo" names another servo module: negative
 tests put a broken one in. The result is written to "out".
@@ -48,7 +48,7 @@ def main() -> int:
     options = RunOptions(
         instruction="sway",
         port=told["port"],
-        camera_fds={"corner": told["camera_fd"]},
+        cameras={"corner": told["camera"]},
         duration_s=LONGEST_S,
         best_effort=True,
         record=Path(told["record"]) if told.get("record") else None,

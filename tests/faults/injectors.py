@@ -151,16 +151,7 @@ def noise_for(seconds: float, flip: float, drop: float) -> Callable[[Rig], int]:
     return inject
 
 
-# --- camera, recorder ---------------------------------------------------------------------------------------------
-
-
-def camera(number: int) -> Callable[[Rig], int]:
-    def inject(rig: Rig) -> int:
-        at_ns = time.monotonic_ns()
-        os.kill(rig.camera.pid, number)
-        return at_ns
-
-    return inject
+# --- recorder ---------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

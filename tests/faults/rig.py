@@ -1,4 +1,4 @@
-"""One real run with a recorder on its line: virtual arm, line, camera, supervisor, servo, policy, flight recorder."""
+"""One real run with a recorder on its line: virtual arm, line, supervisor, camera, servo, policy, flight recorder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.control.ladder import Phase
-from edgevla.sensors.camera import CameraSlot
+from edgevla.telemetry.png import encode_png
 from edgevla.telemetry.rows import Rows, tick_dtype
 from tests.faults.line import load
 
@@ -27,6 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0  # for a start or an end on a busy machine
 _ARM_PRIORITY = 50  # SCHED_FIFO: it stands in for hardware
 CHANNELS = 4
+MODULES = {
+    "servo": "edgevla.control.servo",
+    "policy": "edgevla.policy.process",
+    "recorder": "edgevla.flight.recorder",
+    "camera": "edgevla.sensors.process",
+}
 
 
 class Child:
@@ -130,19 +136,17 @@ class Rig:
                 os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(_ARM_PRIORITY))
         port = json.loads(self.arm.until('"port"'))["port"]
         self.line = self._child("tests.faults.line", port, str(self._log))
-        self._slot = CameraSlot.create(96, 96)
-        self.camera = self._child("tests.faults.camera", str(self._slot.fd), fds=(self._slot.fd,))
+        picture = self.folder / "grey.png"
+        picture.write_bytes(encode_png(np.full((96, 96, 3), 60, np.uint8)))
         told = {
             "port": json.loads(self.line.until('"port"'))["port"],
-            "camera_fd": self._slot.fd,
+            "camera": f"file:{picture},loop",
             "out": str(self.out),
             "servo": self._servo,
             "record": str(self.record) if self.record else None,
             **self._told,
         }
-        self.host = self._child(
-            "tests.faults.host", json.dumps(told), fds=(self._slot.fd,), EDGEVLA_FAULT=str(self.orders)
-        )
+        self.host = self._child("tests.faults.host", json.dumps(told), EDGEVLA_FAULT=str(self.orders))
         self.host.until("armed")
         self._rows = Rows(self._open("servo", "edgevla-rows")[0], tick_dtype(CHANNELS, CHANNELS))
         self.wait(lambda: (self.rows()["phase"] == Phase.TRACK).sum() > 60, "a second of tracking")
@@ -159,9 +163,8 @@ class Rig:
         return self._rows.newest() if self._rows is not None else np.zeros(0, tick_dtype(CHANNELS, CHANNELS))
 
     def pid(self, child: str) -> int:
-        """Of a child of the run: servo, policy, recorder. Raises ProcessLookupError when there is none."""
-        module = {"servo": self._servo or "edgevla.control.servo", "policy": "edgevla.policy.process"}.get(child, child)
-        module = {"recorder": "edgevla.flight.recorder"}.get(child, module)
+        """Of a child of the run. Raises ProcessLookupError when there is none."""
+        module = self._servo if child == "servo" and self._servo else MODULES[child]
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -226,7 +229,7 @@ class Rig:
             self.host.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.host.process.wait(PATIENCE_S)
-        for child in (self.host, self.camera, self.line, self.arm):
+        for child in (self.host, self.line, self.arm):
             child.end()
         result = json.loads(self.out.read_text()) if self.out.exists() else {}
         return load(self._log), result, end_ns
@@ -239,4 +242,3 @@ class Rig:
         if self._rows is not None:
             self._rows.close()
             self._rows = None
-            self._slot.close()
