@@ -11,7 +11,6 @@ error.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -22,22 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevla.control import realtime
+from edgevla.control.arming import added, fault_words, require_start_range
 from edgevla.control.audit import Audit
 from edgevla.control.child import adopt, emit, guarded, read_line
 from edgevla.control.clock import Grid, sleep_until
 from edgevla.control.commands import Setup, Units, advance, committed, goal, ladder_of, normalise
 from edgevla.control.config import ServoConfig, servo_config
 from edgevla.control.effort import Strain, judge, require_measured, watched
-from edgevla.control.exchange import Reply, Request, Status, pack_request, unpack_order, unpack_reply
+from edgevla.control.exchange import Request
 from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.limiter import Limited, Motion, limits_of
 from edgevla.control.machine import Inputs, Machine, Order, Trip, step
+from edgevla.control.mailbox import Mailbox
 from edgevla.control.rehearsal import Rehearsal
 from edgevla.control.schedule import Answer
-from edgevla.control.shm import Slots
 from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
-from firmware_bridge.arm import ArmInfo, Fault, JointState, LinkCounts, Mode
+from firmware_bridge.arm import ArmInfo, JointState, LinkCounts, Mode
 from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.transport.serial import SerialTransport
@@ -62,8 +62,7 @@ class Servo:
 
     def __init__(self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, info: ArmInfo) -> None:
         self._config, self._link, self._transport = config, link, transport
-        self._requests, self._replies = Slots.attach(config.request_fd), Slots.attach(config.reply_fd)
-        self._orders = Slots.attach(config.order_fd)
+        self._mail = Mailbox(config)
         channels, states = len(config.arm.channels), len(config.arm.state)
         self._rows = Rows(config.rows_fd, tick_dtype(channels, states))
         self._setup = Setup(
@@ -87,13 +86,11 @@ class Servo:
         self._history = np.full((config.observations, states), np.nan, np.float32)  # states of the last T ticks
         self._no_effort = np.full(channels, np.nan, np.float32)
         self._tick = self._sent_step = self._armed_tick = -1
-        self._rest = self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
+        self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
         self._carried = Order.NONE
         self._limited, self._trip, self._order = Limited.NONE, Trip.NONE, Order.NONE
         self._tripped = ""
         self._row: int | None = None
-        self._order_sequence = self._reply_sequence = self._instruction = 0
-        self._pending: Reply | None = None
         self._answer: Answer | None = None
         self._chunk: Float32 | None = None
         self._state: JointState | None = None
@@ -140,11 +137,12 @@ class Servo:
     def _advance_tick(self, tick: int) -> None:
         """Everything discrete of one control tick, in `machine.step`."""
         self._order, self._trip = self._newest_order(tick), self._judge_device()
-        self._answer = self._newest_answer()
-        inputs = Inputs(self._answer, self._order, self._motion.resting, self._instruction, self._trip, self._rest)
+        self._answer = self._mail.answer(self._ticks)
+        mail = self._mail
+        inputs = Inputs(self._answer, self._order, self._motion.resting, mail.instruction, self._trip, mail.rest)
         self.machine, decision = step(self._setup.schedule, self._setup.ladder, self.machine, tick, inputs)
-        if decision.release is not None and self._pending is not None:
-            self._chunk = self._pending.setpoints
+        if decision.release is not None and mail.pending is not None:
+            self._chunk = mail.pending.setpoints
         self._before = self._motion
         self._start, self._first, self._row = decision.start, decision.first, decision.row
         self._tick = tick
@@ -173,12 +171,7 @@ class Servo:
 
     def _newest_order(self, tick: int) -> Order:
         """The strongest order since the last tick. Arming is not passed on from here: it needs the device first."""
-        order = Order.NONE
-        if self._orders.read(after=self._order_sequence) is not None:
-            for sequence, payload in self._orders.newer(self._order_sequence):
-                self._order_sequence = sequence
-                asked, self._instruction, self._rest = unpack_order(payload)
-                order = max(order, asked)
+        order = self._mail.order()
         duration = self._config.duration_ticks
         expired = duration and 0 <= self._armed_tick <= tick - duration and self.machine.phase in MOVABLE
         if self.quit:
@@ -194,27 +187,13 @@ class Servo:
             return Order.ARM
         return max(order, Order.STOP) if expired else order
 
-    def _newest_answer(self) -> Answer | None:
-        found = self._replies.read(after=self._reply_sequence)
-        if found is not None:
-            self._reply_sequence, payload = found
-            with contextlib.suppress(ValueError):  # a policy that writes nonsense costs a chunk, not the loop
-                self._pending = unpack_reply(payload)
-        reply = self._pending
-        if reply is None:
-            return None
-        expected = (self._config.schedule.horizon, len(self._config.arm.channels))
-        sound = reply.setpoints.shape == expected and bool(np.isfinite(reply.setpoints).all())
-        done = self._ticks.first_step_at_or_after(reply.done_ns)
-        return Answer(reply.tick, done, valid=reply.status is Status.OK and sound)
-
     def _judge_device(self) -> Trip:
         """Why the arm has to stop although nobody asked for it."""
         state = self._state
         if state is None or self.machine.phase not in MOVABLE:
             return Trip.NONE
         if state.mode != Mode.ARMED:
-            self._tripped = f"the arm stopped itself ({_fault_words(state.faults)})"
+            self._tripped = f"the arm stopped itself ({fault_words(state.faults)})"
             return Trip.DEVICE
         return Trip.STOP if self._strained() else Trip.NONE
 
@@ -241,10 +220,9 @@ class Servo:
             commanded=np.vstack([self._before.setpoint, rows]).astype(np.float32),
             state=self._history,
             first=self._first,
-            instruction=self._instruction,
+            instruction=self._mail.instruction,
         )
-        self._requests.write(pack_request(request))
-        os.eventfd_write(self._config.kick_fd, 1)
+        self._mail.ask(request)
 
     def _remember(self, deadline_ns: int, await_it: bool) -> None:
         """The state of this tick, behind those of the ticks before; a re-plan tick waits briefly for its own."""
@@ -314,7 +292,7 @@ class Servo:
         info = self._link.connect()
         require_start_range(self._config, info)
         self._motion = Motion.at_rest(info.held_setpoint)
-        self._chunk = self._state = self._pending = None
+        self._chunk = self._state = self._mail.pending = None
         self._strain = Strain.none(len(self._config.arm.channels))
 
     # --- record and end -------------------------------------------------------------------------------------
@@ -332,7 +310,7 @@ class Servo:
                 -1 if answer is None else answer.asked,
                 -1 if answer is None else answer.done,
                 0 if state is None else state.stamp_ns,
-                self._instruction,
+                self._mail.instruction,
                 skipped,
                 self._limited,
                 0 if state is None else state.faults,
@@ -340,7 +318,7 @@ class Servo:
                 answer is not None and answer.valid,
                 self._order,
                 self._trip,
-                self._rest,
+                self._mail.rest,
                 machine.phase,
                 written_ns == 0 and machine.phase in MOVABLE,
                 self._start,
@@ -370,38 +348,6 @@ class Servo:
             if not torque_off or self.machine.phase is Phase.TORQUE:
                 return End(reason, self._tripped)
         return None
-
-
-def added(one: LinkCounts, other: LinkCounts) -> LinkCounts:
-    """Both together."""
-    refusals = {
-        key: one.refusals.get(key, 0) + other.refusals.get(key, 0) for key in {**one.refusals, **other.refusals}
-    }
-    numbers = {name: value + getattr(other, name) for name, value in asdict(one).items() if name != "refusals"}
-    return LinkCounts(**numbers, refusals=refusals)
-
-
-def _fault_words(faults: int) -> str:
-    names = [fault.name or "" for fault in Fault if fault and faults & fault]
-    return ", ".join(name.lower() for name in names) or "no fault given"
-
-
-def require_start_range(config: ServoConfig, info: ArmInfo) -> None:
-    """Raises Refused when the held set-point is outside the bundle's or the arm's start range."""
-    low = np.maximum(config.start_low, config.arm.start_low)
-    high = np.minimum(config.start_high, config.arm.start_high)
-    slack = 1e-6 * np.maximum(1.0, np.abs(high))  # float32 on the wire
-    for i, channel in enumerate(config.arm.channels):
-        held = float(info.held_setpoint[i])
-        if not low[i] - slack[i] <= held <= high[i] + slack[i]:
-            raise Refused(
-                explain(
-                    f"the arm is outside the start range in {channel.name}",
-                    f"{low[i]:g} .. {high[i]:g} {channel.unit}",
-                    f"{held:g} {channel.unit}",
-                    "move the arm into the start range before arming",
-                )
-            )
 
 
 def _finish(servo: Servo, link: EdgelinkArm, config: ServoConfig) -> bool:

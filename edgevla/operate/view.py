@@ -25,7 +25,7 @@ HELP = (
 
 # What each phase means to somebody beside the arm.
 WORDS: dict[Phase, tuple[str, str]] = {
-    Phase.DISARMED: ("disarmed: reads the joints, commands nothing", "cyan"),
+    Phase.DISARMED: ("reads the joints, commands nothing", "cyan"),
     Phase.START: ("armed: holds until the first chunk", "yellow"),
     Phase.TRACK: ("follows the policy", "green"),
     Phase.SLOW: ("slows down to rest", "yellow"),
