@@ -113,8 +113,8 @@ def wrong(fault: Fault, row: Row) -> list[str]:
     ):
         if value is not None and limit is not None and value > limit:
             found.append(f"{name} after {value:g} ms, bound {limit:g} ms ({row.bound})")
-    if not row.explained_by:
-        found.append("nothing explains it")
+    if not row.explained_by or (len(fault.expect) == 1 and fault.says not in row.explained_by):
+        found.append(f"nothing explains it, expected {fault.says!r}, got {row.explained_by!r}")
     return found
 
 

@@ -157,7 +157,7 @@ def test_a_pause_is_where_nothing_moves_for_long_enough():
 
 def test_a_stop_after_its_bound_and_an_outcome_that_was_not_declared_are_wrong():
     fault = next(fault for fault in FAULTS if fault.name == "serial cut")
-    good = Row("serial cut", 0, 0, 3.0, 25.0, 95.0, 137.5, "2 Ts", "stopped", "bus: gone", "bus", 100, 3.0)
+    good = Row("serial cut", 0, 0, 3.0, 25.0, 95.0, 137.5, "2 Ts", "stopped", "the port died", "bus", 100, 3.0)
     assert wrong(fault, good) == []
     for change in (
         {"stop_ms": 26.0},
@@ -166,6 +166,7 @@ def test_a_stop_after_its_bound_and_an_outcome_that_was_not_declared_are_wrong()
         {"late_commands": 1},
         {"out_of_limit_commands": 1},
         {"explained_by": ""},
+        {"explained_by": "no stop"},
         {"samples": 0},
     ):
         assert len(wrong(fault, replace(good, **change))) == 1, change
