@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lerobot lint bench parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo test test-faults test-lerobot lint bench parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -54,6 +54,9 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 
 test: $(READY) lint  ## lint and every test
 	$(VENV)/pytest
+
+test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults.json
+	$(VENV)/python -m tests.faults --out bench/results/faults.json
 
 test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-lerobot, made on the first call)
 	@sh scripts/setup_lerobot.sh

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.budgets import check_budgets
+from bench.reliability import faults_table, totals
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
 from bench.runtime_block import runtime_block
@@ -30,6 +31,7 @@ DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.js
 EXPORT = "bench/results/export.json"
 DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
 LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop", "steady", "soak"))
+FAULTS = "bench/results/faults.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -60,11 +62,12 @@ class Results:
     loop: Mapping[str, Any] = field(default_factory=dict)
     steady: Mapping[str, Any] = field(default_factory=dict)
     soak: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK))
+    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS))
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
@@ -126,6 +129,13 @@ def seams_block(results: Results) -> str:
 def timing_block(results: Results) -> str:
     """The block of docs/runtime.md: its sections on what is bounded and what was observed."""
     return runtime_block(results.demo, results.loop, results.steady, results.soak, _host)
+
+
+def reliability_block(results: Results) -> str:
+    """The block of docs/reliability.md: what each fault did."""
+    head, body = faults_table(results.faults)
+    measured = f"Host: {_host(results.faults)}. {totals(results.faults)}"
+    return f"{measured}\n\n{_table(head, body) if body else NOT_MEASURED}"
 
 
 EXPORT_ROWS = {
@@ -314,6 +324,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "README.md": figures_block,
     "docs/reference-policy.md": policy_block,
     "docs/export.md": export_block,
+    "docs/reliability.md": reliability_block,
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
 }

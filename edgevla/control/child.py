@@ -21,9 +21,9 @@ def emit(event: str, **fields: Any) -> None:
 
 
 def adopt(parent_pid: int, death_signal: int) -> None:
-    """Signals of a child: Ctrl-C belongs to the parent, and its death is ours."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Signals of a child: Ctrl-C belongs to the parent, and its death is ours; a stray SIGUSR is no reason to die."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid, death_signal)
 
 

@@ -30,7 +30,7 @@ from edgevla.control.children import (
 from edgevla.control.config import to_line
 from edgevla.control.course import Course, Nobody, Operator, describe
 from edgevla.control.crew import Crew, Event, Interrupt
-from edgevla.control.exchange import pack_order, pack_words, unpack_reply, unpack_request
+from edgevla.control.exchange import pack_order, pack_words, unpack_reply
 from edgevla.control.heartbeat import Heartbeat
 from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.machine import Order
@@ -48,7 +48,7 @@ _WATCH_S = 0.05  # s between two looks at the children
 _SILENT_S = 1.0  # s without a servo step of an armed arm: ten watchdogs, the servo hangs
 _MAX_RESTARTS, _RESTART_WINDOW_S = 3, 600.0  # of the policy process, and of each camera
 _ARM_NICE = -15  # of the virtual arm, where that is permitted
-_RECORD_S = 10.0  # s for the recorder to close its file
+_RECORD_S = 6.0  # s for the recorder to close its file
 _ERRORS: dict[int, type[EdgevlaError]] = {
     error.exit_code: error for error in (Refused, Usage, Unsound, BadInput, DeviceFault)
 }
@@ -84,6 +84,8 @@ class _Run:
         self._course = Course(plan, memory, options.instruction)
         self._stop: Stop | None = None
         self._heartbeat = Heartbeat(2 * _WATCH_S)
+        self._looked_at = 0  # cursor in the rows of the servo
+        self._asked = (-1, 0)  # tick and time of the newest inference asked for
         self._restarts: dict[str, list[float]] = {}  # times of the restarts of a child
 
     def play(self) -> RunResult:
@@ -214,6 +216,8 @@ class _Run:
                 self._ask_to_end(Stop("operator stop"))
             if self._servo_hangs():
                 self._crew.end("servo", (), 0.0)  # it heeds no SIGTERM, and must not wake up later
+                said = {"event": "exited", "message": f"it hung, no step for {_SILENT_S:g} s, and was killed"}
+                self._tell_recorder(Event("servo", said))
                 self._stop = servo_hangs_stop(f"no step for {_SILENT_S:g} s", self._plan.arm.watchdog_s)
                 return
             if time.monotonic() > give_up:
@@ -346,12 +350,13 @@ class _Run:
         """An inference past `hang_s`: the process is killed and another one started."""
         if not self._seen.policy_up or self._stop is not None:
             return
-        request, reply = self._memory.requests.read(), self._memory.replies.read()
-        if request is None:
-            return
-        asked = unpack_request(request[1])
-        answered = reply is not None and unpack_reply(reply[1]).tick >= asked.tick
-        if not answered and time.monotonic_ns() - asked.asked_ns > self._plan.target.hang_s * 1e9:
+        rows, self._looked_at, _ = self._memory.ticks.since(self._looked_at)
+        started = rows[rows["started"] != 0]
+        if len(started):
+            self._asked = (int(started["tick"][-1]), int(started["deadline_ns"][-1]))
+        reply = self._memory.replies.read()
+        answered = reply is not None and unpack_reply(reply[1]).tick >= self._asked[0]
+        if not answered and time.monotonic_ns() - self._asked[1] > self._plan.target.hang_s * 1e9:
             self._restart_policy("hung")
 
     def _restart_policy(self, why: str) -> None:
@@ -395,7 +400,7 @@ class _Run:
         for name in self._options.cameras:
             self._end(f"camera {name}", (None, signal.SIGTERM), 1.0)
         self._let_the_watchdog_act()
-        self._end("recorder", (None, signal.SIGTERM), _RECORD_S)
+        self._end("recorder", (None,), _RECORD_S)
         self._end("arm", (None, signal.SIGTERM), _STOP_S)
 
     def _end(self, name: str, gently: tuple[int | None, ...], patience_s: float) -> None:

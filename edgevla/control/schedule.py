@@ -59,7 +59,7 @@ class Flight:
     asked: int
     instruction: int = 0  # epoch of the instruction it was asked under
     answer: Answer | None = None
-    missed: bool = False  # its release tick has passed without it, or what it was asked for is no more
+    missed: bool = False  # its release tick has passed without it
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def decide(
 def restart(plan: Plan, tick: int) -> Plan:
     """The plan of an arm that starts anew at `tick`: no chunk, the first inference due at once. Counts go on.
 
-    An inference that still runs was asked for in another life: its chunk is never released, but it blocks the next.
+    An inference that still runs was asked for in another life: its answer names another tick and is not taken. The next
+    request waits in its slot until the policy, which does one at a time, has come to its end.
     """
-    flight = None if plan.flight is None else replace(plan.flight, missed=True)
-    return replace(plan, due=tick, grid=tick + 1, flight=flight, chunk=None, lost_in_a_row=0)
+    return replace(plan, due=tick, grid=tick + 1, flight=None, chunk=None, lost_in_a_row=0)
 
 
 def idle(plan: Plan, answer: Answer | None) -> Plan:

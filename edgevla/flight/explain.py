@@ -103,7 +103,7 @@ def _line(record: Record) -> str:
     armed = bool(ticks["phase"][-1] != Phase.DISARMED)
     if event is None and (silent_ns < _SILENT_NS or not armed or not ticks["state_stamp_ns"].any()):
         return ""
-    message = " ".join(str(event.get("message", "")).split()) if event else ""
+    message = str(event.get("message", "")).partition("\n")[0] if event else ""
     last = f"the last joint state is {silent_ns / 1e6:.0f} ms older than the last tick {int(ticks['tick'][-1])}"
     return f"{_head(record)}bus: {message or 'no reply from the arm'}; {last}"
 

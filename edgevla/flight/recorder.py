@@ -34,6 +34,7 @@ from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 _DRAIN_S = 0.05  # s between two looks at the rings
 _CHUNK_BYTES = 1 << 20  # of messages, before compression
 _FLUSH_S = 1.0  # s: what a kill may cost
+_QUIET_S = 0.3  # s without a servo step: the servo has ended too
 _CLOSE_S = 4.0  # s for the disk to take what is left
 _QUEUE_BYTES = 64 << 20  # waiting for the disk: some 3 s of two 640 x 480 cameras at 10 Hz
 _NICE = 10
@@ -215,6 +216,15 @@ class Drain:
             self._sequence = sequence
             self._writer.put(Item(form.OBSERVATIONS, payload, 0, len(payload), sequence=sequence))
 
+    def until_quiet(self) -> None:
+        """The supervisor died: the servo is stopping the arm by itself, and that belongs on the record."""
+        begun = changed = time.monotonic()
+        while (now := time.monotonic()) - changed < _QUIET_S and now - begun < _CLOSE_S:
+            seen = self._seen_ticks
+            time.sleep(_DRAIN_S)
+            self.look()
+            changed = time.monotonic() if self._seen_ticks != seen else changed
+
     def _rows(self, topic: str, ring: Rows, cursor: int, time_field: str) -> int:
         rows, cursor, lost = ring.since(cursor)
         self._writer.count_lost(topic, lost)
@@ -273,6 +283,8 @@ def main() -> int:
         drain.look()
         if (heard and not data) or _stop:
             break
+    if os.getppid() != config.parent_pid:
+        drain.until_quiet()
     writer.end(_CLOSE_S)
     lost = {topic[1:]: count for topic, count in sorted(writer.lost.items())}
     emit("recorded", bytes=writer.bytes, messages=writer.messages, lost=sum(lost.values()), lost_of=lost)

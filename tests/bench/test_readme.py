@@ -9,12 +9,22 @@ from functools import cache
 import pytest
 
 from bench import readme
-from bench.readme import BEGIN, BLOCKS, END, NOT_MEASURED, Results, figures_block, policy_block, with_block
+from bench.readme import (
+    BEGIN,
+    BLOCKS,
+    END,
+    NOT_MEASURED,
+    Results,
+    figures_block,
+    policy_block,
+    reliability_block,
+    with_block,
+)
 from edgevla.errors import BadInput
 from tests.bench.synthetic import synthetic_report
 
 NOTHING = Results({}, {}, {}, False)
-HEADS = {"", "figure", "control loop", "evidence", "---"}
+HEADS = {"", "fault", "figure", "control loop", "evidence", "---"}
 DIGITS = re.compile(r"\d")
 
 
@@ -155,3 +165,14 @@ def test_an_invented_report_is_refused(documents, capsys):
 def test_a_document_without_one_pair_of_markers_is_refused(document):
     with pytest.raises(BadInput, match="has no block"):
         with_block(document, "new", "README.md")
+
+
+def test_a_row_of_the_fault_suite_stands_with_its_bounds_and_a_survivor_without_times():
+    row = {"fault": "serial cut", "outcome": "stopped", "late_commands": 0, "out_of_limit_commands": 0, "samples": 63}
+    times = {"stop_ms": 0.1, "bound_ms": 25.0, "latched_ms": 94.8, "latched_bound_ms": 137.5}
+    survivor = {**row, "fault": "one chunk of NaN", "outcome": "survived", "explained_by": "1 chunk | lost"}
+    faults = {"rows": [{**row, **times, "explained_by": "bus: gone"}, survivor], "seconds": 60}
+    block = reliability_block(Results({}, {}, {}, False, faults=faults))
+    assert "| serial cut | stopped | 0 | 0 | 63 | 0 / 25 | 95 / 138 | bus: gone |" in block
+    assert "| one chunk of NaN | survived | 0 | 0 | 63 | - | - | 1 chunk / lost |" in block
+    assert "2 faults, 126 commands: **0 late, 0 beyond limits**" in block

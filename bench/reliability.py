@@ -1,0 +1,56 @@
+"""The block of docs/reliability.md: one line per fault of the suite, from bench/results/faults.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.report.data import as_number, get, rows
+
+NOT_MEASURED = "not measured"
+
+
+def faults_table(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and cells; times in ms, `at rest / bound`."""
+    head = ("fault", "outcome", "late", "beyond limits", "of commands", "at rest / bound", "latched / bound", "why")
+    return head, [_cells(row) for row in rows(found, "rows")]
+
+
+def totals(found: Mapping[str, Any]) -> str:
+    """One sentence over all rows."""
+    listed = rows(found, "rows")
+    if not listed:
+        return NOT_MEASURED
+    late, beyond, judged = (
+        sum(as_number(row.get(key)) or 0 for row in listed)
+        for key in ("late_commands", "out_of_limit_commands", "samples")
+    )
+    skipped = "".join(f" Skipped: {row.get('fault')} ({row.get('reason')})." for row in rows(found, "skipped"))
+    seconds = as_number(get(found, "seconds")) or 0
+    return (
+        f"{len(listed)} faults, {judged:.0f} commands: **{late:.0f} late, {beyond:.0f} beyond limits**. "
+        f"Took {seconds / 60:.1f} minutes.{skipped}"
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = (as_number(row.get(key)) for key in ("late_commands", "out_of_limit_commands", "samples"))
+    return (
+        str(row.get("fault", "?")),
+        str(row.get("outcome", "?")),
+        *(NOT_MEASURED if count is None else f"{count:.0f}" for count in counts),
+        _pair(row, "stop_ms", "bound_ms"),
+        _pair(row, "latched_ms", "latched_bound_ms"),
+        _plain(str(row.get("explained_by", ""))),
+    )
+
+
+def _pair(row: Mapping[str, Any], value: str, bound: str) -> str:
+    """Two times in ms; `-` where the arm did not stop."""
+    found, limit = as_number(row.get(value)), as_number(row.get(bound))
+    return "-" if found is None or limit is None else f"{found:.0f} / {limit:.0f}"
+
+
+def _plain(text: str) -> str:
+    """Without what a table takes for its own."""
+    return " ".join(text.replace("|", "/").replace("`", "").split())
