@@ -34,6 +34,7 @@ from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
 _DRAIN_S = 0.05  # s between two looks at the rings
 _CHUNK_BYTES = 1 << 20  # of messages, before compression
 _FLUSH_S = 1.0  # s: what a kill may cost
+_DYING_S = 0.1  # s from the end of stdin to the death of its writer
 _QUIET_S = 0.3  # s without a servo step: the servo has ended too
 _CLOSE_S = 4.0  # s for the disk to take what is left
 _QUEUE_BYTES = 64 << 20  # waiting for the disk: some 3 s of two 640 x 480 cameras at 10 Hz
@@ -266,6 +267,14 @@ def recorder_config(line: str) -> RecorderConfig:
         raise BadInput(explain("configuration of the recorder", "one line of JSON", error, todo)) from None
 
 
+def _orphaned(parent_pid: int) -> bool:
+    """Has the parent died? The kernel closes a dying process's files a moment before it hands its children on."""
+    until = time.monotonic() + _DYING_S
+    while os.getppid() == parent_pid and time.monotonic() < until:
+        time.sleep(0.01)
+    return os.getppid() != parent_pid
+
+
 def main() -> int:
     """Configuration and events on stdin, events on stdout; ends when stdin closes."""
     config = recorder_config(read_line(0))
@@ -283,7 +292,7 @@ def main() -> int:
         drain.look()
         if (heard and not data) or _stop:
             break
-    if os.getppid() != config.parent_pid:
+    if _orphaned(config.parent_pid):
         drain.until_quiet()
     writer.end(_CLOSE_S)
     lost = {topic[1:]: count for topic, count in sorted(writer.lost.items())}
