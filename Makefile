@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-lerobot lint bench parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo test test-faults test-lerobot test-vivid model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -18,6 +18,23 @@ demo: $(READY)  ## the whole line: distil, quantize, check, run, report in out/d
 
 bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out/bench.json
 	$(VENV)/pytest bench --benchmark-only --benchmark-json out/bench.json
+
+# Timing of the control loop: root, and a machine that does nothing else.
+loop: $(READY)  ## jitter of the servo loop beside cyclictest, per rate and load, in one interleaved run (12 minutes; rt-tests)
+	$(VENV)/edgevla bench loop -o bench/results/loop.json
+
+steady: $(READY)  ## memory of the servo process while it drives: growth, page faults, collections over 100,000 steps (6 minutes)
+	$(VENV)/edgevla bench steady -o bench/results/steady.json
+
+soak: $(READY)  ## 460,515 servo steps at 640 Hz with the demo's bundle: late commands, misses (12 minutes; goes on)
+	$(VENV)/edgevla bench soak --bundle out/demo/student.bundle --servo-hz 640 -o bench/results/soak.json
+
+# Seams and delay of the demo's bundle: in lockstep, nothing has to be quiet.
+seams: $(READY)  ## jumps where chunks meet, five ways to join them, 0 to 8 ticks of delay (5 minutes)
+	$(VENV)/python -m bench.seams --bundle out/demo/student.bundle --out bench/results/seams.json
+
+delay: $(READY)  ## success with 0 to 8 ticks of delay, every way to join (35 minutes on one core; goes on)
+	$(VENV)/python -m bench.delay --bundle out/demo/student.bundle --out bench/results/delay.json
 
 # The reference policy and its evidence: long, resumable, results are committed.
 TRAIN := $(VENV)/torchrun --standalone --nproc_per_node 2 -m examples.metaworld.train_teacher --data out/data
@@ -61,6 +78,12 @@ test-faults: $(READY)  ## every fault of docs/reliability.md against the real lo
 test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-lerobot, made on the first call)
 	@sh scripts/setup_lerobot.sh
 	PYTHONPATH=. OMP_NUM_THREADS=1 .venv-lerobot/bin/pytest tests_lerobot
+
+test-vivid: $(READY)  ## V4L2 cameras against the kernel's test driver in QEMU (needs qemu-system-x86 busybox-static kmod)
+	$(VENV)/python -m tests.vivid
+
+model-check: $(READY)  ## every state of the servo's machine for every accepted schedule up to H = 16 (make test: the shortest H of each)
+	EDGEVLA_MODEL_CHECK=all $(VENV)/pytest tests/edgevla/control/test_machine.py
 
 search: $(READY)  ## which layers of the demo's bundle become int8, by action error and latency; in out/search
 	$(VENV)/python -m export.search out/demo/student.bundle --data out/demo/data -o out/search

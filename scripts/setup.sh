@@ -59,6 +59,11 @@ step "3/5 torch, first and alone (some 200 MB)"
 pip_install -r requirements/torch.txt
 step "4/5 the lock, $(grep -c '==' requirements/workstation.txt) packages (some 1 GB)"
 pip_install -r requirements/workstation.txt
+# For a part of the camera tests, which say why they skip without it.
+if [ "$(id -u)" -eq 0 ] && ! command -v gst-launch-1.0 >/dev/null; then
+    (apt_install "tests of GStreamer cameras" gstreamer1.0-tools gstreamer1.0-plugins-base) ||
+        step "going on without GStreamer"
+fi
 step "5/5 edgevla itself"
 rm -rf edgevla.egg-info  # of an older checkout: it would hide commands that are new
 pip_install --no-deps --no-build-isolation --editable .

@@ -15,8 +15,8 @@ import profiles
 from edgevla.bundle import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_error, print_json, print_table, say
 from edgevla.control.options import RECORD_MB, RunOptions, check_options
-from edgevla.control.plan import plan_of
-from edgevla.control.result import RunResult, make_record, record_error, require_new_folder, write_record
+from edgevla.control.plan import RunPlan, plan_of
+from edgevla.control.result import RunResult, drop_unused, make_record, record_error, require_new_folder, write_record
 from edgevla.control.run import run as run_loop
 from edgevla.errors import BadInput, Refused, Usage, explain
 from edgevla.operate.instruction_file import InstructionFile
@@ -106,7 +106,7 @@ def run(
     if record is not None:
         options = replace(options, record=make_record(record))
     operator = Station(replace(desk, socket=_socket(name, socket)), encode, _line(as_json))
-    result = run_loop(plan, replace(options, instruction=first), operator=operator)
+    result = _drive(plan, replace(options, instruction=first), operator)
     try:
         print_json(result.as_dict()) if as_json else _print(result)
         if result.exit_code:
@@ -115,6 +115,15 @@ def run(
         lost = options.record is not None and not _write(options.record, result, as_json)
     if result.exit_code or lost:
         raise typer.Exit(result.exit_code or BadInput.exit_code)
+
+
+def _drive(plan: RunPlan, options: RunOptions, operator: Station) -> RunResult:
+    try:
+        return run_loop(plan, options, operator=operator)
+    except BaseException:
+        if options.record is not None:
+            drop_unused(options.record)
+        raise
 
 
 def _desk(words: str, file: Path | None, tasks: Path | None, as_json: bool) -> tuple[Desk, str]:

@@ -247,6 +247,12 @@ def make_record(folder: Path) -> Path:
     return folder
 
 
+def drop_unused(folder: Path) -> None:
+    """The folder of a record removed again if nothing was recorded: the run could not begin."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def write_record(folder: Path, result: RunResult) -> None:
     """run.json beside the flight record: all of it or none. Raises OSError."""
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"

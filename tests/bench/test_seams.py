@@ -145,7 +145,7 @@ def test_lerobots_mailbox_keeps_the_newest_observation_while_the_server_works():
 
 def test_a_blended_seam_is_smaller_than_a_plain_one_and_the_limiter_bounds_both():
     record = Record(np.where(np.arange(N) // R % 2, 0.5, -0.5))
-    limits = limits_of(LOOP.arm)
+    limits = limits_of(LOOP.arm, PERIOD_S)
     ways = {"plain": lambda s: Plain(s, 3, R), "blend": lambda s: blended(s, 3, R, 4)}
     seen = {}
     for name, way in ways.items():

@@ -60,6 +60,7 @@ def patient_arm(tmp_path_factory):
     for line, patient in (
         ("max_state_age_s = 0.050", "max_state_age_s = 10.0"),
         ("max_age_s = 0.100", "max_age_s = 10.0"),
+        ("max_skew_s = 0.075", "max_skew_s = 10.0"),
         ("hold_s = 0.5", "hold_s = 30.0"),
     ):
         assert line in text
