@@ -315,6 +315,8 @@ class _Run:
             elif wish.kind is Kind.REST:
                 self._course.rest = True
                 self._order(Order.NONE)
+            elif wish.kind is Kind.ARM and not self._course.ready:
+                self._say("not armed: arm and policy are not ready yet")
             elif self._stop is None:
                 self._order(Order.ARM if wish.kind is Kind.ARM else Order.STOP)
 

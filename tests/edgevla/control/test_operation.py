@@ -158,6 +158,21 @@ def test_an_arm_that_cannot_follow_is_stopped_and_the_reason_names_channel_and_l
     assert Phase(int(result.ticks["phase"][-1])) is Phase.LATCHED
 
 
+class Hasty(Script):
+    """Wants to arm at the first look, before anything is there."""
+
+    def look(self):
+        hasty, self._hasty = getattr(self, "_hasty", [ARM]), []
+        return hasty + super().look()
+
+
+def test_an_order_to_arm_before_the_policy_is_ready_is_refused_and_not_remembered():
+    script = Hasty((Phase.DISARMED, 0.5, QUIT))
+    result = played(script)
+    assert "not armed: arm and policy are not ready yet" in script.lines
+    assert set(result.ticks["phase"]) == {Phase.DISARMED}
+
+
 def test_an_order_to_quit_before_arming_ends_the_run_without_a_move():
     result = played(Script((Phase.DISARMED, 0.2, QUIT)))
     assert result.stop_reason == "operator stop"
