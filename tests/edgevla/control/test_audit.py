@@ -30,16 +30,36 @@ def closed(audit):
     return audit.figures
 
 
-def test_growth_and_peak_are_counted_from_the_settled_loop():
-    audit = settled("memory")
-    kept = [bytes(1000) for _ in range(10)]
-    passing = bytes(100_000)
-    del passing
-    found = closed(audit)
+def run_on(audit, steps=2 * SETTLED, each=lambda step: None):
+    for step in range(steps):
+        each(step)
+        audit.step()
+    audit.close()
+    return audit.figures
+
+
+def test_what_stays_is_growth_and_what_passes_is_peak():
+    audit, kept = settled("memory"), []
+    for _ in range(SETTLED):  # the first block that counts
+        audit.step()
+    found = run_on(audit, each=lambda step: kept.append(bytes(1000)) if step < 10 else bytes(100_000))
     assert len(kept) == 10
     assert 10_000 <= found["traced_growth_bytes"] < 15_000
-    assert 110_000 <= found["traced_peak_bytes"] < 120_000
-    assert found["ticks"] == 1
+    assert 100_000 <= found["traced_peak_bytes"] < 130_000
+    assert found["ticks"] == 3 * SETTLED
+
+
+def test_what_is_alive_at_the_last_step_only_is_no_growth():
+    alive = []
+
+    def chunk(step):
+        alive[:] = [bytes(50_000)] if step % 100 > 50 or step > 1990 else []
+
+    audit = settled("memory")
+    for step in range(SETTLED):
+        chunk(step)
+        audit.step()
+    assert run_on(audit, each=chunk)["traced_growth_bytes"] < 1_000
 
 
 def test_a_peak_before_that_does_not_count():
@@ -47,7 +67,11 @@ def test_a_peak_before_that_does_not_count():
     for _ in range(SETTLED):
         bytes(500_000)
         audit.step()
-    assert closed(audit)["traced_peak_bytes"] < 100_000
+    assert run_on(audit)["traced_peak_bytes"] < 100_000
+
+
+def test_a_run_of_less_than_two_blocks_says_nothing_of_growth():
+    assert closed(settled("memory"))["traced_growth_bytes"] is None
 
 
 def test_a_page_touched_for_the_first_time_is_a_minor_fault():
