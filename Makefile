@@ -21,7 +21,7 @@ bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out
 
 # Timing of the control loop: root, and a machine that does nothing else.
 loop: $(READY)  ## jitter of the servo loop beside cyclictest, per rate and load, in one interleaved run (12 minutes; rt-tests)
-	$(VENV)/edgevla bench loop -o bench/results/loop.json
+	$(VENV)/edgevla bench loop -o bench/results/loop-windows.json
 
 steady: $(READY)  ## memory of the servo process while it drives: growth, page faults, collections over 100,000 steps (6 minutes)
 	$(VENV)/edgevla bench steady -o bench/results/steady.json
@@ -61,6 +61,7 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
 
 figures: $(READY)  ## the tables in README and docs from bench/results
+	$(VENV)/python -m bench.summaries
 	$(VENV)/python -m bench.readme
 
 lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
@@ -72,8 +73,8 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 test: $(READY) lint  ## lint and every test
 	$(VENV)/pytest
 
-test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults.json
-	$(VENV)/python -m tests.faults --out bench/results/faults.json
+test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults-run.json
+	$(VENV)/python -m tests.faults --out bench/results/faults-run.json
 
 test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-lerobot, made on the first call)
 	@sh scripts/setup_lerobot.sh

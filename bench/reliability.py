@@ -1,4 +1,4 @@
-"""The block of docs/reliability.md: one line per fault of the suite, from bench/results/faults.json."""
+"""The block of docs/reliability.md: one line per fault of the suite, from bench/results/faults-run.json."""
 
 from __future__ import annotations
 

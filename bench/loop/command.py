@@ -42,7 +42,7 @@ def loop(
 
     Exit 1 when p99 or p99.9 of the median window is above 1.5 times cyclictest's. The maximum is printed, never judged.
 
-    Example: edgevla bench loop -o bench/results/loop.json
+    Example: edgevla bench loop -o bench/results/loop-windows.json
     """
     design = Design(
         rates_hz=_numbers(rates), loads=tuple(loads.split(",")), rounds=rounds,

@@ -1,4 +1,4 @@
-"""From windows to the rows of `bench/results/loop.json` and its tables. Pure."""
+"""From windows to the rows of `bench/results/loop-windows.json` and its tables. Pure."""
 
 from __future__ import annotations
 

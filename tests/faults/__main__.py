@@ -1,7 +1,7 @@
 """The whole fault suite, one row after the other.
 
     python -m tests.faults                                   # print only
-    python -m tests.faults --out bench/results/faults.json   # and write the evidence (make test-faults)
+    python -m tests.faults --out bench/results/faults-run.json   # and write the evidence (make test-faults)
     python -m tests.faults --only serial                     # the faults whose name holds a word
 
 Exit code 1 when a promise is broken; nothing is written then.

@@ -1,0 +1,51 @@
+"""Short lists of long results, for programs that want the figures and nothing else: loop.json, faults.json.
+
+python -m bench.summaries          (part of `make figures`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.files import write_json
+from edgevla.telemetry.host import host_line
+
+RESULTS = Path("bench/results")
+LOOP_KEYS = ("ours_p99_us", "ours_p999_us", "cyclictest_p99_us", "cyclictest_p999_us", "windows")
+FAULT_KEYS = ("fault", "late_commands", "out_of_limit_commands", "stop_ms", "bound_ms")
+
+
+def loop_summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry a rate and load: percentiles of the median window in us, and how many windows there were."""
+    keys = ("rate_hz", "load", *LOOP_KEYS)
+    return [{key: row[key] for key in keys} | {"host": host_line(result["host"])} for row in result["rows"]]
+
+
+def fault_summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry a fault; `stop_ms` None: the arm went on."""
+    return [{key: row[key] for key in FAULT_KEYS} | {"host": host_line(result["host"])} for row in result["rows"]]
+
+
+def write_summaries(results: Path) -> list[Path]:
+    """Those whose long result is there."""
+    written = []
+    for name, source, summary in (
+        ("loop.json", "loop-windows.json", loop_summary),
+        ("faults.json", "faults-run.json", fault_summary),
+    ):
+        if (results / source).exists():
+            write_json(results / name, summary(json.loads((results / source).read_text(encoding="utf-8"))))
+            written.append(results / name)
+    return written
+
+
+def main() -> None:
+    for path in write_summaries(RESULTS):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

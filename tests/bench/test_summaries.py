@@ -1,0 +1,35 @@
+"""The short lists say what the long results say."""
+
+import json
+from pathlib import Path
+
+from bench.summaries import FAULT_KEYS, LOOP_KEYS, fault_summary, loop_summary, write_summaries
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
+HOST = {"cpu": "a CPU", "cores_usable": 2}
+
+
+def test_a_rate_and_load_is_one_entry():
+    row = {"rate_hz": 500, "load": "idle", **dict.fromkeys(LOOP_KEYS, 1.0), "p50_us": 3.0}
+    (entry,) = loop_summary({"host": HOST, "rows": [row]})
+    assert (entry["rate_hz"], entry["load"], entry["windows"]) == (500, "idle", 1.0)
+    assert "a CPU" in entry["host"]
+
+
+def test_a_fault_is_one_entry():
+    row = dict.fromkeys(FAULT_KEYS, 0) | {"fault": "serial cut", "outcome": "stopped"}
+    (entry,) = fault_summary({"host": HOST, "rows": [row]})
+    assert (entry["fault"], entry["late_commands"]) == ("serial cut", 0)
+
+
+def test_what_was_not_measured_has_no_list(tmp_path):
+    assert write_summaries(tmp_path) == []
+
+
+def test_the_committed_lists_are_those_of_the_committed_results():
+    for name, source, summary in (
+        ("loop.json", "loop-windows.json", loop_summary),
+        ("faults.json", "faults-run.json", fault_summary),
+    ):
+        long = json.loads((RESULTS / source).read_text())
+        assert json.loads((RESULTS / name).read_text()) == summary(long)
