@@ -20,7 +20,7 @@ from edgevla.errors import Refused, Unsound, explain
 from edgevla.telemetry.host import describe_host
 
 SCHEMA = "edgevla.steady/1"
-_SETTLE_STEPS = 1000  # of the audit: what is made once has been made by then
+_SETTLE_STEPS = 11_000  # of the audit: its caches are full by then, and one block more gives the first floor
 _SPARE, _SPARE_S = 1.05, 1.0  # of the duration: periods that are skipped are no steps
 # figure -> (mode that measures it, largest that is steady, unit)
 LIMITS = {

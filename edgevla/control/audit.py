@@ -7,11 +7,12 @@ import resource
 import tracemalloc
 from typing import Any
 
-_BLOCK = 1000  # steps; the first settle: everything that is made once has been made after them
+_BLOCK = 1000  # steps
+_SETTLE = 10  # blocks until the caches of the interpreter are full: their floor rises by some 3 kB on the way
 
 
 class Audit:
-    """Counts from the 1000th armed step on. Tracing ("memory") costs time and pages of its own: no faults beside it.
+    """Faults from the 1000th armed step on, memory from the 10,000th. Tracing ("memory") costs time and pages of its own: no faults beside it.
 
     Growth is floor to floor: the least traced memory of the last whole block of 1000 steps against that of the first
     one after settling. What is alive at one moment (a chunk, a state) comes and goes; what stays raises the floor.
@@ -39,9 +40,9 @@ class Audit:
         current = tracemalloc.get_traced_memory()[0]
         begins = self._steps % _BLOCK == 1
         self._least = current if begins else min(self._least, current)
-        if self._steps == 2 * _BLOCK:
+        if self._steps == _SETTLE * _BLOCK:
             tracemalloc.reset_peak()
-        if self._steps >= 2 * _BLOCK and self._steps % _BLOCK == 0:
+        if self._steps >= _SETTLE * _BLOCK and self._steps % _BLOCK == 0:
             self._floors = [*self._floors[:1], self._least]
 
     def close(self) -> None:
