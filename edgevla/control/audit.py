@@ -12,7 +12,9 @@ _SETTLE = 10  # blocks until the caches of the interpreter are full: their floor
 
 
 class Audit:
-    """Faults from the 1000th armed step on, memory from the 10,000th. Tracing ("memory") costs time and pages of its own: no faults beside it.
+    """Faults from the 1000th armed step on, memory from the 10,000th.
+
+    Tracing ("memory") costs time and pages of its own: faults are counted in a run without it.
 
     Growth is floor to floor: the least traced memory of the last whole block of 1000 steps against that of the first
     one after settling. What is alive at one moment (a chunk, a state) comes and goes; what stays raises the floor.

@@ -14,16 +14,14 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevla.control.machine import Order
-
 Float32 = NDArray[np.float32]
 
 _REQUEST = struct.Struct("<qqqHHHHHHI")  # tick, asked_ns, state_stamp_ns, d, n, T, states, first, reserved, instruction
 _ANSWER = struct.Struct("<qqHHHHI")  # tick, done_ns, status, H, n, reserved, instruction
-_ORDER = struct.Struct("<HHI")  # order, rest, instruction
+_WISHES = struct.Struct("<IIqII")  # stops, arms, armed_ns, instruction, rest
 _WORDS = struct.Struct("<I")  # instruction, then its text as UTF-8
 _FLOAT = 4  # bytes
-ORDER_BYTES = _ORDER.size
+ORDER_BYTES = _WISHES.size
 MAX_WORDS = 4096  # bytes of an instruction
 WORDS_BYTES = _WORDS.size + MAX_WORDS
 
@@ -120,17 +118,31 @@ def unpack_reply(payload: bytes) -> Reply:
     return Reply(tick, done_ns, Status(status), rows, instruction)
 
 
-def pack_order(order: Order, instruction: int, rest: bool = False) -> bytes:
-    """An order to the servo process, with the epoch of the newest instruction and whether the arm shall rest."""
-    return _ORDER.pack(order, rest, instruction)
+@dataclass(frozen=True)
+class Wishes:
+    """All that the operator has asked the servo for so far: an entry says it all, so none that is overwritten is lost.
+
+    stops, arms: how often; armed_ns: when the last arming was asked for (CLOCK_MONOTONIC); instruction: epoch of the
+    newest words; rest: the arm shall be at rest until the next ones.
+    """
+
+    stops: int = 0
+    arms: int = 0
+    armed_ns: int = 0
+    instruction: int = 0
+    rest: bool = False
 
 
-def unpack_order(payload: bytes) -> tuple[Order, int, bool]:
-    """Raises ValueError on another size or an unknown order."""
-    if len(payload) != _ORDER.size:
-        raise ValueError(f"order of {len(payload)} bytes, expected {_ORDER.size}")
-    order, rest, instruction = _ORDER.unpack(payload)
-    return Order(order), instruction, bool(rest)
+def pack_wishes(wishes: Wishes) -> bytes:
+    return _WISHES.pack(wishes.stops, wishes.arms, wishes.armed_ns, wishes.instruction, wishes.rest)
+
+
+def unpack_wishes(payload: bytes) -> Wishes:
+    """Raises ValueError on another size."""
+    if len(payload) != _WISHES.size:
+        raise ValueError(f"wishes of {len(payload)} bytes, expected {_WISHES.size}")
+    stops, arms, armed_ns, instruction, rest = _WISHES.unpack(payload)
+    return Wishes(stops, arms, armed_ns, instruction, bool(rest))
 
 
 def pack_words(instruction: int, text: str) -> bytes:

@@ -9,10 +9,12 @@ import numpy as np
 
 from edgevla.control.clock import Grid
 from edgevla.control.config import ServoConfig
-from edgevla.control.exchange import Reply, Request, Status, pack_request, unpack_order, unpack_reply
+from edgevla.control.exchange import Reply, Request, Status, Wishes, pack_request, unpack_reply, unpack_wishes
 from edgevla.control.machine import Order
 from edgevla.control.schedule import Answer
 from edgevla.control.shm import Slots
+
+ARM_EXPIRES_S = 0.5  # s: every command expires, this one too
 
 
 class Mailbox:
@@ -26,20 +28,25 @@ class Mailbox:
         self._orders, self._kick_fd = Slots.attach(config.order_fd), config.kick_fd
         self._shape = (config.schedule.horizon, len(config.arm.channels))
         self._heard = self._answered = 0  # sequences of the newest order and answer
+        self._wishes = Wishes()
         self.instruction = 0
         self.rest = False
         self.pending: Reply | None = None
 
-    def order(self) -> Order:
-        """The strongest order since the last call: of a stop and an arming that came together, the stop."""
-        order = Order.NONE
-        if self._orders.read(after=self._heard) is None:
-            return order
-        for sequence, payload in self._orders.newer(self._heard):
-            self._heard = sequence
-            asked, self.instruction, self.rest = unpack_order(payload)
-            order = max(order, asked)
-        return order
+    def order(self, now_ns: int) -> Order:
+        """The strongest order since the last call: of a stop and an arming that came together, the stop.
+
+        An order to arm that is older than `ARM_EXPIRES_S` is not obeyed: whoever gave it has looked away since.
+        """
+        found = self._orders.read(after=self._heard)
+        if found is None:
+            return Order.NONE
+        self._heard, before, wishes = found[0], self._wishes, unpack_wishes(found[1])
+        self._wishes, self.instruction, self.rest = wishes, wishes.instruction, wishes.rest
+        if wishes.stops != before.stops:
+            return Order.STOP
+        fresh = now_ns - wishes.armed_ns <= ARM_EXPIRES_S * 1e9
+        return Order.ARM if wishes.arms != before.arms and fresh else Order.NONE
 
     def answer(self, ticks: Grid) -> Answer | None:
         """The newest answer in ticks of the grid; one that holds nonsense is not valid."""

@@ -30,7 +30,7 @@ from edgevla.control.children import (
 from edgevla.control.config import to_line
 from edgevla.control.course import Course, Nobody, Operator, describe
 from edgevla.control.crew import Crew, Event, Interrupt
-from edgevla.control.exchange import pack_order, pack_words, unpack_reply
+from edgevla.control.exchange import Wishes, pack_wishes, pack_words, unpack_reply
 from edgevla.control.heartbeat import Heartbeat
 from edgevla.control.ladder import MOVABLE, Phase
 from edgevla.control.machine import Order
@@ -84,6 +84,7 @@ class _Run:
         self._course = Course(plan, memory, options.instruction)
         self._stop: Stop | None = None
         self._heartbeat = Heartbeat(2 * _WATCH_S)
+        self._stops = self._arms = self._armed_ns = 0  # orders so far, and when the last one to arm was given
         self._looked_at = 0  # cursor in the rows of the servo
         self._asked = (-1, 0)  # tick and time of the newest inference asked for
         self._restarts: dict[str, list[float]] = {}  # times of the restarts of a child
@@ -321,7 +322,13 @@ class _Run:
                 self._order(Order.ARM if wish.kind is Kind.ARM else Order.STOP)
 
     def _order(self, order: Order) -> None:
-        self._memory.orders.write(pack_order(order, self._course.epoch, self._course.rest))
+        """Every entry carries how many stops and armings there were: none is lost when others overwrite it."""
+        self._stops += order in (Order.STOP, Order.QUIT)
+        self._arms += order is Order.ARM
+        if order is Order.ARM:
+            self._armed_ns = time.monotonic_ns()
+        wishes = Wishes(self._stops, self._arms, self._armed_ns, self._course.epoch, self._course.rest)
+        self._memory.orders.write(pack_wishes(wishes))
 
     def _change_words(self, words: str) -> None:
         """The policy prepares the words; the servo's next request asks for them: they act within r + d ticks."""
@@ -357,7 +364,7 @@ class _Run:
         if len(started):
             self._asked = (int(started["tick"][-1]), int(started["deadline_ns"][-1]))
         reply = self._memory.replies.read()
-        answered = reply is not None and unpack_reply(reply[1]).tick >= self._asked[0]
+        answered = self._asked[0] < 0 or (reply is not None and unpack_reply(reply[1]).tick >= self._asked[0])
         if not answered and time.monotonic_ns() - self._asked[1] > self._plan.target.hang_s * 1e9:
             self._restart_policy("hung")
 

@@ -171,7 +171,7 @@ class Servo:
 
     def _newest_order(self, tick: int) -> Order:
         """The strongest order since the last tick. Arming is not passed on from here: it needs the device first."""
-        order = self._mail.order()
+        order = self._mail.order(time.monotonic_ns())
         duration = self._config.duration_ticks
         expired = duration and 0 <= self._armed_tick <= tick - duration and self.machine.phase in MOVABLE
         if self.quit:

@@ -13,18 +13,18 @@ from edgevla.control.exchange import (
     Reply,
     Request,
     Status,
-    pack_order,
+    Wishes,
     pack_reply,
     pack_request,
+    pack_wishes,
     pack_words,
     reply_bytes,
     request_bytes,
-    unpack_order,
     unpack_reply,
     unpack_request,
+    unpack_wishes,
     unpack_words,
 )
-from edgevla.control.machine import Order
 from edgevla.control.schedule import Schedule
 from edgevla.errors import DeviceFault
 from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
@@ -109,16 +109,15 @@ def test_the_servo_configuration_survives_its_line(watchdog_s):
     assert servo_config(to_line(config)) == config
 
 
-def test_orders_and_words_keep_their_meaning():
-    assert unpack_order(pack_order(Order.STOP, 3, rest=True)) == (Order.STOP, 3, True)
+def test_wishes_and_words_keep_their_meaning():
+    wishes = Wishes(stops=2, arms=1, armed_ns=1 << 60, instruction=3, rest=True)
+    assert unpack_wishes(pack_wishes(wishes)) == wishes
     assert unpack_words(pack_words(3, "öffne die Schublade")) == (3, "öffne die Schublade")
 
 
 def test_what_is_no_order_or_no_words_is_refused():
-    with pytest.raises(ValueError):
-        unpack_order(b"\x09\x00" + bytes(6))
     with pytest.raises(ValueError, match="expected"):
-        unpack_order(b"\x01")
+        unpack_wishes(b"\x01")
     with pytest.raises(ValueError, match="expected"):
         unpack_words(b"\x01")
     with pytest.raises(ValueError, match="at most"):

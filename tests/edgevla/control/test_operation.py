@@ -158,6 +158,28 @@ def test_an_arm_that_cannot_follow_is_stopped_and_the_reason_names_channel_and_l
     assert Phase(int(result.ticks["phase"][-1])) is Phase.LATCHED
 
 
+def test_a_disarmed_run_waits_longer_than_hang_s():
+    script = Script((Phase.DISARMED, 1.5, QUIT))
+    result = run(plan("away", hang_s=0.3), options(arm_at_start=False, stay=True, duration_s=60.0), operator=script)
+    assert (result.stop_reason, result.figures["policy_restarts"]) == ("operator stop", 0)
+
+
+class Flood(Script):
+    """Says something else forty times with every look."""
+
+    def look(self):
+        wishes = super().look()
+        floods = [Wish(Kind.INSTRUCT, f"go to the dot {i % 2}") for i in range(40)] if self._course.ready else []
+        return [*wishes, *floods]
+
+
+def test_a_stop_is_heard_through_a_flood_of_instructions():
+    script = Flood((Phase.DISARMED, 0.1, ARM), (Phase.TRACK, 0.3, STOP), (Phase.LATCHED, 0.1, QUIT))
+    result = played(script, engine="listening")
+    assert phases(result)[-1] is Phase.LATCHED
+    assert result.ticks["order"].max() >= 2
+
+
 class Hasty(Script):
     """Wants to arm at the first look, before anything is there."""
 
