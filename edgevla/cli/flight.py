@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
-from edgevla.errors import Usage, explain
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.flight.explain import explain_stop
 from edgevla.flight.meta import instructions_of
 from edgevla.flight.moments import Curve, Moment, Window, curves_of, moments_of, sparkline, window_of
@@ -35,6 +35,9 @@ def flight(
     if not 0.0 < last <= 3600.0:
         raise Usage(explain("the seconds to show", "0 < --last <= 3600", last, "pass another"))
     record = read_record(file)
+    if not len(record.ticks):
+        got = "; ".join(record.damage) or "none"
+        raise BadInput(explain(f"{file} holds no servo step", "a record of at least a second", got, "record longer"))
     stop, window = explain_stop(record), window_of(record, last)
     moments, curves = moments_of(record, window), curves_of(record, window)
     if html is not None:

@@ -13,6 +13,7 @@ import typer
 
 import profiles
 from edgevla.bundle import open_bundle
+from edgevla.bundle.reader import Bundle
 from edgevla.cli.output import JSON_OPTION, print_error, print_json, print_table, say
 from edgevla.control.options import RECORD_MB, RunOptions, check_options
 from edgevla.control.plan import RunPlan, plan_of
@@ -53,7 +54,7 @@ def run(
     camera_fd: int = typer.Option(-1, hidden=True, help="Slot of an outside camera process, with --port"),
     seed: int = typer.Option(0, min=0, help="Of the simulated scene"),
     half_way: bool = typer.Option(False, "--half-way", help="Start with drawer or window half open"),
-    duration_s: float = typer.Option(-1.0, help="Longest armed time; 0: no end. Default: 30 with --sim, else 0"),
+    duration_s: float | None = typer.Option(None, help="Longest armed time; 0: no end. Default: 30 with --sim, else 0"),
     arm_at_start: bool | None = typer.Option(
         None, "--arm-at-start/--disarmed", help="Arm at once, or wait for `a`. Default: at once with --sim only"
     ),
@@ -82,7 +83,7 @@ def run(
         camera_fds={opened.manifest.cameras[0].name: camera_fd} if camera_fd >= 0 else {},
         seed=seed,
         half_way=half_way,
-        duration_s=duration_s if duration_s >= 0 else 30.0 if sim else 0.0,
+        duration_s=duration_s if duration_s is not None else 30.0 if sim else 0.0,
         arm_at_start=at_once,
         stay=not at_once,
         best_effort=best_effort,
@@ -90,6 +91,7 @@ def run(
         record_mb=record_mb,
     )
     check_options(options)
+    _require_cameras(opened, options)
     desk, first = _desk(instruction, instruction_file, tasks, as_json)
     if record is not None:
         require_new_folder(record)
@@ -124,6 +126,15 @@ def _drive(plan: RunPlan, options: RunOptions, operator: Station) -> RunResult:
         if options.record is not None:
             drop_unused(options.record)
         raise
+
+
+def _require_cameras(bundle: Bundle, options: RunOptions) -> None:
+    """A real arm needs a real source for every camera that may not be absent. Raises Usage."""
+    given = {*options.cameras, *options.camera_fds}
+    lacking = [c.name for c in bundle.manifest.cameras if c.when_missing == "refuse" and c.name not in given]
+    if options.port is not None and lacking:
+        expected, todo = "one --camera NAME=SOURCE for each", "see `edgevla camera list`, then `edgevla camera check`"
+        raise Usage(explain(f"no source for camera {', '.join(lacking)}", expected, "none", todo))
 
 
 def _desk(words: str, file: Path | None, tasks: Path | None, as_json: bool) -> tuple[Desk, str]:

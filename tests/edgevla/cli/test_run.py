@@ -146,7 +146,7 @@ def test_a_run_over_a_given_serial_port_with_an_outside_camera(tiny_bundle_path,
         ([*SIM, *SAY, "--record", "profiles"], 2, "files in it"),
         ([*SIM, *SAY, "--record", "README.md"], 2, "got:      a file"),
         ([*SIM, *SAY, "--record", "/dev/null/record"], 4, "no record can be written to /dev/null/record"),
-        (["--port", "/dev/no-such-port", *SAY], 5, "/dev/no-such-port"),
+        (["--port", "/dev/no-such-port", *SAY], 2, "no source for camera corner"),
         (["--sim", "no-such-task", *SAY], 4, "no-such-task"),
     ],
 )
@@ -186,7 +186,12 @@ def test_a_record_that_cannot_be_written_after_the_run_costs_no_figures(
 
 def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path):
     master, slave = pty.openpty()
-    done = edgevla_run("--bundle", tiny_bundle_path, "--port", os.ttyname(slave), *SAY)
+    camera = CameraSlot.create(96, 96)
+    done = edgevla_run(
+        *("--bundle", tiny_bundle_path, "--port", os.ttyname(slave), "--camera-fd", camera.fd, *SAY),
+        pass_fds=[camera.fd],
+    )
+    camera.close()
     os.close(master)
     os.close(slave)
     assert done.returncode == 5, done.stderr
