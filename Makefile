@@ -70,11 +70,8 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-cache
 
-# Three processes: the tests of the loop hold real-time processes and shared memory, and share theirs with nobody.
 test: $(READY) lint  ## lint and every test
-	$(VENV)/pytest tests/edgevla/control
-	$(VENV)/pytest tests/edgevla/cli
-	$(VENV)/pytest --ignore tests/edgevla/control --ignore tests/edgevla/cli
+	$(VENV)/pytest
 
 test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults-run.json
 	$(VENV)/python -m tests.faults --out bench/results/faults-run.json

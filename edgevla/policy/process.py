@@ -12,13 +12,13 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import resource
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ from edgevla.control.config import PolicyConfig, policy_config
 from edgevla.control.exchange import Reply, Request, Status, pack_reply, unpack_reply, unpack_request, unpack_words
 from edgevla.control.realtime import pin
 from edgevla.control.shm import Slots
-from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, explain
+from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, explain
 from edgevla.flight.tape import Observation, Seen, pack_observation
 from edgevla.policy.blend import setpoints_to_release
 from edgevla.sensors.assemble import CameraLimit, Limits, judge
@@ -302,8 +302,15 @@ def _named(used: list[dict[str, Frame]]) -> dict[str, Seen]:
 
 
 def resident_mb() -> float:
-    """Largest resident size of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    """Largest resident size of this program so far, MB.
+
+    VmHWM, not ru_maxrss: the kernel hands the latter down through fork and exec, so that it tells of whoever
+    started this process too.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise Unsound(explain("the memory of the policy", "a line VmHWM in /proc/self/status", "none", "mount /proc"))
 
 
 def _require_memory(config: PolicyConfig) -> None:

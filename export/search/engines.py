@@ -7,6 +7,7 @@ A flow step (`times`) is the last stage and runs once per time: it takes `noisy`
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -167,9 +168,15 @@ def stage_feeds(
     return feeds
 
 
+@functools.cache
+def _core(openvino: Any) -> Any:
+    """One for the process, kept: each moves the signal stack of the thread, and when two go in another order than
+    they came it is left unmapped: the next signal ends the process (seen with OpenVINO 2026.4)."""
+    return openvino.Core()
+
+
 def _openvino_stage(graph: bytes, frames: list[dict[str, Array]] | None) -> tuple[Run, str]:
-    openvino = _library("openvino")
-    core = openvino.Core()
+    core = _core(_library("openvino"))
     model = core.read_model(graph, b"")
     if frames is not None:
         model = _nncf_int8(model, frames)

@@ -1,6 +1,7 @@
 """The policy side of a request, on real shared memory: each request gets an answer, or the reason why not."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -267,3 +268,17 @@ def test_a_node_on_a_provider_that_the_target_does_not_name_is_refused():
         require_providers(
             {"whole": {"CUDAExecutionProvider": 37, "CPUExecutionProvider": 3}}, ("CUDAExecutionProvider",)
         )
+
+
+OF_A_LARGE_PARENT = """
+import subprocess, sys
+held = bytearray(b"1" * 1_000_000_000)
+program = "from edgevla.policy.process import resident_mb; print(resident_mb())"
+subprocess.run([sys.executable, "-c", program], check=True)
+"""
+
+
+def test_the_memory_of_the_policy_is_its_own_and_not_of_who_started_it():
+    """The kernel hands ru_maxrss down through fork and exec: a policy started from a large program was refused."""
+    done = subprocess.run([sys.executable, "-c", OF_A_LARGE_PARENT], capture_output=True, text=True, timeout=60)
+    assert 10.0 < float(done.stdout) < 500.0

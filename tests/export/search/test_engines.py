@@ -2,6 +2,8 @@
 
 import builtins
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -89,3 +91,26 @@ def test_a_missing_baseline_is_said_with_the_extra_that_brings_it(timed, monkeyp
     assert found == []
     assert missing[0].startswith("openvino is not measured")
     assert "\n" not in missing[0]
+
+
+SIGNALLED = """
+import gc, os, signal
+from export.search.engines import openvino_chain
+from tests.export.search.policy import policy_frames, policy_graphs
+graphs, frames = policy_graphs(), policy_frames(8)
+text = {"text": graphs.pop("text")}
+kept = openvino_chain(text), openvino_chain(graphs)
+first, second = kept
+del kept, first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_still_handled_after_openvino():
+    """Its CPU plugin moves the signal stack of the thread: with a core for each model it was left unmapped."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
