@@ -25,6 +25,30 @@ class NoAnswer(BridgeError):
     """The device stays silent. Example causes: wrong baud rate, no power, TX and RX swapped."""
 
 
+class JointSilent(BridgeError):
+    """Some joints of a bus stay silent while others answer. Example causes: a loose plug in the chain, a wrong id."""
+
+
+class BusOff(BridgeError):
+    """The CAN controller left the bus. Example causes: cable broken, no termination, wrong bit rate."""
+
+
+class ForeignBytes(BridgeError):
+    """What came back is not what this protocol's devices send. Example causes: wrong baud rate, an echoing adapter."""
+
+
+class WrongJoint(BridgeError):
+    """A joint is not the one of the profile. Example causes: another model, firmware too old, ids swapped."""
+
+
+class JointFault(BridgeError):
+    """A joint reports a fault that ends motion. Example causes: overload, overheating, voltage out of range."""
+
+
+class Expired(BridgeError):
+    """The deadline had passed before the first byte was written: nothing was. Example cause: a stalled host."""
+
+
 class SchemaMismatch(BridgeError):
     """Host and device differ in message layout or channels. Example cause: firmware of another release."""
 

@@ -21,6 +21,7 @@ from profiles.model import (
     Cartesian,
     ChainJoint,
     Channel,
+    Motor,
     StateChannel,
     Target,
 )
@@ -131,6 +132,7 @@ def _core(table: Table, key: str) -> int | None:
 
 def _arm(table: Table) -> ArmProfile:
     channels = table.each("channels", _channel)
+    buses = table.texts("buses") if table.has("buses") else ("main",)
     arm = ArmProfile(
         name=table.text("name"),
         description=table.text("description"),
@@ -154,8 +156,12 @@ def _arm(table: Table) -> ArmProfile:
         cartesian=table.one("cartesian", lambda inside: _cartesian(inside, channels))
         if table.has("cartesian")
         else None,
+        buses=buses,
+        data_baud=table.whole("data_baud", 1_200, 10_000_000) if table.has("data_baud") else None,
+        options=table.one("options", _options) if table.has("options") else {},
     )
     _check_start(table, arm)
+    _check_motors(table, arm)
     return arm
 
 
@@ -177,7 +183,47 @@ def _channel(table: Table) -> Channel:
         max_effort=max_effort,
         max_following_error=max_following_error,
         effort_s=table.number("effort_s", 0.0, 10.0) if watched else 0.0,
+        motor=table.one("motor", _motor) if table.has("motor") else None,
     )
+
+
+def _motor(table: Table) -> Motor:
+    direction = table.whole("direction", -1, 1) if table.has("direction") else 1
+    if direction == 0:
+        table.fail("direction", "1 or -1", direction)
+    return Motor(
+        id=table.whole("id", 0, 0x1FFF_FFFF),
+        model=table.text("model"),
+        bus=table.text("bus") if table.has("bus") else "main",
+        direction=direction,
+        zero_rad=table.number("zero_rad") if table.has("zero_rad") else 0.0,
+        ratio=table.number("ratio", 1e-9) if table.has("ratio") else 1.0,
+        kp=table.number("kp", 0.0) if table.has("kp") else None,
+        kd=table.number("kd", 0.0) if table.has("kd") else None,
+        torque_ff=table.number("torque_ff") if table.has("torque_ff") else 0.0,
+        reply_id=table.whole("reply_id", 0, 0x1FFF_FFFF) if table.has("reply_id") else None,
+    )
+
+
+def _options(table: Table) -> dict[str, float | int | str | bool]:
+    """Whatever the protocol knows: its driver refuses the rest, and values of another kind."""
+    return {key: table.plain(key) for key in table.names()}
+
+
+def _check_motors(table: Table, arm: ArmProfile) -> None:
+    """All channels have a motor or none; ids once per bus; each bus is one that is listed."""
+    motors = [channel.motor for channel in arm.channels if channel.motor is not None]
+    if arm.protocol != "edgelink" and len(motors) != len(arm.channels):
+        missing = [channel.name for channel in arm.channels if channel.motor is None]
+        table.fail(
+            "channels", f"a motor for each: {arm.protocol} has one per channel", f"none for {', '.join(missing)}"
+        )
+    places = [(motor.bus, motor.id) for motor in motors]
+    if len(set(places)) != len(places):
+        table.fail("channels", "each motor id once per bus", [f"{bus}:{motor_id}" for bus, motor_id in places])
+    strange = {motor.bus for motor in motors} - set(arm.buses)
+    if strange:
+        table.fail("buses", "every bus that a motor names", f"{arm.buses}, without {', '.join(sorted(strange))}")
 
 
 def _positive_or_none(table: Table, key: str) -> float | None:

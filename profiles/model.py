@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 ARTIFACTS = ("cpu", "trt")
-PROTOCOLS = ("edgelink",)
+PROTOCOLS = ("edgelink", "feetech", "dynamixel", "damiao", "odrive", "cia402", "moteus")
 ON_EXPIRY = ("hold", "brake", "free")
 TORQUE_POLICIES = ("hold", "ramp", "off")
 JOINT_KINDS = ("revolute", "prismatic")
@@ -34,6 +35,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Motor:
+    """The actuator behind a channel; meaning and signs as in `firmware_bridge.arm.Joint`."""
+
+    id: int
+    model: str
+    bus: str = "main"
+    direction: int = 1
+    zero_rad: float = 0.0
+    ratio: float = 1.0
+    kp: float | None = None
+    kd: float | None = None
+    torque_ff: float = 0.0
+    reply_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Channel:
     """One number of the set-point that goes to the arm. Rates are per second of `unit`."""
 
@@ -48,6 +65,7 @@ class Channel:
     max_effort: float | None = None  # N m or N, as the arm measures it; None: not watched
     max_following_error: float | None = None  # |set-point - measured|, in `unit`; None: not watched
     effort_s: float = 0.0  # one of the two exceeded for longer than this is a protective stop
+    motor: Motor | None = None  # None: the device behind the protocol knows its own actuators (edgelink)
 
 
 @dataclass(frozen=True)
@@ -116,3 +134,6 @@ class ArmProfile:
     start_low: tuple[float, ...]  # per channel: arming is refused outside
     start_high: tuple[float, ...]
     cartesian: Cartesian | None = None
+    buses: tuple[str, ...] = ("main",)
+    data_baud: int | None = None  # of CAN-FD's data phase
+    options: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # the protocol's own

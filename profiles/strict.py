@@ -92,6 +92,17 @@ class Table:
             self._wrong(key, "true or false", value)
         return value
 
+    def plain(self, key: str) -> float | int | str | bool:
+        """A number, a text or a truth: for tables whose keys somebody else knows."""
+        value = self.raw(key, "a number, a text, true or false")
+        if isinstance(value, bool):
+            return value
+        return self.text(key) if isinstance(value, str) else value if isinstance(value, int) else self.number(key)
+
+    def names(self) -> list[str]:
+        """What the file sets."""
+        return list(self._data)
+
     def mapping(self, key: str) -> dict[str, Any]:
         value = self.raw(key, "a table")
         if not isinstance(value, dict):

@@ -124,15 +124,25 @@ def test_check_refuses_an_unknown_name_too(tiny_bundle_path, option):
     require_one_clear_error(edgevla("check", tiny_bundle_path, *option), 4, option[1])
 
 
+def camera(folder):
+    """The words that name a camera: a grey picture, again and again."""
+    picture = folder / "grey.ppm"
+    picture.write_bytes(b"P6 96 96 255\n" + bytes([127]) * (96 * 96 * 3))
+    return "--camera", f"corner=file:{picture},loop"
+
+
 def test_a_serial_port_that_is_not_there_is_a_device_error(tiny_bundle_path, tmp_path):
-    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, "--port", tmp_path / "ttyUSB7", folder=tmp_path)
+    done = edgevla(
+        "run", "--bundle", tiny_bundle_path, *SAY, *camera(tmp_path), "--port", tmp_path / "ttyUSB7", folder=tmp_path
+    )
     require_one_clear_error(done, 5, "ttyUSB7")
     assert listing(tmp_path) == []
 
 
 def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path, tmp_path):
     master, slave = pty.openpty()
-    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, "--port", os.ttyname(slave), folder=tmp_path)
+    port = os.ttyname(slave)
+    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *camera(tmp_path), "--port", port, folder=tmp_path)
     os.close(master)
     os.close(slave)
     require_one_clear_error(done, 5, "no edgelink device answers")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgevla.control.schedule import Schedule
-from profiles.model import ArmProfile, CameraSpec, Cartesian, ChainJoint, Channel, StateChannel
+from profiles.model import ArmProfile, CameraSpec, Cartesian, ChainJoint, Channel, Motor, StateChannel
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,16 @@ def policy_config(line: str) -> PolicyConfig:
     return PolicyConfig(**data)
 
 
+def _channel(data: dict[str, Any]) -> Channel:
+    motor = data["motor"]
+    return Channel(**{**data, "motor": None if motor is None else Motor(**motor)})
+
+
 def arm_of(data: dict[str, Any]) -> ArmProfile:
     """An arm profile from its JSON."""
     data = dict(data)
-    data["channels"] = tuple(Channel(**item) for item in data["channels"])
+    data["channels"] = tuple(_channel(item) for item in data["channels"])
+    data["buses"] = tuple(data["buses"])
     data["state"] = tuple(StateChannel(**item) for item in data["state"])
     data["cameras"] = tuple(CameraSpec(**item) for item in data["cameras"])
     for key in ("start_low", "start_high"):

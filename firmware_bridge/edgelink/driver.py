@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode
+from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
@@ -104,6 +104,7 @@ class EdgelinkArm:
         self._newest_us: int | None = None  # device clock of the newest state taken
         self.mode = Mode.DISARMED
         self.counts = LinkCounts()
+        self.last_asked = 0
 
     # --- connect --------------------------------------------------------------------------------------------
 
@@ -208,8 +209,8 @@ class EdgelinkArm:
                 )
             )
 
-    def stop(self) -> bool:
-        """See `Arm`. Up to 0.3 s."""
+    def stop(self, kind: StopKind = StopKind.HOLD) -> bool:
+        """See `Arm`. Up to 0.3 s. Whatever the kind, the device holds: edgelink knows no other stop."""
         state = self._request(Mode.STOPPED)
         return state is not None and state.mode != Mode.ARMED
 
@@ -268,6 +269,7 @@ class EdgelinkArm:
             return 0
         self._transport.write(frame)
         written_ns = time.monotonic_ns()
+        self.last_asked = seq
         self._sent_at[seq % _REMEMBERED] = (seq, now_ns // 1000)
         self.counts.sent += 1
         self.counts.overtaken += written_ns > expiry_ns
@@ -278,6 +280,7 @@ class EdgelinkArm:
         seq = self._next_seq()
         now_us = time.monotonic_ns() // 1000
         self._transport.write(codec.encode(Ping(seq)))
+        self.last_asked = seq
         self._sent_at[seq % _REMEMBERED] = (seq, now_us)
 
     def poll(self) -> JointState | None:
@@ -290,6 +293,15 @@ class EdgelinkArm:
                 self._take(message)
         newest, self._newest = self._newest, None
         return newest
+
+    def wait_readable(self, deadline_ns: int) -> bool:
+        """See `Arm`."""
+        return self._transport.wait_readable(deadline_ns)
+
+    def silence(self) -> NoAnswer:
+        """See `Arm`."""
+        todo = "check the arm's power and its cable; the device's watchdog holds it"
+        return NoAnswer(explain(f"no state from {self._transport.name}", "an answer to each command", "silence", todo))
 
     def close(self) -> None:
         """See `Arm`."""

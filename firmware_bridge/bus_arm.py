@@ -1,0 +1,297 @@
+"""What drivers of actuators on a shared bus have in common: cycles, ages, limits, modes. A driver adds its frames.
+
+One cycle is a command (or none) and a question to every joint; it is whole when every joint has answered. A state is
+made of one whole cycle only, and is as old as the question: `stamp_ns` is never later than any joint's sample. What
+arrives when the next cycle begins belongs to nobody any more and is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from firmware_bridge.arm import ArmInfo, Fault, Float32, Joint, JointInfo, JointState, LinkCounts, Mode, StopKind
+from firmware_bridge.errors import ArmRefused, BadSetpoint, BridgeError, JointSilent, NoAnswer, NotArmed, explain
+from firmware_bridge.transport.base import FrameTransport, Transport
+
+FIRST_READ_S = 0.1  # s, of one try
+TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
+Line = TypeVar("Line", Transport, FrameTransport)
+
+
+class Reading(NamedTuple):
+    """One joint's answer, in the device's own frame. NaN: not measured."""
+
+    joint: int  # index, not id
+    position_rad: float
+    velocity_rad_s: float = math.nan
+    effort_nm: float = math.nan
+    temperature_c: float = math.nan
+    faults: int = 0  # bits of Fault
+    code: int = 0  # the protocol's own
+
+
+class BusArm(ABC, Generic[Line]):
+    """Base of the drivers. `joints` in channel order; `watchdog_s` of the profile, None where it has none."""
+
+    def __init__(self, transport: Line, joints: Sequence[Joint], watchdog_s: float | None = None) -> None:
+        self.transport: Line = transport
+        self.joints = tuple(joints)
+        self.watchdog_s = watchdog_s
+        self._low = np.array([joint.minimum for joint in joints], np.float32)
+        self._high = np.array([joint.maximum for joint in joints], np.float32)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.mode = Mode.DISARMED
+        self.counts = LinkCounts()
+        self.last_asked = 0
+        self.held: Float32 = np.zeros(len(self.joints), np.float32)
+        self._asked_ns = 0
+        self._waiting: set[int] = set()
+        self._answers: list[Reading | None] = [None] * len(self.joints)
+        self._newest: JointState | None = None
+
+    # --- what a protocol adds ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _identify(self) -> tuple[JointInfo, ...]:
+        """Ask every joint who it is and set what the profile wants set; torque stays off. Raises BridgeError."""
+
+    @abstractmethod
+    def _ask(self) -> None:
+        """Write the question for a state of every joint; commands nothing and feeds no watchdog."""
+
+    @abstractmethod
+    def _frames(self, device_rad: Sequence[float]) -> object:
+        """The command for every joint and the question, encoded by the codec, which judges the values again."""
+
+    @abstractmethod
+    def _write(self, frames: object) -> None:
+        """Hand over what `_frames` made, in as few writes as the transport allows."""
+
+    @abstractmethod
+    def _readings(self) -> Iterable[Reading]:
+        """Read what has arrived, without waiting; answers of nobody are counted in `counts.foreign`."""
+
+    @abstractmethod
+    def _enable(self) -> None:
+        """Goal = present position `held`, watchdog on, torque on; confirmed by reading back. Raises ArmRefused."""
+
+    @abstractmethod
+    def _disable(self) -> bool:
+        """Torque off; True when every joint confirmed."""
+
+    @abstractmethod
+    def _halt(self, kind: StopKind) -> bool:
+        """Stop as `kind` says; True when every joint confirmed. Sent more than once where answers are missing."""
+
+    # --- Arm: modes -------------------------------------------------------------------------------------------
+
+    def connect(self) -> ArmInfo:
+        """See `Arm`. Raises PortError, NoAnswer, JointSilent, WrongJoint, WatchdogMismatch. Never enables torque."""
+        self._forget()
+        self.transport.open()
+        try:
+            joints = self._identify()
+            started_ns = time.monotonic_ns()
+            state = self._read_whole()
+        except BaseException:
+            self.transport.close()
+            raise
+        rtt_us = (time.monotonic_ns() - started_ns) // 1000
+        self.held = state.position
+        watchdogs = [joint.watchdog_s or 0.0 for joint in joints]
+        shortest_ms = round(min(watchdogs) * 1e3)
+        return ArmInfo(self.transport.name, 0, len(self.joints), shortest_ms, 0, rtt_us, state.position, joints)
+
+    def arm(self) -> None:
+        """See `Arm`. The arm holds where it is found now (`held`). Raises ArmRefused, JointSilent."""
+        self.mode = Mode.STOPPED
+        state = self._read_whole()
+        outside = [
+            j.name for j, at in zip(self.joints, state.position, strict=True) if not j.minimum <= at <= j.maximum
+        ]
+        if outside:
+            raise ArmRefused(
+                explain(
+                    f"the arm on {self.transport.name} is not armed: {', '.join(outside)} outside its range",
+                    self._ranges(),
+                    ", ".join(f"{at:.4g}" for at in state.position),
+                    "move it inside by hand, torque is off; or correct the calibration",
+                )
+            )
+        self.held = state.position
+        self._enable()
+        self.mode = Mode.ARMED
+
+    def disarm(self) -> None:
+        """See `Arm`. Raises ArmRefused when a joint does not confirm."""
+        self.mode = Mode.STOPPED
+        if not self._disable():
+            raise ArmRefused(
+                explain(
+                    f"the arm on {self.transport.name} did not confirm that it is disarmed",
+                    "torque off at every joint",
+                    self._silent_names() or "torque still on",
+                    "use the emergency stop or cut its power; mind that it may fall",
+                )
+            )
+        self.mode = Mode.DISARMED
+
+    def stop(self, kind: StopKind = StopKind.HOLD) -> bool:
+        """See `Arm`."""
+        if self.mode is Mode.ARMED:
+            self.mode = Mode.STOPPED
+        return self._halt(kind)
+
+    def close(self) -> None:
+        """See `Arm`."""
+        if self.mode is Mode.ARMED:
+            with contextlib.suppress(BridgeError):
+                self.stop()
+        self.mode = Mode.DISARMED
+        self.transport.close()
+
+    # --- Arm: the servo loop's path ---------------------------------------------------------------------------
+
+    def send(self, setpoint: Float32, expiry_ns: int) -> int:
+        """See `Arm`. Never waits. Raises BadSetpoint, NotArmed, LinkCongested, BusOff, PortGone."""
+        self._refuse_bad(setpoint)
+        if self.mode is not Mode.ARMED:
+            raise self._not_armed()
+        frames = self._frames(
+            [joint.to_device(value) for joint, value in zip(self.joints, setpoint.tolist(), strict=True)]
+        )
+        self._close_cycle()
+        now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
+        if now_ns >= expiry_ns:
+            self.counts.late += 1
+            return 0
+        self._write(frames)
+        written_ns = time.monotonic_ns()
+        self._open_cycle(now_ns)
+        self.counts.sent += 1
+        self.counts.overtaken += written_ns > expiry_ns
+        return written_ns
+
+    def request_state(self) -> None:
+        """See `Arm`."""
+        self._close_cycle()
+        now_ns = time.monotonic_ns()
+        self._ask()
+        self._open_cycle(now_ns)
+
+    def poll(self) -> JointState | None:
+        """See `Arm`. Raises BusOff, PortGone."""
+        self._take()
+        newest, self._newest = self._newest, None
+        return newest
+
+    def wait_readable(self, deadline_ns: int) -> bool:
+        """See `Arm`."""
+        return self.transport.wait_readable(deadline_ns)
+
+    def silence(self) -> BridgeError:
+        """See `Arm`."""
+        name = self.transport.name
+        if len(self._waiting) == len(self.joints):
+            todo = "check the arm's power, the cable, the bit rate and the ids of its profile"
+            return NoAnswer(explain(f"no joint answers on {name}", f"{len(self.joints)} answers", "silence", todo))
+        todo = "check the plug between the last joint that answers and the first that does not, and their ids"
+        return JointSilent(explain(f"joints silent on {name}", "an answer of each", self._silent_names(), todo))
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _open_cycle(self, asked_ns: int) -> None:
+        self._asked_ns = asked_ns
+        self.last_asked += 1
+        self._waiting = set(range(len(self.joints)))
+
+    def _close_cycle(self) -> None:
+        """Before a new question: what still comes from the old one must not pass for an answer to the new."""
+        self._take()
+        self.counts.incomplete += bool(self._waiting)
+        self._waiting = set()
+
+    def _take(self) -> None:
+        for reading in self._readings():
+            if reading.joint not in self._waiting or not math.isfinite(reading.position_rad):
+                self.counts.bad_replies += not math.isfinite(reading.position_rad)
+                self.counts.foreign += reading.joint not in self._waiting
+                continue
+            self._waiting.discard(reading.joint)
+            self._answers[reading.joint] = reading
+            if not self._waiting:
+                self._newest = self._state()
+
+    def _state(self) -> JointState:
+        readings = [reading for reading in self._answers if reading is not None]
+        faults = 0
+        for reading in readings:
+            faults |= reading.faults
+        if faults and self.mode is Mode.ARMED:
+            self.mode = Mode.STOPPED  # a fault at any joint ends motion at all of them; only arm() clears it
+        pairs = list(zip(self.joints, readings, strict=True))
+        self.counts.replies += 1
+        return JointState(
+            position=np.array([joint.to_channel(r.position_rad) for joint, r in pairs], np.float32),
+            velocity=np.array([joint.direction * r.velocity_rad_s * joint.ratio for joint, r in pairs], np.float32),
+            faults=Fault(faults),
+            stamp_ns=self._asked_ns,
+            device_us=(self._asked_ns // 1000) & 0xFFFF_FFFF,
+            last_seq=self.last_asked,
+            mode=self.mode,
+            effort=np.array([joint.direction * r.effort_nm / joint.ratio for joint, r in pairs], np.float32),
+            temperature=np.array([r.temperature_c for r in readings], np.float32),
+            joint_faults=tuple(r.code for r in readings),
+        )
+
+    def _read_whole(self) -> JointState:
+        """A state of every joint, asked for up to TRIES times. Raises NoAnswer, JointSilent."""
+        for _ in range(TRIES):
+            self.request_state()
+            deadline_ns = time.monotonic_ns() + int(FIRST_READ_S * 1e9)
+            while self.wait_readable(deadline_ns):
+                state = self.poll()
+                if state is not None:
+                    return state
+        raise self.silence()
+
+    def _refuse_bad(self, setpoint: Float32) -> None:
+        expected = (len(self.joints),)
+        if not isinstance(setpoint, np.ndarray) or setpoint.dtype != np.float32 or setpoint.shape != expected:
+            got = f"{getattr(setpoint, 'dtype', type(setpoint).__name__)} {getattr(setpoint, 'shape', '')}"
+            todo = "pass one float32 per channel of the arm profile"
+            raise BadSetpoint(explain("set-point of a wrong kind", f"float32 {expected}", got, todo))
+        if not bool(((setpoint >= self._low) & (setpoint <= self._high)).all()):  # NaN fails both
+            raise BadSetpoint(
+                explain(
+                    "set-point refused before the wire: not finite, or outside its range",
+                    self._ranges(),
+                    ", ".join(f"{value:g}" for value in setpoint.tolist()),
+                    "limit set-points before they are sent; the arm keeps its last accepted one",
+                )
+            )
+
+    def _ranges(self) -> str:
+        return ", ".join(f"{joint.name} {joint.minimum:g}..{joint.maximum:g}" for joint in self.joints)
+
+    def _silent_names(self) -> str:
+        return ", ".join(f"{self.joints[i].name} (id {self.joints[i].id})" for i in sorted(self._waiting))
+
+    def _not_armed(self) -> NotArmed:
+        return NotArmed(
+            explain(
+                f"set-point for an arm on {self.transport.name} that is not armed",
+                "mode ARMED",
+                f"mode {self.mode.name}",
+                "call arm() first; a stop is cleared only by arming explicitly",
+            )
+        )

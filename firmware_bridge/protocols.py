@@ -1,0 +1,52 @@
+"""The protocols by name. Each is a folder with the same files and the same names inside:
+
+codec.py    pure. `describe(unit) -> str`: a sentence for any bytes or frame, for people. `command_ns(config)` etc.
+driver.py   `make(bus, watchdog_s, options) -> Arm`; `scan(port, baud) -> list[Found]`
+virtual.py  `make(joints, plant, options) -> Device`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from firmware_bridge.arm import Arm
+from firmware_bridge.config import ArmConfig
+from firmware_bridge.errors import BridgeError, explain
+
+KINDS: Mapping[str, str] = {  # protocol -> what carries it
+    "edgelink": "serial",
+    "feetech": "serial",
+    "dynamixel": "serial",
+    "damiao": "can",
+    "odrive": "can",
+    "cia402": "can",
+    "moteus": "can",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One device that answered a scan."""
+
+    id: int
+    model: str
+    firmware: str
+    note: str = ""
+
+
+def module(protocol: str, part: str) -> ModuleType:
+    """`codec`, `driver` or `virtual` of a protocol. Raises BridgeError for a protocol that is not there."""
+    if protocol not in KINDS:
+        raise BridgeError(explain("unknown protocol", ", ".join(KINDS), protocol, "name one of them"))
+    return import_module(f"firmware_bridge.{protocol}.{part}")
+
+
+def open_arm(config: ArmConfig) -> Arm:
+    """The driver for `config`, not yet connected."""
+    make = module(config.protocol, "driver").make
+    (bus,) = config.buses
+    arm: Arm = make(bus, config.watchdog_s, config.options)
+    return arm

@@ -1,0 +1,157 @@
+"""CAN through a socket of kernel frames: SocketCAN, or a Unix socket that a virtual bus listens on.
+
+`can0` is a network interface; a path (anything with a slash) is a Unix socket of type SOCK_SEQPACKET that carries the
+same frames in the same layout, so that the code above runs the same bytes where the kernel has no CAN. The raw
+descriptor is used: python-can's Message costs several times the frame itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+from firmware_bridge.errors import BridgeError, BusOff, LinkCongested, PortError, PortGone, explain
+from firmware_bridge.transport import kernel_can
+from firmware_bridge.transport.base import Frame
+
+_READS = 256  # frames per read(): a babbling bus must not hold the servo loop
+
+
+class SocketCan:
+    """`interface`: can0, vcan0, or the path of a virtual bus's socket. `fd`: CAN-FD frames are sent and taken too."""
+
+    def __init__(self, interface: str, fd: bool = False) -> None:
+        self._interface, self._fd_frames = interface, fd
+        self._socket: socket.socket | None = None
+        self._fd = -1
+        self._poll = select.poll()
+
+    @property
+    def name(self) -> str:
+        return self._interface
+
+    def open(self) -> None:
+        try:
+            self._socket = self._unix() if "/" in self._interface else self._can()
+            self._socket.setblocking(False)
+        except OSError as error:
+            self.close()
+            raise PortError(_why_not_open(self._interface, error)) from None
+        self._fd = self._socket.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            try:
+                os.write(self._fd, kernel_can.pack(frame))
+            except BlockingIOError:
+                raise self._congested() from None
+            except OSError as error:
+                raise self._congested() if error.errno == errno.ENOBUFS else self._gone(error) from None
+
+    def read(self) -> list[Frame]:
+        frames: list[Frame] = []
+        for _ in range(_READS):
+            try:
+                raw = os.read(self._fd, kernel_can.FD.size)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise self._gone(error) from None
+            if not raw:
+                raise self._gone(None)
+            frame, error_class = kernel_can.unpack(raw)
+            if frame is not None:
+                frames.append(frame)
+            elif error_class > 0 and error_class & kernel_can.ERR_BUS_OFF:
+                raise self._bus_off()
+        return frames
+
+    def wait_readable(self, deadline_ns: int) -> bool:
+        remaining_ns = max(0, deadline_ns - time.monotonic_ns())
+        return bool(self._poll.poll(remaining_ns / 1e6))
+
+    def close(self) -> None:
+        opened, self._socket, self._fd = self._socket, None, -1
+        if opened is not None:
+            with contextlib.suppress(OSError):
+                opened.close()
+
+    def _unix(self) -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            opened.connect(self._interface)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def _can(self) -> socket.socket:
+        opened = socket.socket(socket.PF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+        try:
+            if self._fd_frames:
+                opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
+            seen = kernel_can.ERR_BUS_OFF | kernel_can.ERR_RESTARTED
+            opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_ERR_FILTER, struct.pack("=I", seen))
+            opened.bind((self._interface,))
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def _congested(self) -> BridgeError:
+        return LinkCongested(
+            explain(
+                f"{self._interface} takes no more frames",
+                "room in the send queue",
+                "a full queue: nobody acknowledges",
+                "check power, termination and bit rate; a longer queue: `ip link set can0 txqueuelen 100`",
+            )
+        )
+
+    def _bus_off(self) -> BridgeError:
+        return BusOff(
+            explain(
+                f"the CAN controller of {self._interface} left the bus",
+                "error-active",
+                "bus-off",
+                "check cable, termination (120 ohm at both ends), bit rate, then `ip link set can0 type can restart`",
+            )
+        )
+
+    def _gone(self, error: OSError | None) -> BridgeError:
+        got = "hang-up" if error is None else str(error.strerror)
+        if self._fd < 0:
+            got = "the interface is not open"
+        return PortGone(
+            explain(
+                f"the CAN interface {self._interface} died",
+                "a bus that is up",
+                got,
+                "check the adapter and `ip link show`, then connect again; nothing is re-armed by itself",
+            )
+        )
+
+
+_TODO = {
+    errno.ENODEV: "name an interface of `ip link show type can`, or bring it up",
+    errno.ENETDOWN: "bring it up: `ip link set can0 up type can bitrate 1000000`",
+    errno.EAFNOSUPPORT: "this kernel has no CAN: load its modules, or use an adapter with --interface slcan",
+    errno.ENOENT: "start the virtual bus first, or name a CAN interface",
+    errno.ECONNREFUSED: "the virtual bus behind this socket is gone: start it again",
+    errno.EPERM: "run as a user that may open CAN sockets",
+}
+
+
+def _why_not_open(interface: str, error: OSError) -> str:
+    todo = _TODO.get(error.errno or 0, "name an interface of `ip link show type can`")
+    return explain(
+        f"cannot open the CAN interface {interface}", "a bus that is up", os.strerror(error.errno or 0), todo
+    )

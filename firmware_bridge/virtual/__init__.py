@@ -1,0 +1,1 @@
+"""Virtual devices: what every protocol's `virtual.py` stands on."""

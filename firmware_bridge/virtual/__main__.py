@@ -1,0 +1,144 @@
+"""The process of a virtual device.
+
+    python -m firmware_bridge.virtual '{"protocol": "feetech", "joints": [{"name": "pan", "unit": "rad", "minimum": -1,
+        "maximum": 1, "id": 1, "model": "sts3215"}], "paced_baud": 1000000}'
+
+It prints one JSON line {"port": PATH}. Each JSON line on stdin is something that happens, answered by one line:
+
+    {"do": "trouble", "flip": 0.01, "silent": [2], ...}   fields of line.Trouble
+    {"do": "stuck" | "free", "joint": 2}                  mechanically
+    {"do": "fault", "joint": 2, "name": "overload"}
+    {"do": "power", "on": false} | {"do": "brown-out"}
+    {"do": "unplug"} | {"do": "replug"}                   the cable at the host
+    {"do": "bus-off"} | {"do": "restart"}                 CAN only: the controller
+    {"do": "report"}                                      counts, plant, the line's busy intervals since the last one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.protocols import KINDS, module
+from firmware_bridge.transport import kernel_can
+from firmware_bridge.virtual.device import brown_out, joint_of
+from firmware_bridge.virtual.line import Line, Trouble
+from firmware_bridge.virtual.plant import JointPlant
+from firmware_bridge.virtual.server import PtyPort, Server, UnixCanPort
+
+
+def plant_of(joints: list[Joint], gravity_nm: float) -> JointPlant:
+    """Joints at the middle of their range, mechanical ends a tenth of it further out."""
+    ranges = [joint.device_range_rad for joint in joints]
+    margin = [0.1 * (high - low) for low, high in ranges]
+    low = [r[0] - m for r, m in zip(ranges, margin, strict=True)]
+    high = [r[1] + m for r, m in zip(ranges, margin, strict=True)]
+    return JointPlant(low, high, [0.5 * (r[0] + r[1]) for r in ranges], gravity_nm=gravity_nm)
+
+
+def server_of(asked: dict[str, Any]) -> Server:
+    """From the JSON of the command line."""
+    protocol = asked["protocol"]
+    joints = [Joint(**row) for row in asked["joints"]]
+    device = module(protocol, "virtual").make(
+        joints, plant_of(joints, asked.get("gravity_nm", 0.2)), asked.get("options", {})
+    )
+    link = Path(asked["link"]) if "link" in asked else None
+    port = PtyPort(link) if KINDS[protocol] == "serial" else UnixCanPort(link)
+    line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
+    return Server(device, port, line)
+
+
+def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
+    """One line of stdin. Raises ValueError, KeyError, TypeError for what it does not understand."""
+    now_us, plant = time.monotonic_ns() // 1000, server.device.plant
+    kind = what.pop("do")
+    if kind == "trouble":
+        known = {f.name for f in fields(Trouble)}
+        if not what.keys() <= known:
+            raise ValueError(f"trouble knows {sorted(known)}")
+        what["silent"] = set(what.get("silent", ()))
+        server.trouble = Trouble(**what)
+    elif kind in ("stuck", "free"):
+        plant.stuck[joint_of(what["joint"], plant.position.tolist())] = kind == "stuck"
+    elif kind == "fault":
+        server.device.fault(joint_of(what["joint"], plant.position.tolist()), what["name"])
+    elif kind == "power":
+        server.powered = bool(what["on"])
+        server.device.power(server.powered, now_us)
+    elif kind == "brown-out":
+        brown_out(server.device, now_us)
+    elif kind == "unplug":
+        server.port.close()
+    elif kind == "replug":
+        server.port.replug()
+        return {"port": server.port.name}
+    elif kind in ("bus-off", "restart") and isinstance(server.port, UnixCanPort):
+        server.bus_off = kind == "bus-off"
+        server.port.error(kernel_can.ERR_BUS_OFF if server.bus_off else kernel_can.ERR_RESTARTED)
+    elif kind == "report":
+        return report(server)
+    else:
+        raise ValueError(f"unknown: {kind}")
+    return {}
+
+
+def report(server: Server) -> dict[str, Any]:
+    plant, busy = server.device.plant, server.line.busy
+    found = {
+        "device": dict(server.device.report()),
+        "position_rad": plant.position.tolist(),
+        "velocity_rad_s": plant.velocity.tolist(),
+        "effort_nm": plant.effort.tolist(),
+        "torque_on": plant.torque_on.tolist(),
+        "busy": list(busy),
+    }
+    busy.clear()
+    return found
+
+
+class _Control:
+    """stdin, a line at a time."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._partial = server, b""
+
+    def __call__(self) -> bool:
+        data = os.read(0, 65536)
+        if not data:
+            return False
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            try:
+                answer = {"done": True, **happen(self._server, json.loads(line))}
+            except (ValueError, KeyError, TypeError) as error:
+                answer = {"done": False, "error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), flush=True)
+        return True
+
+
+def main() -> int:
+    try:
+        server = server_of(json.loads(sys.argv[1]))
+    except (BridgeError, ValueError, KeyError, TypeError, IndexError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 5
+    print(json.dumps({"port": server.port.name}), flush=True)
+    try:
+        server.serve(0, _Control(server))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.port.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""A virtual device in a process of its own: a pty for serial protocols, a Unix socket of kernel frames for CAN.
+
+    python -m firmware_bridge.virtual JSON     prints {"port": ...}, then takes what happens as JSON lines on stdin
+
+It ends when its stdin ends. With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from firmware_bridge.transport import kernel_can
+from firmware_bridge.transport.pty import PtyPair
+from firmware_bridge.virtual.device import Device, Reply
+from firmware_bridge.virtual.line import TO_DEVICE, TO_HOST, Line, Trouble
+
+_TICK_NS = 1_000_000
+_SPIN_NS = 120_000  # before a packet is due: sleeping wakes later than a wire would deliver
+
+
+class Port(Protocol):
+    """Where hosts connect."""
+
+    name: str
+
+    @property
+    def fds(self) -> list[int]:
+        """To be watched for input."""
+
+    def read(self, fd: int) -> list[Any]:
+        """What came in on `fd`, as units."""
+
+    def write(self, unit: Any) -> None:
+        """To every host that is connected."""
+
+    def replug(self) -> None:
+        """There again, after close()."""
+
+    def close(self) -> None: ...
+
+
+class PtyPort:
+    """A serial line. `link`: a path that always points at it, also after unplug and replug."""
+
+    def __init__(self, link: Path | None = None) -> None:
+        self._link = link
+        self.replug()
+
+    def replug(self) -> None:
+        self._pair = PtyPair()
+        self.name = self._pair.port
+        if self._link is not None:
+            fresh = self._link.with_name(self._link.name + ".new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self._pair.port)
+            os.replace(fresh, self._link)
+            self.name = str(self._link)
+
+    @property
+    def fds(self) -> list[int]:
+        return [self._pair.master_fd]
+
+    def read(self, fd: int) -> list[Any]:
+        data = self._pair.read()
+        return [data] if data else []
+
+    def write(self, unit: Any) -> None:
+        self._pair.write(unit)
+
+    def close(self) -> None:
+        self._pair.close()
+
+
+class UnixCanPort:
+    """A CAN bus: every host hears the devices and the other hosts, as on a real one."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="edgevla-can-")  # mode 0700; gone with this object
+        self.name = str(path or Path(self._folder.name) / "bus")
+        self._hosts: dict[int, socket.socket] = {}
+        self.replug()
+
+    def replug(self) -> None:
+        Path(self.name).unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener.bind(self.name)
+        os.chmod(self.name, 0o600)
+        self._listener.listen(8)
+
+    @property
+    def fds(self) -> list[int]:
+        return [self._listener.fileno(), *self._hosts]
+
+    def read(self, fd: int) -> list[Any]:
+        if fd == self._listener.fileno():
+            with contextlib.suppress(BlockingIOError):
+                host, _ = self._listener.accept()
+                host.setblocking(False)
+                self._hosts[host.fileno()] = host
+            return []
+        units: list[Any] = []
+        while True:
+            try:
+                raw = os.read(fd, kernel_can.FD.size)
+            except BlockingIOError:
+                return units
+            except OSError:
+                raw = b""
+            if not raw:
+                self._hosts.pop(fd).close()
+                return units
+            self._send(raw, but=fd)
+            frame, _ = kernel_can.unpack(raw)
+            if frame is not None:
+                units.append(frame)
+
+    def write(self, unit: Any) -> None:
+        self._send(kernel_can.pack(unit))
+
+    def error(self, error_class: int) -> None:
+        """An error frame of the controller, to every host."""
+        self._send(kernel_can.error_frame(error_class))
+
+    def _send(self, raw: bytes, but: int = -1) -> None:
+        for fd in self._hosts:
+            if fd != but:
+                with contextlib.suppress(OSError):  # a host that does not read loses frames, as on a real bus
+                    os.write(fd, raw)
+
+    def close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
+        self._hosts = {}
+        self._listener.close()
+        Path(self.name).unlink(missing_ok=True)
+
+
+class Server:
+    """Serves `device` on `port` until `stop()` of a tick says so. `speed` is the line; faults are set from outside."""
+
+    def __init__(self, device: Device, port: Port, line: Line | None = None, trouble: Trouble | None = None) -> None:
+        self.device, self.port = device, port
+        self.line, self.trouble = line or Line(), trouble or Trouble()
+        self.powered, self.bus_off = True, False
+        self._due: list[tuple[int, int, int, Any]] = []  # (when ns, order, direction, unit)
+        self._order = 0
+
+    def serve(self, control_fd: int, control: Callable[[], bool]) -> None:
+        """Until `control`, called when `control_fd` is readable, returns False."""
+        poll_until = time.monotonic_ns()
+        while True:
+            now_ns = time.monotonic_ns()
+            next_ns = min(self._due[0][0], poll_until) if self._due else poll_until
+            ready: list[int] = []
+            if next_ns - now_ns > _SPIN_NS or not self._due:
+                wait_s = max(0.0, (next_ns - now_ns - _SPIN_NS if self._due else next_ns - now_ns) * 1e-9)
+                ready = select.select([control_fd, *self.port.fds], [], [], wait_s)[0]
+            elif next_ns - now_ns > 0:
+                ready = select.select([control_fd, *self.port.fds], [], [], 0)[0]
+            if control_fd in ready:
+                ready.remove(control_fd)
+                if not control():
+                    return
+            for fd in ready:
+                for unit in self.port.read(fd):
+                    self.heard(unit, time.monotonic_ns())
+            self.pass_on(time.monotonic_ns())
+            if (now_ns := time.monotonic_ns()) >= poll_until:
+                poll_until = now_ns + _TICK_NS
+                self._send(self.trouble.after(self.device.tick(now_ns // 1000)), now_ns)
+
+    def heard(self, unit: Any, now_ns: int) -> None:
+        """A host put `unit` on the line."""
+        if self.bus_off:
+            return
+        self._later(self.line.carry(unit, TO_DEVICE, now_ns), TO_DEVICE, unit)
+        self.pass_on(now_ns)
+
+    def pass_on(self, now_ns: int) -> None:
+        """Everything whose last bit is over by now, in that order."""
+        while self._due and self._due[0][0] <= now_ns:
+            at_ns, _, direction, unit = heapq.heappop(self._due)
+            if direction == TO_HOST:
+                self.port.write(unit)
+            elif self.powered:
+                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000), unit), at_ns)
+
+    def _send(self, replies: list[Reply], at_ns: int) -> None:
+        for reply in replies if self.powered and not self.bus_off else []:
+            ready_ns = at_ns + reply.delay_us * 1000
+            self._later(self.line.carry(reply.data, TO_HOST, ready_ns), TO_HOST, reply.data)
+
+    def _later(self, at_ns: int, direction: int, unit: Any) -> None:
+        self._order += 1
+        heapq.heappush(self._due, (at_ns, self._order, direction, unit))

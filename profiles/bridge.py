@@ -1,0 +1,46 @@
+"""From an arm profile to what the bridge opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.config import ArmConfig, BusConfig
+from firmware_bridge.errors import explain
+from profiles.errors import ProfileError
+from profiles.model import ArmProfile, Channel, Motor
+
+
+def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:
+    """`ports`: bus name -> port. Raises ProfileError for a bus without a port, or a port without a bus."""
+    if set(ports) != set(arm.buses):
+        expected, got = ", ".join(arm.buses), ", ".join(ports) or "none"
+        todo = "pass --port PATH, or --port BUS=PATH for each bus"
+        raise ProfileError(explain(f"ports for the buses of {arm.name}", expected, got, todo))
+    buses = tuple(BusConfig(name, ports[name], arm.baud, joints_of(arm, name), arm.data_baud) for name in arm.buses)
+    return ArmConfig(arm.protocol, buses, arm.watchdog_s, arm.options)
+
+
+def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:
+    """The joints on one bus, in channel order."""
+    pairs = [(channel, channel.motor) for channel in arm.channels]
+    return tuple(_joint(channel, motor) for channel, motor in pairs if motor is not None and motor.bus == bus)
+
+
+def _joint(channel: Channel, motor: Motor) -> Joint:
+    return Joint(
+        name=channel.name,
+        unit=channel.unit,
+        minimum=channel.minimum,
+        maximum=channel.maximum,
+        id=motor.id,
+        model=motor.model,
+        direction=motor.direction,
+        zero_rad=motor.zero_rad,
+        ratio=motor.ratio,
+        kp=motor.kp,
+        kd=motor.kd,
+        torque_ff=motor.torque_ff,
+        max_effort=channel.max_effort,
+        reply_id=motor.reply_id,
+    )
