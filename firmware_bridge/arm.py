@@ -174,6 +174,7 @@ class Arm(Protocol):
 
     counts: LinkCounts
     last_asked: int  # `last_seq` of the state that answers what was sent last
+    held: Float32  # (n,) the set-point that the device holds, known since connect() and arm()
 
     def silence(self) -> BridgeError:
         """The error to raise when no whole answer came: who stayed silent, and what to do."""
