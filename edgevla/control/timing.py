@@ -20,7 +20,6 @@ from profiles.bridge import wire_s
 from profiles.model import ArmProfile, CameraSpec, Target
 
 QUANTILE, CONFIDENCE = 0.999, 0.99
-USB_TURNAROUND_S = 0.0  # s: no USB adapter is declared by a profile yet; a pty has none
 _CEIL_SLACK = 1e-9  # ticks: 0.025 s / 0.0125 s is 2, not 2.0000000000000004
 
 
@@ -169,7 +168,7 @@ def _seam_claim(timing: BundleTiming, d: int, r: int, blend_ticks: int | None) -
 
 
 def _wire_claims(timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements) -> list[Claim]:
-    fixed = wire_s(arm) + arm.return_delay_s + USB_TURNAROUND_S
+    fixed = wire_s(arm) + arm.return_delay_s + arm.usb_turnaround_s
     period = servo_period_s(timing, target)
     claims = [_seconds("wire time", "wire + return delay + USB <= Ts", fixed, period)]
     if measured.host_s is not None:
