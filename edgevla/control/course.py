@@ -26,7 +26,6 @@ class Course:
     ready: bool = False  # the servo ticks, the policy answers
     ending: bool = False
     note: str = ""  # the newest message for people
-    stalled: dict[str, str] = field(default_factory=dict)  # camera -> what is wrong
 
 
 class Operator(Protocol):
