@@ -1,4 +1,4 @@
-"""The protocol's own options of a profile, checked: an unknown one or one of another kind is an error, never ignored."""
+"""The protocol's own options of a profile: an unknown one, or one of another kind, is an error, never ignored."""
 
 from __future__ import annotations
 
