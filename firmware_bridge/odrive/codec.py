@@ -222,7 +222,7 @@ def describe(unit: bytes | Frame) -> str:
     if not isinstance(unit, Frame):
         return f"no CAN frame: {bytes(unit).hex(' ')}"
     number, node = unit.id & 0x1F, unit.id >> 5
-    known = number in LAYOUTS or number in (Command.RX_SDO, Command.TX_SDO)  # type: ignore[comparison-overlap]
+    known = number in (*LAYOUTS, Command.RX_SDO, Command.TX_SDO)
     if unit.extended or unit.fd or node > BROADCAST or not known:
         return f"not CANSimple: {unit}"
     who = f"{'all nodes' if node == BROADCAST else f'node {node}'}: {Command(number).name.lower()}"
@@ -249,7 +249,7 @@ def _values(message: Message) -> str:
     first = message.values[0] if message.values else 0
     if message.command in (Command.RX_SDO, Command.TX_SDO):
         raw = message.values[1]
-        return f"endpoint {first}, value {raw.hex(' ') if isinstance(raw, bytes) else raw}"
+        return f"endpoint {first}, value {raw.hex(' ') if isinstance(raw, bytes) else ''}"
     if message.command is Command.HEARTBEAT:
         error, state, result, _ = (int(value) for value in message.values)
         return f"{models.AXIS_STATES.get(state, f'state {state}')}, {models.sentence(error)}, last procedure: " + (

@@ -388,17 +388,15 @@ def scan(transport: FrameTransport, wait_s: float = 0.7) -> list[Found]:
     for message in _heard_for(transport, wait_s):
         if message.command is Command.ADDRESS and isinstance(message.values[1], bytes):
             note = f"serial {message.values[1][::-1].hex().upper()}"
-            node = int(message.values[0])  # type: ignore[arg-type]
+            node = int(message.values[0])
             found[node] = Found(node, models.ANY, "", note if node != codec.BROADCAST else f"{note}, no node id yet")
     addressed = [node for node in sorted(found) if node != codec.BROADCAST]
     transport.write([codec.request(node, Command.GET_VERSION) for node in addressed])
     for message in _heard_for(transport, FIRST_READ_S):
         if message.command is Command.GET_VERSION and message.node in found:
-            version = [int(value) for value in message.values]  # type: ignore[arg-type]
+            version = [int(value) for value in message.values]
             model = models.PRODUCT_LINES.get(version[1], f"line {version[1]}")
-            found[message.node] = Found(
-                message.node, model, ".".join(map(str, version[4:7])), found[message.node].note
-            )
+            found[message.node] = Found(message.node, model, ".".join(map(str, version[4:7])), found[message.node].note)
     return [found[node] for node in sorted(found)]
 
 

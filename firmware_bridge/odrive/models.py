@@ -1,4 +1,4 @@
-"""ODrive boards and what their codes mean. Source: enumerations and board names of the Python package `odrive` 0.6.11."""
+"""ODrive boards and what their codes mean. Source: the enumerations of the Python package `odrive` 0.6.11."""
 
 from __future__ import annotations
 

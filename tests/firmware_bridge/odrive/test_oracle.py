@@ -1,7 +1,7 @@
 """cantools, which nobody here wrote, reads and writes the same frames from ODrive's signal definitions.
 
-The table below is ours, written down from ODrive's DBC for firmware 0.6.10. The DBC itself is not in our tree; where the
-package `odrive-can` (MIT), which carries it, is installed, the same tests run on that file too.
+The table below is ours, written down from ODrive's DBC for firmware 0.6.10. The DBC itself is not in our tree; where
+the package `odrive-can` (MIT), which carries it, is installed, the same tests run on that file too.
 """
 
 import importlib.util
@@ -9,16 +9,22 @@ import math
 import struct
 from pathlib import Path
 
+import can
 import cantools
 import pytest
 
 from firmware_bridge.odrive import codec
 from firmware_bridge.odrive.codec import Command
+from firmware_bridge.virtual.client import VirtualProcess
+from tests.firmware_bridge.odrive.arms import JOINTS
+from tests.firmware_bridge.unix_bus import UnixBus
 
+_VERSION = (
+    "Protocol_Version:0:8:u Hw_Version_Major:8:8:u Hw_Version_Minor:16:8:u Hw_Version_Variant:24:8:u "
+    "Fw_Version_Major:32:8:u Fw_Version_Minor:40:8:u Fw_Version_Revision:48:8:u Fw_Version_Unreleased:56:8:u"
+)
 SIGNALS = {  # message: (command, bytes, signals as name, first bit, bits, kind)
-    "Get_Version": (0x00, 8, "Protocol_Version:0:8:u Hw_Version_Major:8:8:u Hw_Version_Minor:16:8:u "
-                    "Hw_Version_Variant:24:8:u Fw_Version_Major:32:8:u Fw_Version_Minor:40:8:u "
-                    "Fw_Version_Revision:48:8:u Fw_Version_Unreleased:56:8:u"),
+    "Get_Version": (0x00, 8, _VERSION),
     "Heartbeat": (0x01, 8, "Axis_Error:0:32:u Axis_State:32:8:u Procedure_Result:40:8:u Trajectory_Done_Flag:48:1:u"),
     "Get_Error": (0x03, 8, "Active_Errors:0:32:u Disarm_Reason:32:32:u"),
     "Set_Axis_State": (0x07, 8, "Axis_Requested_State:0:32:u"),
@@ -95,6 +101,29 @@ def test_cantools_decodes_our_frames_to_the_values_that_went_in(dbc, name):
     order = [entry.split(":")[0] for entry in SIGNALS[name][2].split()]
     theirs = message.decode(message.encode(values), scaling=False, decode_choices=False)
     assert decoded.values == tuple(theirs[key] for key in order)
+
+
+def test_cantools_drives_the_virtual_axis_into_closed_loop_and_reads_where_it_went():
+    dbc = our_table()
+    with VirtualProcess("odrive", JOINTS[:1]) as device, UnixBus(device.port) as bus:
+
+        def tell(name, values):
+            message = dbc.get_message_by_name(f"Axis1_{name}")
+            bus.send(can.Message(arbitration_id=message.frame_id, data=message.encode(values), is_extended_id=False))
+
+        def hear(name, wanted):
+            number = dbc.get_message_by_name(f"Axis1_{name}").frame_id
+            for message in iter(lambda: bus.recv(2.0), None):
+                if message.arbitration_id == number and wanted(values := dbc.decode_message(number, message.data)):
+                    return values
+            pytest.fail(f"{name} never came")
+
+        tell("Set_Controller_Mode", {"Control_Mode": 3, "Input_Mode": 1})
+        tell("Set_Axis_State", {"Axis_Requested_State": 8})
+        assert hear("Heartbeat", lambda values: values["Axis_State"] == 8)["Axis_Error"] == 0
+        tell("Set_Input_Pos", {"Input_Pos": 0.1, "Vel_FF": 0.0, "Torque_FF": 0.2})  # the torque carries gravity
+        at = hear("Get_Encoder_Estimates", lambda values: abs(values["Pos_Estimate"] - 0.1) < 1e-3)
+        assert at["Pos_Estimate"] == pytest.approx(0.1, abs=1e-3)
 
 
 def test_sdo_frames_are_those_of_the_published_dbc():
