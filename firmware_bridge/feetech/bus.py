@@ -127,7 +127,7 @@ class ServoBus:
             except NoAnswer:
                 silent.append(f"{name} (id {servo})")
                 if len(silent) == len(names):
-                    todo = "check the arm's power supply (USB alone feeds the adapter, not the servos), cable, baud rate"
+                    todo = "check the arm's power supply (USB feeds the adapter only), the cable and the baud rate"
                     what = f"no servo answers on {self.transport.name}"
                     raise NoAnswer(explain(what, f"{len(names)} answers", "silence", todo)) from None
         if silent:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import TRIES, BusArm, Reading
@@ -25,6 +26,7 @@ from firmware_bridge.transport.base import Transport
 from firmware_bridge.transport.serial import SerialTransport
 
 _BLOCKING = Fault.VOLTAGE | Fault.ENCODER | Fault.OVERHEAT  # no torque while one of these lasts
+Block = tuple[int, int]  # first register, bytes
 _OVERLOADED = 32  # status bit that option overload = "report" leaves to the caller
 
 
@@ -53,7 +55,7 @@ class FeetechArm(BusArm[Transport]):
 
     def _reset_cycle(self) -> None:
         self._block = self._slow
-        self._cycles = 0
+        self._cycles = self._incomplete = 0
         self._want_slow = True
         self._turn = 0  # of SCS: whose answer comes next
         self._decoder = codec.Decoder(self._slow[1] + 6)
@@ -108,20 +110,21 @@ class FeetechArm(BusArm[Transport]):
         return block, goals + self._questions[block][0]
 
     def _write(self, frames: object) -> None:
-        assert_block, data = frames  # type: ignore[misc]
-        self._begin(assert_block, data)
+        self._begin(*cast("tuple[Block, bytes]", frames))
 
     def _ask(self) -> None:
         block = self._next_block()
         self._begin(block, self._questions[block][0])
 
-    def _next_block(self) -> tuple[int, int]:
+    def _next_block(self) -> Block:
         every = self.options.slow_every
         self._cycles += 1
-        due = self._want_slow or bool(self._waiting) or (every and self._cycles % every == 0)
-        return self._slow if due else self._fast
+        lost = self.counts.incomplete != self._incomplete
+        self._incomplete = self.counts.incomplete
+        self._want_slow = self._want_slow or lost or (every > 0 and self._cycles % every == 0)
+        return self._slow if self._want_slow else self._fast
 
-    def _begin(self, block: tuple[int, int], data: bytes) -> None:
+    def _begin(self, block: Block, data: bytes) -> None:
         self._decoder.clear()
         self._block, self._turn = block, 0
         self.transport.write(data)
