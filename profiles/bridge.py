@@ -22,9 +22,10 @@ def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:
 
 
 def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:
-    """The joints on one bus, in channel order."""
-    pairs = [(channel, channel.motor) for channel in arm.channels]
-    return tuple(_joint(channel, motor) for channel, motor in pairs if motor is not None and motor.bus == bus)
+    """The joints on one bus, in channel order; numbered from 0 where the controller knows its motors (edgelink)."""
+    own = [Motor(id=index, model="", bus=arm.buses[0]) for index in range(len(arm.channels))]
+    pairs = [(channel, channel.motor or motor) for channel, motor in zip(arm.channels, own, strict=True)]
+    return tuple(_joint(channel, motor) for channel, motor in pairs if motor.bus == bus)
 
 
 def _joint(channel: Channel, motor: Motor) -> Joint:
