@@ -60,9 +60,9 @@ SENTENCES = [
     (
         State(8, 500, 2, 3, 0x81, 4, (0.5, 0.0), (1.5, float("nan"))),
         (
-            "edgelink STATE from the device, sequence 8 at 500 us of the device's clock: mode STOPPED, the sequence number "
-            "is that of an earlier message, or older, faults WATCHDOG|RESET, 4 refused so far, position 0.5, 0, "
-            "effort 1.5, nan"
+            "edgelink STATE from the device, sequence 8 at 500 us of the device's clock: mode STOPPED, the "
+            "sequence number is that of an earlier message, or older, faults WATCHDOG|RESET, 4 refused so far, "
+            "position 0.5, 0, effort 1.5, nan"
         ),
     ),
     (
