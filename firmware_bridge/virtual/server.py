@@ -1,8 +1,6 @@
-"""A virtual device in a process of its own: a pty for serial protocols, a Unix socket of kernel frames for CAN.
+"""A virtual device behind a pty (serial protocols) or a Unix socket of kernel frames (CAN), as slow as its line is.
 
-    python -m firmware_bridge.virtual JSON     prints {"port": ...}, then takes what happens as JSON lines on stdin
-
-It ends when its stdin ends. With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
+With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
 """
 
 from __future__ import annotations
@@ -79,6 +77,8 @@ class PtyPort:
 
     def close(self) -> None:
         self._pair.close()
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)  # as a pulled adapter's /dev entry goes
 
 
 class UnixCanPort:
@@ -91,9 +91,13 @@ class UnixCanPort:
         self.replug()
 
     def replug(self) -> None:
+        """Raises ValueError where the path cannot be a socket's."""
         Path(self.name).unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self._listener.bind(self.name)
+        try:
+            self._listener.bind(self.name)
+        except OSError as error:
+            raise ValueError(f"no bus at {self.name}: {error.strerror or error}") from None
         os.chmod(self.name, 0o600)
         self._listener.listen(8)
 
@@ -172,8 +176,9 @@ class Server:
                 if not control():
                     return
             for fd in ready:
-                for unit in self.port.read(fd):
-                    self.heard(unit, time.monotonic_ns())
+                if fd in self.port.fds:  # the cable may have been pulled a line ago
+                    for unit in self.port.read(fd):
+                        self.heard(unit, time.monotonic_ns())
             self.pass_on(time.monotonic_ns())
             if (now_ns := time.monotonic_ns()) >= poll_until:
                 poll_until = now_ns + _TICK_NS
@@ -183,7 +188,11 @@ class Server:
         """A host put `unit` on the line."""
         if self.bus_off:
             return
-        self._later(self.line.carry(unit, TO_DEVICE, now_ns), TO_DEVICE, unit)
+        at_ns = self.line.carry(unit, TO_DEVICE, now_ns)
+        echo = self.trouble.echo_of(unit)
+        if echo is not None:
+            self._later(at_ns, TO_HOST, echo)  # on the same wire at the same time: it takes none of its own
+        self._later(at_ns, TO_DEVICE, unit)
         self.pass_on(now_ns)
 
     def pass_on(self, now_ns: int) -> None:
@@ -192,8 +201,12 @@ class Server:
             at_ns, _, direction, unit = heapq.heappop(self._due)
             if direction == TO_HOST:
                 self.port.write(unit)
-            elif self.powered:
-                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000), unit), at_ns)
+            elif self.powered and not self.bus_off:
+                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000)), at_ns)
+
+    def lose_what_is_on_its_way(self) -> None:
+        """Power or cable went: nothing of it arrives any more."""
+        self._due.clear()
 
     def _send(self, replies: list[Reply], at_ns: int) -> None:
         for reply in replies if self.powered and not self.bus_off else []:
