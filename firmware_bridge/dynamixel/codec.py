@@ -84,9 +84,9 @@ for _high in range(256):  # two bytes at a time: one look-up for each pair, buil
 _WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2 + 8)]
 
 
-def crc16(data: bytes) -> int:
-    """CRC-16 (0x8005, start 0, most significant bit first) of a packet without its last two bytes."""
-    crc, table = 0, _WORD
+def crc16(data: bytes, crc: int = 0) -> int:
+    """CRC-16 (0x8005, most significant bit first) of a packet without its last two bytes. `crc`: of what came before."""
+    table = _WORD
     for word in _WORDS[len(data) >> 1].unpack_from(data):
         crc = table[crc ^ word]
     if len(data) & 1:
@@ -216,13 +216,15 @@ def status(servo: int, error: int, data: bytes = b"") -> bytes:
 def fast_status(answers: Sequence[Status]) -> list[bytes]:
     """The one packet that answers a fast read, in the pieces that the servos send one after another."""
     length = 1 + sum(4 + len(answer.data) for answer in answers)
-    sent = HEADER + struct.pack("<BHB", BROADCAST, length, STATUS)
-    pieces, begun = [], 0
+    piece = HEADER + struct.pack("<BHB", BROADCAST, length, STATUS)
+    pieces, crc = [], 0
     for answer in answers:
-        sent += bytes((answer.error, answer.servo)) + answer.data
-        sent += struct.pack("<H", crc16(sent))
-        pieces.append(sent[begun:])
-        begun = len(sent)
+        piece += bytes((answer.error, answer.servo)) + answer.data
+        crc = crc16(piece, crc)
+        tail = struct.pack("<H", crc)
+        crc = crc16(tail, crc)
+        pieces.append(piece + tail)
+        piece = b""
     return pieces
 
 
@@ -234,7 +236,7 @@ def statuses(unit: bytes, length: int) -> list[Status]:
     if unit[7] != STATUS:
         return []
     if unit[4] == BROADCAST:
-        return fast_blocks(unit, length)
+        return _blocks(unit, length)
     body = unit[8:-2]
     if _STUFFED in body:
         body = body.replace(_STUFFED, _STUFF)
@@ -242,23 +244,23 @@ def statuses(unit: bytes, length: int) -> list[Status]:
 
 
 def fast_blocks(data: bytes, length: int) -> list[Status]:
-    """The leading whole blocks of a fast read's answer that may be cut short: every block has a CRC of its own.
-
-    Empty where the length that the packet announces does not fit blocks of `length` data bytes.
-    """
+    """The leading whole blocks of a fast read's answer that was cut short: every block has a CRC of its own."""
     found: list[Status] = []
-    size = length + 4
-    if len(data) < 8 or (data[5] + (data[6] << 8) - 1) % size:
-        return found
-    end = 7 + data[5] + (data[6] << 8)
-    at = 8
-    while at + size <= min(len(data), end):
-        crc_at = at + size - 2
+    for block in _blocks(data, length):
+        crc_at = 8 + (len(found) + 1) * (length + 4) - 2
         if crc16(data[:crc_at]) != data[crc_at] + (data[crc_at + 1] << 8):
             break
-        found.append(Status(data[at + 1], data[at], data[at + 2 : crc_at]))
-        at += size
+        found.append(block)
     return found
+
+
+def _blocks(data: bytes, length: int) -> list[Status]:
+    """Unchecked. Empty where the length that the packet announces does not fit blocks of `length` data bytes."""
+    size = length + 4
+    if len(data) < 8 or (data[5] + (data[6] << 8) - 1) % size:
+        return []
+    end = min(len(data), 7 + data[5] + (data[6] << 8))
+    return [Status(data[at + 1], data[at], data[at + 2 : at + 2 + length]) for at in range(8, end - size + 1, size)]
 
 
 class Decoder:

@@ -113,7 +113,7 @@ class Model:
     def indirect_data(self, firmware: int) -> int:
         """Address of the first byte of indirect data.
 
-        X330 from v52: 20 of them at 208 (dynamixel-sdk 4.1, control_table/xl330_m288_fw52.model); the others: 28 at 224.
+        X330 from v52: 20 of them at 208 (dynamixel-sdk 4.1, xl330_m288_fw52.model); the others: 28 at 224.
         """
         return 208 if self.family == "330" and firmware >= 52 else 224
 

@@ -43,13 +43,13 @@ class DynamixelDevice:
     # --- Device ---------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes, now_us: int) -> list[Reply]:
+        """Answers come from the registers as the last `tick` left them: a servo samples at its own rate, too."""
         if not self._on:
             return []
         replies: list[Reply] = []
         for unit in self._decoder.feed(data):
             if unit[7] == codec.STATUS:
                 continue  # another servo's answer
-            self.tick(now_us)
             self.counts["instructions"] += 1
             for servo in self.servos:
                 servo.heard_us = now_us
@@ -84,7 +84,7 @@ class DynamixelDevice:
 
     def report(self) -> Mapping[str, object]:
         registers = (models.TORQUE, models.BUS_WATCHDOG, models.GOAL_POSITION, models.OPERATING_MODE, models.DRIVE_MODE)
-        state = {s.get(models.ID): [s.get(register) for register in registers] for s in self.servos}
+        state = {s.id: [s.get(register) for register in registers] for s in self.servos}
         return {**self.counts, "torque_watchdog_goal_mode_drive": state}
 
     # --- plant ----------------------------------------------------------------------------------------------------
@@ -121,9 +121,9 @@ class DynamixelDevice:
             self._sync_write(body)
             return []
         replies = []
-        for servo in sorted(self.servos, key=lambda s: s.get(models.ID)):
-            own = to in (servo.get(models.ID), BROADCAST)
-            if own or servo.get(models.SECONDARY_ID) == to:
+        for servo in sorted(self.servos, key=lambda s: s.id):
+            own = to in (servo.id, BROADCAST)
+            if own or servo.table[models.SECONDARY_ID.address] == to:
                 answer = self._single(servo, instruction, body, own)
                 if answer is not None and (to != BROADCAST or instruction == codec.PING):
                     replies.append(self._reply(servo, codec.status(*answer)))
@@ -131,7 +131,7 @@ class DynamixelDevice:
 
     def _single(self, servo: VirtualServo, instruction: int, body: bytes, own: bool) -> Status | None:
         """What one servo says to an instruction for it alone; None: nothing. Only its own id reaches its EEPROM."""
-        level, data, error = servo.get(models.STATUS_RETURN), b"", OK
+        level, data, error = servo.table[models.STATUS_RETURN.address], b"", OK
         if instruction == codec.PING:
             return self._status(servo, OK, servo.read(0, 2) + servo.read(6, 1)) if own else None  # type: ignore[operator]
         if instruction == codec.READ and len(body) == 4:
@@ -157,20 +157,20 @@ class DynamixelDevice:
         address, length = struct.unpack_from("<HH", body) if len(body) >= 4 else (0, 0)
         values = {body[at]: body[at + 1 : at + 1 + length] for at in range(4, len(body), length + 1)}
         for servo in self.servos:
-            own = values.get(servo.get(models.ID))
-            followed = values.get(servo.get(models.SECONDARY_ID)) if address >= models.EEPROM_END else None
+            own = values.get(servo.id)
+            followed = values.get(servo.table[models.SECONDARY_ID.address]) if address >= models.EEPROM_END else None
             data = own if own is not None else followed
             if data is not None and len(data) == length:
                 self._write(servo, address, data)
 
     def _read_many(self, asked: list[tuple[int, int, int]], fast: bool) -> list[Reply]:
-        by_id = {servo.get(models.ID): servo for servo in self.servos}
+        by_id = {servo.id: servo for servo in self.servos}
         answers: list[tuple[VirtualServo, Status]] = []
         for wanted, address, length in asked:
             servo = by_id.get(wanted)
             data = servo.read(address, length) if servo is not None else None
             able = servo is not None and (not fast or servo.model.reads_fast(servo.firmware))
-            if servo is None or data is None or not able or servo.get(models.STATUS_RETURN) < 1:
+            if servo is None or data is None or not able or servo.table[models.STATUS_RETURN.address] < 1:
                 if fast:  # those behind it wait for its block
                     break
                 continue
@@ -182,11 +182,11 @@ class DynamixelDevice:
         return [self._reply(s, piece) for (s, _), piece in zip(answers, pieces, strict=False)]
 
     def _status(self, servo: VirtualServo, error: int, data: bytes) -> Status:
-        return Status(servo.get(models.ID), error | (ALERT if servo.get(models.HARDWARE_ERROR) else 0), data)
+        return Status(servo.id, error | (ALERT if servo.table[models.HARDWARE_ERROR.address] else 0), data)
 
     @staticmethod
     def _reply(servo: VirtualServo, data: bytes, place: int = 1) -> Reply:
-        return Reply(data, place * 2 * servo.get(models.RETURN_DELAY), servo.joint)
+        return Reply(data, place * 2 * servo.table[models.RETURN_DELAY.address], servo.joint)
 
 
 def _sync(body: bytes) -> Iterator[tuple[int, int, int]]:
@@ -221,7 +221,7 @@ def make(joints: Sequence[Joint], plant: JointPlant, asked: Mapping[str, Option]
 
 
 def _preset(servos: Sequence[VirtualServo], text: str) -> None:
-    by_id = {servo.get(models.ID): servo for servo in servos}
+    by_id = {servo.id: servo for servo in servos}
     for part in filter(None, (part.strip() for part in text.split(","))):
         try:
             where, value = part.split("=")

@@ -93,6 +93,7 @@ class VirtualServo:
         self.set(models.PRESENT_TEMPERATURE, 30)
         for i in range(self._data_count):
             self.set(Register(168 + 2 * i, 2), self._data_at + i)
+        self._map()
         self.set(models.GOAL_POSITION, self.present())
         if self.model.has_startup(self.firmware) and self.get(models.STARTUP) & models.STARTUP_TORQUE:
             self.set(models.TORQUE, 1)
@@ -127,8 +128,12 @@ class VirtualServo:
         self.set(models.PRESENT_CURRENT, max(-2047, min(2047, round(self._sense * effort_nm / unit))))
 
     @property
+    def id(self) -> int:
+        return self.table[models.ID.address]
+
+    @property
     def torque_on(self) -> bool:
-        return self.get(models.TORQUE) == 1
+        return self.table[models.TORQUE.address] == 1
 
     @property
     def limit_nm(self) -> float:
@@ -143,7 +148,10 @@ class VirtualServo:
         """None where the table has no such bytes."""
         if length < 1 or address + length > self._end:
             return None
-        return bytes(self.table[self._shown(at)] for at in range(address, address + length))
+        table = self.table
+        if address + length <= self._data_at or address >= self._data_at + self._data_count:
+            return bytes(table[address : address + length])
+        return bytes([table[at] for at in self._shown_at[address : address + length]])
 
     def write(self, address: int, data: bytes) -> int:
         """One or more whole registers; the error number."""
@@ -156,19 +164,18 @@ class VirtualServo:
             address, data = address + size, data[size:]
         return OK
 
-    def _shown(self, address: int) -> int:
+    def _map(self) -> None:
         """Indirect data shows the register that its indirect address names."""
-        at = address - self._data_at
-        if not 0 <= at < self._data_count:
-            return address
-        target = self.get(Register(168 + 2 * at, 2))
-        return target if 64 <= target < self._end else address
+        self._shown_at = list(range(self._end))
+        for i in range(self._data_count):
+            target = self.get(Register(168 + 2 * i, 2))
+            self._shown_at[self._data_at + i] = target if 64 <= target < self._end else self._data_at + i
 
     def _write_one(self, address: int, data: bytes) -> tuple[int, int]:
         if 168 <= address < 168 + 2 * self._data_count:
             return self._write_indirect(address, data)
-        if address >= self._data_at and (shown := self._shown(address)) == address < self._end:
-            self.table[shown] = data[0]
+        if self._data_at <= address < self._data_at + self._data_count and self._shown_at[address] == address:
+            self.table[address] = data[0]
             return 1, OK
         if address not in _AT:
             return 0, ACCESS
@@ -188,19 +195,20 @@ class VirtualServo:
         if not 64 <= target < self._end:
             return 0, RANGE
         self.table[address : address + 2] = data[:2]
+        self._map()
         return 2, OK
 
     def _refusal(self, register: Register, value: int) -> int:
-        expired = self.get(models.BUS_WATCHDOG) == WATCHDOG_EXPIRED
-        if expired and (register.address in _GOALS or (register is models.BUS_WATCHDOG and value)):
-            return RANGE
+        if self.table[models.BUS_WATCHDOG.address] == WATCHDOG_EXPIRED:
+            locked = register.address in _GOALS or (register is models.BUS_WATCHDOG and value)
+            return RANGE if locked else OK
+        if register is models.GOAL_POSITION:
+            free = self.table[models.OPERATING_MODE.address] != models.POSITION
+            return OK if free or self.get(models.MIN_POSITION) <= value <= self.get(models.MAX_POSITION) else LIMIT
         if register is models.OPERATING_MODE and value not in (0, 1, 16, *self.model.modes()):
             return RANGE
         if register is models.GOAL_CURRENT and abs(value) > self.get(models.CURRENT_LIMIT):
             return LIMIT
-        if register is models.GOAL_POSITION and self.get(models.OPERATING_MODE) == models.POSITION:
-            inside = self.get(models.MIN_POSITION) <= value <= self.get(models.MAX_POSITION)
-            return OK if inside else LIMIT
         return OK
 
     def _take(self, register: Register, value: int) -> None:
@@ -209,7 +217,7 @@ class VirtualServo:
                 return  # after a shutdown torque stays off until a reboot
             if value and not self.torque_on:
                 self.set(models.GOAL_POSITION, self.present())
-        if register is models.GOAL_POSITION and self.get(models.DRIVE_MODE) & models.TORQUE_BY_GOAL:
+        if register is models.GOAL_POSITION and self.table[models.DRIVE_MODE.address] & models.TORQUE_BY_GOAL:
             self.set(models.TORQUE, 1)
         self.set(register, value)
 
