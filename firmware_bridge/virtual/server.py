@@ -98,7 +98,7 @@ class UnixCanPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._listener.fileno(), *self._hosts]
+        return [fd for fd in (self._listener.fileno(), *self._hosts) if fd >= 0]  # -1: unplugged
 
     def read(self, fd: int) -> list[Any]:
         if fd == self._listener.fileno():
