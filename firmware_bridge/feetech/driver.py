@@ -41,11 +41,12 @@ class FeetechArm(BusArm[Transport]):
         _require_one_series(joints)
         self._goals = codec.Goals(joints)
         self._index = {joint.id: i for i, joint in enumerate(joints)}
+        self._top = [model.top for model in models]
         self._per_rad = [model.counts_per_rad for model in models]
         self._stall_nm = [model.stall_nm for model in models]
         self._speed = [1.0 / model.counts_per_rad for model in models]  # rad/s per unit; known after connect
         self._bus = ServoBus(transport)
-        fast, slow = codec.BLOCKS[self.options.read], codec.BLOCKS["slow"]
+        fast, slow = codec.block_of(joints, self.options.read), codec.BLOCKS["slow"]
         self._questions = {block: self._question(*block) for block in (fast, slow)}
         self._present = {block: codec.reader(min(block[1], 8), self._series.big_endian) for block in (fast, slow)}
         self._fast, self._slow = fast, slow
@@ -137,10 +138,11 @@ class FeetechArm(BusArm[Transport]):
         skipped = self._decoder.skipped
         for answer in self._decoder.feed(data):
             joint = self._index.get(answer.id, -1)
-            if joint < 0 or len(answer.data) != self._block[1]:
+            reading = self._reading(joint, answer) if joint >= 0 and len(answer.data) == self._block[1] else None
+            if reading is None:
                 self.counts.foreign += 1  # an echo, a servo that is not in the profile, an answer of before
                 continue
-            found.append(self._reading(joint, answer))
+            found.append(reading)
             if not self._series.sync_read:
                 self._next_turn(joint)
         self.counts.foreign += self._decoder.skipped > skipped
@@ -153,14 +155,16 @@ class FeetechArm(BusArm[Transport]):
             if self._turn < len(self.joints):
                 self.transport.write(self._questions[self._block][self._turn])
 
-    def _reading(self, joint: int, answer: codec.Packet) -> Reading:
+    def _reading(self, joint: int, answer: codec.Packet) -> Reading | None:
+        """None for a position that its servo cannot have: an 8-bit checksum lets one wrong packet in 256 through."""
         data, faults = answer.data, self._faults[answer.code]
+        present = self._present[self._block](data[-8:])
+        if not 0 <= present.position <= self._top[joint]:
+            return None
         if self._block == self._slow:
             faults |= self._look_at_torque(joint, data)
-            data = data[-8:]
             if joint == len(self.joints) - 1:
                 self._want_slow = False
-        present = self._present[self._block](data)
         none = float("nan")
         return Reading(
             joint,
