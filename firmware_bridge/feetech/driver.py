@@ -97,11 +97,13 @@ class FeetechArm(BusArm[Transport]):
                 self._bus.write(servo.id, register, data)
 
     def _torque_limit(self, joint: Joint) -> bytes:
-        """The joint's max_effort as the servo's own limit; b"" where there is none."""
-        if joint.max_effort is None or not self._series.homing:
+        """The option torque_limits and the joint's max_effort as the servo's own limit; b"" where there is none."""
+        shares = [self.options.limits[self._index[joint.id]] / 100] if self.options.limits else []
+        if joint.max_effort is not None:
+            shares.append(joint.max_effort * joint.ratio / MODELS[joint.model].stall_nm)
+        if not shares or not self._series.homing:
             return b""
-        share = min(1.0, joint.max_effort * abs(joint.ratio) / MODELS[joint.model].stall_nm)
-        return codec.word(max(1, round(1000 * share)), self._series.big_endian)
+        return codec.word(max(1, round(1000 * min(1.0, *shares))), self._series.big_endian)
 
     # --- a cycle ----------------------------------------------------------------------------------------------
 
@@ -138,22 +140,22 @@ class FeetechArm(BusArm[Transport]):
         skipped = self._decoder.skipped
         for answer in self._decoder.feed(data):
             joint = self._index.get(answer.id, -1)
-            reading = self._reading(joint, answer) if joint >= 0 and len(answer.data) == self._block[1] else None
+            in_turn = joint >= self._turn if self._series.sync_read else joint == self._turn
+            expected = in_turn and len(answer.data) == self._block[1]
+            reading = self._reading(joint, answer) if expected else None
             if reading is None:
                 self.counts.foreign += 1  # an echo, a servo that is not in the profile, an answer of before
                 continue
             found.append(reading)
-            if not self._series.sync_read:
-                self._next_turn(joint)
+            self._next_turn(joint)
         self.counts.foreign += self._decoder.skipped > skipped
         return found
 
     def _next_turn(self, joint: int) -> None:
-        """SCS: the line is free again, the next joint may be asked."""
-        if joint == self._turn and self._waiting:
-            self._turn += 1
-            if self._turn < len(self.joints):
-                self.transport.write(self._questions[self._block][self._turn])
+        """Answers come in order: one that does not is of another cycle. SCS: now the next joint may be asked."""
+        self._turn = joint + 1
+        if not self._series.sync_read and self._turn < len(self.joints):
+            self.transport.write(self._questions[self._block][self._turn])
 
     def _reading(self, joint: int, answer: codec.Packet) -> Reading | None:
         """None for a position that its servo cannot have: an 8-bit checksum lets one wrong packet in 256 through."""
