@@ -221,6 +221,8 @@ def text_poll(most: int = 48) -> bytes:
     return bytes((TEXT_POLL, TEXT_CHANNEL, most))
 
 
+_STATUS: Final = tuple(Register(number) for number in (0x000, 0x001, 0x002, 0x003, 0x00D, 0x00E, 0x00F))
+
 # --- answers -----------------------------------------------------------------------------------------------------
 
 _FAST: Final = {
@@ -248,7 +250,9 @@ def status(data: bytes) -> Status | None:
     return _status_of_any_layout(data)
 
 
-def _unpacked(layout: struct.Struct, data: bytes) -> tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes]:
+def _unpacked(
+    layout: struct.Struct, data: bytes
+) -> tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes]:
     found: tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes] = layout.unpack(data)
     return found
 
@@ -263,11 +267,9 @@ def _status_of_any_layout(data: bytes) -> Status | None:
         found = values(data)
     except ForeignBytes:
         return None
-    wanted = (Register.MODE, Register.POSITION, Register.VELOCITY, Register.TORQUE)
-    wanted += (Register.VOLTAGE, Register.TEMPERATURE, Register.FAULT)
-    if not all(register in found for register in wanted):
+    if not all(register in found for register in _STATUS):
         return None
-    at, position, velocity, torque, volt, temp, fault = (found[register] for register in wanted)
+    at, position, velocity, torque, volt, temp, fault = (found[register] for register in _STATUS)
     if not (math.isfinite(at) and math.isfinite(fault)):
         return None
     return Status(int(at), position, velocity, torque, volt, temp, int(fault))
@@ -330,7 +332,9 @@ def _registers(first: int, data: bytes, at: int) -> tuple[list[Subframe], int]:
         return [Subframe(kind, register + i, r) for i in range(count)], at
     raw = _RAW[r]
     body = _bytes_at(data, at, count * raw.size)
-    return [Subframe(kind, register + i, r, raw.unpack_from(body, i * raw.size)[0]) for i in range(count)], at + len(body)
+    return [Subframe(kind, register + i, r, raw.unpack_from(body, i * raw.size)[0]) for i in range(count)], at + len(
+        body
+    )
 
 
 def _varuint_at(data: bytes, at: int) -> tuple[int, int]:

@@ -227,7 +227,7 @@ class MoteusArm(BusArm[FrameTransport]):
     def _enable(self) -> None:
         latched = [i for i, status in self._last.items() if status.mode in (Device.FAULT, Device.TIMEOUT)]
         self.transport.write([self._stops[index] for index in latched])  # the only way out of either
-        self._torque = True
+        held_before, self._torque = self._torque, True
         held = [joint.to_device(value) for joint, value in zip(self.joints, self.held.tolist(), strict=True)]
         deadline_ns = time.monotonic_ns() + int(ENABLE_S * 1e9)
         while time.monotonic_ns() < deadline_ns:
@@ -236,28 +236,36 @@ class MoteusArm(BusArm[FrameTransport]):
             self._collect(int(_ENABLE_PERIOD_S * 1e9))
             modes = [self._last[i].mode if i in self._last else -1 for i in range(len(self.joints))]
             if all(mode == Device.POSITION for mode in modes):
-                return self._check_timeouts(held)
+                return self._check_timeouts(held, held_before)
             if Device.FAULT in modes and Device.STOPPED not in modes:
                 break
             time.sleep(_ENABLE_PERIOD_S / 10)
-        self._free()
+        modes_now = ", ".join(self._mode_words(index) for index in range(len(self.joints)))
+        self._back(held_before)
         raise ArmRefused(
             explain(
                 f"the arm on {self.transport.name} did not take torque",
                 "position mode at every joint",
-                ", ".join(self._mode_words(index) for index in range(len(self.joints))),
-                "clear the cause, then arm again; it is free now",
+                modes_now,
+                "clear the cause, then arm again",
             )
         )
 
-    def _check_timeouts(self, held: Sequence[float]) -> None:
+    def _back(self, held_before: bool) -> None:
+        """After arming failed: what held before holds again, what was free is free."""
+        if held_before:
+            self._halt(StopKind.HOLD)
+        else:
+            self._free()
+
+    def _check_timeouts(self, held: Sequence[float], held_before: bool) -> None:
         """Read register 0x027 back from every joint. Raises WatchdogMismatch, after a stop."""
         found = self._asked_all(codec.READ_TIMEOUT, (Register.TIMEOUT,))
         self._write(self._frames(held))
         self._collect(int(_ENABLE_PERIOD_S * 1e9))
         for index, values in found.items():
             if not abs(values[Register.TIMEOUT] - self._timeout_s) < 1e-3:
-                self._free()
+                self._back(held_before)
                 got = f"{values[Register.TIMEOUT]:g} s at {self.joints[index].name}"
                 todo = "report this: another host writes to the same joints"
                 raise WatchdogMismatch(explain("the watchdog is not the profile's", f"{self._timeout_s} s", got, todo))
@@ -277,10 +285,7 @@ class MoteusArm(BusArm[FrameTransport]):
         if not self._until(self._questions, lambda status: True):
             return False
         powered = [i for i, status in self._last.items() if status.mode not in (*_STARTING, Device.FAULT)]
-        if len(powered) < len(self.joints) and self._torque:
-            complete = False  # a joint that should hold has no torque
-        else:
-            complete = True
+        complete = len(powered) == len(self.joints) or not self._torque  # else one that should hold has no torque
         if kind is StopKind.HOLD:
             frames, accepted = self._hold_frames(), (Device.POSITION, Device.TIMEOUT)
         else:

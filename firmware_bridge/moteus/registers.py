@@ -129,7 +129,8 @@ SENTENCES: Final[Mapping[int, str]] = {
     101: "limited because the motor is hot (servo.motor_fault_temperature)",
     102: "limited by the commanded maximum torque",
     103: "limited by servopos.position_min or position_max",
-    OWN_CODE + Mode.STOPPED: "it is stopped, without torque, though it was armed: it has restarted, or another host stopped it",
+    OWN_CODE
+    + Mode.STOPPED: "it is stopped, without torque, though it was armed: it has restarted, or another host stopped it",
     OWN_CODE + Mode.FAULT: "it is in fault mode without a code",
     OWN_CODE + Mode.ENABLING: "it restarted and begins to enable its driver",
     OWN_CODE + Mode.CALIBRATING: "it restarted and measures its current sensors",
