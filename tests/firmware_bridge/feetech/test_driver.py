@@ -409,7 +409,7 @@ def test_scanning_finds_what_answers_and_no_echo(device):
     transport = SerialTransport(device.port, 1_000_000)
     transport.open()
     device.do("trouble", echo=True)
-    found = scan(transport, range(0, 9))
+    found = scan(transport, range(9))
     assert [(servo.id, servo.model, servo.firmware) for servo in found] == [(n, "sts3215", "3.10") for n in range(1, 7)]
     transport.close()
 
