@@ -11,7 +11,7 @@ from edgevla.cli.output import print_error
 from edgevla.errors import EdgevlaError
 from firmware_bridge.errors import BridgeError
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(bus)
 
 

@@ -65,7 +65,7 @@ def cycles(starts: Sequence[int], ends: Sequence[int], busy: Sequence[Interval],
             rows[cycle].append(interval)
     usual = int(np.median([len(row) for row in rows]))
     wire, turnaround = [], []
-    for row, start, end, following in zip(rows, starts, ends, starts[1:], strict=True):
+    for row, start, end, following in zip(rows, starts[:-1], ends, starts[1:], strict=True):
         used, waited = _used(sorted(row), declared_ns)
         wire.append(used)
         turnaround.append(waited)
