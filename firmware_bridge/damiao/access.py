@@ -28,13 +28,13 @@ class Access:
     ) -> None:
         self._transport, self._motors, self._whose, self._fd = transport, tuple(motors), whose, fd
 
-    def read(self, numbers: Iterable[int]) -> list[dict[int, float]]:
-        """What each motor answers after up to TRIES questions each; ends early where one stays silent."""
-        found: list[dict[int, float]] = [{} for _ in self._motors]
+    def read(self, numbers: Iterable[int], of: Iterable[int] | None = None) -> dict[int, dict[int, float]]:
+        """What each motor (index), or those of `of`, answers to up to TRIES questions; ends where one stays silent."""
+        found: dict[int, dict[int, float]] = {i: {} for i in (range(len(self._motors)) if of is None else of)}
         for number in numbers:
-            for i, value in self._ask(number, partial(codec.read, register=number, fd=self._fd)).items():
+            for i, value in self._ask(number, partial(codec.read, register=number, fd=self._fd), set(found)).items():
                 found[i][number] = value
-            if not all(number in values for values in found):
+            if not all(number in values for values in found.values()):
                 break
         return found
 
@@ -43,8 +43,7 @@ class Access:
         by_motor = {self._motors[i]: value for i, value in values.items()}
         self._ask(number, lambda motor: codec.write(motor, number, by_motor[motor], self._fd), set(values))
 
-    def _ask(self, number: int, frame: Callable[[int], Frame], of: set[int] | None = None) -> dict[int, float]:
-        missing = set(range(len(self._motors))) if of is None else set(of)
+    def _ask(self, number: int, frame: Callable[[int], Frame], missing: set[int]) -> dict[int, float]:
         answers: dict[int, float] = {}
         for _ in range(TRIES):
             if missing:

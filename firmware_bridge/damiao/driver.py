@@ -101,14 +101,14 @@ class DamiaoArm(BusArm[FrameTransport]):
         self.transport.read()  # what was on the bus before us
         self._last = []
         found = self._registers(registers.IDENTITY)
-        for i, values in enumerate(found):
+        for i, values in found.items():
             judge_scale(self._who(i), self.joints[i].model, self._scales[i], values)
             judge_number(self._who(i), registers.ESC_ID, self.joints[i].id, values)
             judge_number(self._who(i), registers.MST_ID, self._reply_ids[i], values)
         self._read_whole()
         off = [i for i, status in enumerate(self._status) if status != codec.ENABLED]
         self._set_up(off)  # one that holds would let go: nobody feeds its watchdog until arm()
-        return tuple(self._info(i, values, i in off) for i, values in enumerate(found))
+        return tuple(self._info(i, values, i in off) for i, values in found.items())
 
     def _enable(self) -> None:
         was_on = [i for i, status in enumerate(self._status) if status == codec.ENABLED]
@@ -136,10 +136,11 @@ class DamiaoArm(BusArm[FrameTransport]):
             return self._disable()
         if not self._last:  # never commanded: nothing to hold, and nothing may be switched on
             return self._send_until(lambda i: [codec.refresh(self.joints[i].id, self._fd)], lambda i: True)
-        forever = dict.fromkeys(range(len(self.joints)), 0)  # no commands will follow
         done = self._send_until(lambda i: [self._damp(i) if kind is StopKind.DAMP else self._last[i]], self._is_on)
-        self._access.write(registers.TIMEOUT, forever)
-        return done and all(v.get(registers.TIMEOUT) == 0 for v in self._access.read([registers.TIMEOUT]))
+        on = [i for i in range(len(self.joints)) if i not in self._waiting]
+        self._access.write(registers.TIMEOUT, dict.fromkeys(on, 0))  # no commands will follow
+        left = self._access.read([registers.TIMEOUT], on)
+        return done and all(values.get(registers.TIMEOUT) == 0 for values in left.values())
 
     def _clear_faults(self) -> None:
         faulty = [i for i, status in enumerate(self._status) if status > codec.ENABLED]
@@ -153,19 +154,22 @@ class DamiaoArm(BusArm[FrameTransport]):
         wanted = [
             {registers.CTRL_MODE: self._mode_of(i), registers.TIMEOUT: self._timeout} for i in range(len(self.joints))
         ]
-        for number in _SETTINGS if joints else ():
+        if not joints:
+            return
+        for number in _SETTINGS:
             self._access.write(number, {i: wanted[i][number] for i in joints})
-        found = self._registers(_SETTINGS if joints else ())
+        found = self._registers(_SETTINGS)
         for i in joints:
             for number in _SETTINGS:
                 judge_number(self._who(i), number, wanted[i][number], found[i])
 
-    def _registers(self, numbers: Sequence[int]) -> list[dict[int, float]]:
+    def _registers(self, numbers: Sequence[int]) -> dict[int, dict[int, float]]:
         """These registers of every joint. Raises NoAnswer, JointSilent."""
         found = self._access.read(numbers)
-        self._waiting = {i for i, values in enumerate(found) if len(values) < max(len(v) for v in found)}
-        if not all(len(values) == len(numbers) for values in found):
-            self._waiting = self._waiting or set(range(len(self.joints)))
+        most = max(len(values) for values in found.values())
+        if most < len(numbers) or any(len(values) < most for values in found.values()):
+            behind = {i for i, values in found.items() if len(values) < most}
+            self._waiting = behind or set(found)
             raise self.silence()
         return found
 
