@@ -21,6 +21,7 @@ from enum import IntEnum
 from firmware_bridge.arm import ChannelLike, Mode
 from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.errors import BadSetpoint, explain
+from firmware_bridge.wire import uart_ns
 
 MAX_CHANNELS = 32
 _HEADER = struct.Struct("<BBH")  # type, flags (0 in v2), seq
@@ -235,6 +236,11 @@ def command_wire_bytes(channels: int) -> int:
 def state_wire_bytes(channels: int) -> int:
     """Bytes one STATE takes on the wire."""
     return _FRAMING + _HEADER.size + _STATE.size + channels * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
+
+
+def cycle_ns(joints: Sequence[ChannelLike], baud: int, data_baud: int | None = None) -> int:
+    """Wire time of a COMMAND and the STATE that answers it, one after the other."""
+    return uart_ns(command_wire_bytes(len(joints)) + state_wire_bytes(len(joints)), baud)
 
 
 def _frame(kind: Kind, seq: int, payload: bytes) -> bytes:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode, StopKind
+from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
@@ -41,6 +42,7 @@ from firmware_bridge.errors import (
     explain,
 )
 from firmware_bridge.transport.base import Transport
+from firmware_bridge.transport.serial import SerialTransport
 
 HELLOS = 8  # round trips from which the shortest gives the clock offset
 CONNECT_S = 2.0  # s, until a silent device is called silent
@@ -105,6 +107,7 @@ class EdgelinkArm:
         self.mode = Mode.DISARMED
         self.counts = LinkCounts()
         self.last_asked = 0
+        self.held: Float32 = np.zeros(len(self._limits), np.float32)
 
     # --- connect --------------------------------------------------------------------------------------------
 
@@ -133,8 +136,9 @@ class EdgelinkArm:
         if best is None:
             raise self._silent()
         rtt_us, self._offset_us, ack = best
-        held = np.array(ack.held, np.float32)
-        return ArmInfo(self._transport.name, ack.schema, len(held), ack.watchdog_ms, self._offset_us, rtt_us, held)
+        self.held = np.array(ack.held, np.float32)
+        name, channels = self._transport.name, len(ack.held)
+        return ArmInfo(name, ack.schema, channels, ack.watchdog_ms, self._offset_us, rtt_us, self.held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""
@@ -375,3 +379,11 @@ class EdgelinkArm:
             effort=np.array(state.effort, np.float32),
         )
         return self._newest
+
+
+def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> EdgelinkArm:
+    """See `protocols`. edgelink has no options: the device knows its own actuators."""
+    if options:
+        todo = "remove them from the arm profile"
+        raise BridgeError(explain("options of an edgelink arm", "none", ", ".join(options), todo))
+    return EdgelinkArm(SerialTransport(bus.port, bus.baud), bus.joints, watchdog_s)

@@ -35,11 +35,9 @@ from firmware_bridge.virtual.server import PtyPort, Server, UnixCanPort
 
 
 def plant_of(joints: list[Joint], gravity_nm: float) -> JointPlant:
-    """Joints at the middle of their range, mechanical ends a tenth of it further out."""
+    """Joints at the middle of their range, from where they sink onto the stop at its lower end until torque is on."""
     ranges = [joint.device_range_rad for joint in joints]
-    margin = [0.1 * (high - low) for low, high in ranges]
-    low = [r[0] - m for r, m in zip(ranges, margin, strict=True)]
-    high = [r[1] + m for r, m in zip(ranges, margin, strict=True)]
+    low, high = [r[0] for r in ranges], [r[1] for r in ranges]
     return JointPlant(low, high, [0.5 * (r[0] + r[1]) for r in ranges], gravity_nm=gravity_nm)
 
 

@@ -67,14 +67,15 @@ class PtyPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._pair.master_fd]
+        return [self._pair.master_fd] if self._pair.master_fd >= 0 else []  # unplugged: nothing to watch
 
     def read(self, fd: int) -> list[Any]:
         data = self._pair.read()
         return [data] if data else []
 
     def write(self, unit: Any) -> None:
-        self._pair.write(unit)
+        if self._pair.master_fd >= 0:
+            self._pair.write(unit)
 
     def close(self) -> None:
         self._pair.close()
@@ -98,7 +99,7 @@ class UnixCanPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._listener.fileno(), *self._hosts]
+        return [fd for fd in (self._listener.fileno(), *self._hosts) if fd >= 0]  # -1: unplugged
 
     def read(self, fd: int) -> list[Any]:
         if fd == self._listener.fileno():
