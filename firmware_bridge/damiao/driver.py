@@ -13,18 +13,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from firmware_bridge import options as options_of
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import FIRST_READ_S, TRIES, BusArm, Reading
-from firmware_bridge.config import BusConfig
+from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.damiao import codec, registers
 from firmware_bridge.damiao.access import Access, judge_number, judge_scale, scan
 from firmware_bridge.damiao.models import scale_of
 from firmware_bridge.errors import ArmRefused, BridgeError, WrongJoint, explain
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 REPLY_OFFSET = 0x10  # MST_ID where the profile names none: ESC_ID + 16, as the OpenArm is set up
 SPEED_RAD_S = 5.0  # of a force-position joint, unless option `speed_rad_s` says otherwise (openarm_can's own default)
+OPTIONS = {"speed_rad_s": (float, SPEED_RAD_S)}
 _EACH_S = 0.002  # s, for one motor's answer before the next one is commanded, outside cycles
 _SETTINGS = (registers.CTRL_MODE, registers.TIMEOUT)
 
@@ -266,19 +268,11 @@ class DamiaoArm(BusArm[FrameTransport]):
         return WrongJoint(explain(f"{who} on {self.transport.name}", expected, got, todo))
 
 
-def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, object]) -> Arm:
+def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
     """The driver for one bus. Option: `speed_rad_s`. Raises BridgeError for others, and for joints it cannot drive."""
-    fd = bus.data_baud is not None
-    return DamiaoArm(SocketCan(bus.port, fd), bus.joints, watchdog_s, fd, _speed_rad_s(options))
-
-
-def _speed_rad_s(options: Mapping[str, object]) -> float:
-    for name, value in options.items():
-        if name != "speed_rad_s" or not isinstance(value, int | float) or isinstance(value, bool):
-            expected = "speed_rad_s: a number, of joints in force-position mode"
-            raise BridgeError(explain("an option of damiao", expected, f"{name} = {value!r}", "correct the profile"))
-        return float(value)
-    return SPEED_RAD_S
+    transport = open_transport("can", bus.port, bus.baud, bus.data_baud)
+    chosen = options_of.read("damiao", options, OPTIONS)
+    return DamiaoArm(transport, bus.joints, watchdog_s, bus.data_baud is not None, chosen["speed_rad_s"])
 
 
 __all__ = ["DamiaoArm", "make", "scan"]

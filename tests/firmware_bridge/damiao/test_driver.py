@@ -5,9 +5,10 @@ import time
 import numpy as np
 import pytest
 
+from firmware_bridge import bus_arm
 from firmware_bridge.arm import Fault, Joint, Mode, StopKind, exchange
 from firmware_bridge.config import BusConfig
-from firmware_bridge.damiao import codec, registers
+from firmware_bridge.damiao import access, codec, driver, registers
 from firmware_bridge.damiao.driver import make, scan
 from firmware_bridge.errors import (
     ArmRefused,
@@ -28,7 +29,7 @@ from firmware_bridge.virtual.client import VirtualProcess
 from tests.firmware_bridge.damiao.arms import GRIPPER, JOINTS, WATCHDOG_S
 
 ALL = (*JOINTS, GRIPPER)
-CYCLE_NS = 200_000_000  # a deadline that a busy test machine holds
+CYCLE_NS = 1_000_000_000  # a deadline that a busy test machine holds
 
 
 def arm_on(port, joints=ALL, watchdog_s=WATCHDOG_S, fd=True, options=None):
@@ -46,7 +47,14 @@ def virtual():
 
 
 @pytest.fixture
-def slow(virtual):
+def patient(monkeypatch):
+    """A busy test machine must not look like a silent bus."""
+    for where in (driver, access, bus_arm):
+        monkeypatch.setattr(where, "FIRST_READ_S", 0.5)
+
+
+@pytest.fixture
+def slow(virtual, patient):
     """An arm whose watchdog no busy machine trips by accident, connected."""
     arm = arm_on(virtual.port, watchdog_s=2.0)
     arm.connect()
@@ -375,7 +383,10 @@ def test_a_new_host_neither_drops_nor_moves_an_arm_that_holds(virtual):
 
 def test_damping_lets_the_arm_sink_slowly_and_free_lets_it_fall(virtual, slow):
     slow.arm()
-    cycle(slow)
+    goal = slow.held.copy()
+    goal[0] = 1.0
+    for _ in range(300):
+        cycle(slow, goal)
     assert slow.stop(StopKind.DAMP)
     before = virtual.do("report")["position_rad"]
     time.sleep(0.3)
@@ -402,7 +413,7 @@ def test_a_stop_that_nobody_confirms_is_told_so(virtual, slow):
     virtual.do("power", on=False)
     started = time.monotonic()
     assert not slow.stop()
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 10.0
     with pytest.raises(ArmRefused, match="disarmed"):
         slow.disarm()
     virtual.do("power", on=True)
@@ -426,7 +437,8 @@ def test_bus_off_is_an_error_and_the_arm_recovers_by_connecting_again(virtual):
     arm.connect()
     arm.arm()
     virtual.do("bus-off")
-    with pytest.raises((BusOff, JointSilent, NoAnswer)):
+    time.sleep(0.05)  # the controller's error frame is there
+    with pytest.raises(BusOff, match="bus-off"):
         cycle(arm)
     virtual.do("restart")
     arm.close()
