@@ -17,9 +17,20 @@ from firmware_bridge.arm import Joint
 from firmware_bridge.errors import BridgeError, explain
 from firmware_bridge.moteus import codec
 from firmware_bridge.moteus import registers as reg
-from firmware_bridge.moteus.codec import NOP, READ, READ_ERROR, REPLY, REV, TEXT_IN, TEXT_OUT, TEXT_POLL, WRITE
-from firmware_bridge.moteus.codec import WRITE_ERROR, Subframe
-from firmware_bridge.moteus.registers import FLOAT, INT32, Mode, Register
+from firmware_bridge.moteus.codec import (
+    NOP,
+    READ,
+    READ_ERROR,
+    REPLY,
+    REV,
+    TEXT_IN,
+    TEXT_OUT,
+    TEXT_POLL,
+    WRITE,
+    WRITE_ERROR,
+    Subframe,
+)
+from firmware_bridge.moteus.registers import INT32, Mode, Register
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.device import Reply
 from firmware_bridge.virtual.plant import JointPlant

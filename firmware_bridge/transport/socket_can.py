@@ -40,6 +40,8 @@ class SocketCan:
         return self._interface
 
     def open(self) -> None:
+        """See `FrameTransport`. What was open is closed first."""
+        self.close()
         try:
             self._socket = self._unix() if "/" in self._interface else self._can()
             self._socket.setblocking(False)
@@ -80,6 +82,10 @@ class SocketCan:
     def wait_readable(self, deadline_ns: int) -> bool:
         remaining_ns = max(0, deadline_ns - time.monotonic_ns())
         return bool(self._poll.poll(remaining_ns / 1e6))
+
+    def fileno(self) -> int:
+        """For select over several buses; -1 when it is not open."""
+        return self._fd
 
     def close(self) -> None:
         opened, self._socket, self._fd = self._socket, None, -1
@@ -167,6 +173,5 @@ _TODO = {
 
 def _why_not_open(interface: str, error: OSError) -> str:
     todo = _TODO.get(error.errno or 0, "name an interface of `ip link show type can`")
-    return explain(
-        f"cannot open the CAN interface {interface}", "a bus that is up", os.strerror(error.errno or 0), todo
-    )
+    got = os.strerror(error.errno) if error.errno else str(error)
+    return explain(f"cannot open the CAN interface {interface}", "a bus that is up", got, todo)

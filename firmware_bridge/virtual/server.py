@@ -1,9 +1,6 @@
-"""A virtual device in a process of its own: a pty for serial protocols; for CAN a Unix socket of kernel
-frames, or a real SocketCAN interface.
+"""A virtual device behind a pty (serial protocols) or a Unix socket of kernel frames or SocketCAN (CAN).
 
-    python -m firmware_bridge.virtual JSON     prints {"port": ...}, then takes what happens as JSON lines on stdin
-
-It ends when its stdin ends. With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
+With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
 """
 
 from __future__ import annotations
@@ -71,17 +68,20 @@ class PtyPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._pair.master_fd]
+        return [self._pair.master_fd] if self._pair.master_fd >= 0 else []  # unplugged: nothing to watch
 
     def read(self, fd: int) -> list[Any]:
         data = self._pair.read()
         return [data] if data else []
 
     def write(self, unit: Any) -> None:
-        self._pair.write(unit)
+        if self._pair.master_fd >= 0:
+            self._pair.write(unit)
 
     def close(self) -> None:
         self._pair.close()
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)  # as a pulled adapter's /dev entry goes
 
 
 class UnixCanPort:
@@ -94,15 +94,19 @@ class UnixCanPort:
         self.replug()
 
     def replug(self) -> None:
+        """Raises ValueError where the path cannot be a socket's."""
         Path(self.name).unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self._listener.bind(self.name)
+        try:
+            self._listener.bind(self.name)
+        except OSError as error:
+            raise ValueError(f"no bus at {self.name}: {error.strerror or error}") from None
         os.chmod(self.name, 0o600)
         self._listener.listen(8)
 
     @property
     def fds(self) -> list[int]:
-        return [self._listener.fileno(), *self._hosts]
+        return [fd for fd in (self._listener.fileno(), *self._hosts) if fd >= 0]  # -1: unplugged
 
     def read(self, fd: int) -> list[Any]:
         if fd == self._listener.fileno():
@@ -236,8 +240,9 @@ class Server:
                 if not control():
                     return
             for fd in ready:
-                for unit in self.port.read(fd):
-                    self.heard(unit, time.monotonic_ns())
+                if fd in self.port.fds:  # the cable may have been pulled a line ago
+                    for unit in self.port.read(fd):
+                        self.heard(unit, time.monotonic_ns())
             self.pass_on(time.monotonic_ns())
             if (now_ns := time.monotonic_ns()) >= poll_until:
                 poll_until = now_ns + _TICK_NS
@@ -247,7 +252,11 @@ class Server:
         """A host put `unit` on the line."""
         if self.bus_off:
             return
-        self._later(self.line.carry(unit, TO_DEVICE, now_ns), TO_DEVICE, unit)
+        at_ns = self.line.carry(unit, TO_DEVICE, now_ns)
+        echo = self.trouble.echo_of(unit)
+        if echo is not None:
+            self._later(at_ns, TO_HOST, echo)  # on the same wire at the same time: it takes none of its own
+        self._later(at_ns, TO_DEVICE, unit)
         self.pass_on(now_ns)
 
     def pass_on(self, now_ns: int) -> None:
@@ -256,8 +265,12 @@ class Server:
             at_ns, _, direction, unit = heapq.heappop(self._due)
             if direction == TO_HOST:
                 self.port.write(unit)
-            elif self.powered:
-                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000), unit), at_ns)
+            elif self.powered and not self.bus_off:
+                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000)), at_ns)
+
+    def lose_what_is_on_its_way(self) -> None:
+        """Power or cable went: nothing of it arrives any more."""
+        self._due.clear()
 
     def _send(self, replies: list[Reply], at_ns: int) -> None:
         for reply in replies if self.powered and not self.bus_off else []:

@@ -69,8 +69,8 @@ def test_stay_within_writes_its_bounds_and_the_rest():
 
 
 def test_questions_for_versions_and_the_timeout():
-    assert codec.IDENTIFY == bytes.fromhex("1b8002")  # three int32 from 0x100, a varuint of two bytes
-    assert codec.READ_TIMEOUT == bytes.fromhex("1100 1d27")
+    assert bytes.fromhex("1b8002") == codec.IDENTIFY  # three int32 from 0x100, a varuint of two bytes
+    assert bytes.fromhex("1100 1d27") == codec.READ_TIMEOUT
 
 
 def test_diagnostic_text_and_the_question_for_more():
@@ -240,7 +240,7 @@ def test_frames_in_words():
     assert codec.describe(Frame(1, codec.text_poll(9))) == "moteus 0 -> 1: asks for up to 9 bytes of text"
     assert codec.describe(Frame(1, b"\x60")) == "moteus 0 -> 1: not moteus: 60"
     assert codec.describe(Frame(1, b"\x50")) == "moteus 0 -> 1: nothing"
-    assert codec.describe(Frame(0x100, bytes.fromhex("210063 2d0f0000c07f 2b80020a000000"))) .startswith(
+    assert codec.describe(Frame(0x100, bytes.fromhex("210063 2d0f0000c07f 2b80020a000000"))).startswith(
         "moteus 1 -> 0: not moteus"
     )
     assert codec.describe(Frame(0x100, bytes.fromhex("210063 298102 00010100"))) == (
