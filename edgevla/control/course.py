@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgevla.control.memory import Memory
@@ -26,7 +26,6 @@ class Course:
     ready: bool = False  # the servo ticks, the policy answers
     ending: bool = False
     note: str = ""  # the newest message for people
-    stalled: dict[str, str] = field(default_factory=dict)  # camera -> what is wrong
 
 
 class Operator(Protocol):

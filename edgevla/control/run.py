@@ -265,7 +265,6 @@ class _Run:
             seen.inference_failed = str(data.get("message", ""))
         elif event.name in ("camera", "camera-lost", "camera-stalled", "camera-resumed"):
             name, stalled = str(data.get("name", "")), event.name in ("camera-stalled", "camera-lost")
-            self._course.stalled[name] = describe(event.name, data) if stalled else ""
             seen.cameras.setdefault(name, {}).update(data)
             seen.camera_stalls += stalled
         elif event.name in ("recording", "recorder-failed", "recorded"):
@@ -388,7 +387,7 @@ class _Run:
         last_words = self._last_words(child)
         self._crew.end(child, (), 0.0)
         if self._stop is not None or not self._may_restart(child):
-            self._course.stalled[name] = f"its process ended: {last_words}"
+            self._say(f"camera {name}: its process ended: {last_words}")
             return  # its frames grow old, the policy answers without chunks, the ladder stops the arm
         self._say(f"the process of camera {name} ended: started again")
         self._start_camera(name, self._options.cameras[name])

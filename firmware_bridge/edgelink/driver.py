@@ -129,6 +129,7 @@ class EdgelinkArm:
         self.mode = Mode.DISARMED
         self.counts = LinkCounts()
         self.last_asked = 0
+        self.held: Float32 = np.zeros(len(self._limits), np.float32)
 
     # --- connect --------------------------------------------------------------------------------------------
 
@@ -157,8 +158,9 @@ class EdgelinkArm:
         if best is None:
             raise self._silent()
         rtt_us, self._offset_us, ack = best
-        held = np.array(ack.held, np.float32)
-        return ArmInfo(self.transport.name, ack.schema, len(held), ack.watchdog_ms, self._offset_us, rtt_us, held)
+        self.held = np.array(ack.held, np.float32)
+        name, channels = self.transport.name, len(ack.held)
+        return ArmInfo(name, ack.schema, channels, ack.watchdog_ms, self._offset_us, rtt_us, self.held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""

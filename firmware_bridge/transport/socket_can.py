@@ -20,6 +20,7 @@ from firmware_bridge.errors import BridgeError, BusOff, LinkCongested, PortError
 from firmware_bridge.transport import kernel_can
 from firmware_bridge.transport.base import Frame
 
+_ERR_FILTER = 2  # CAN_RAW_ERR_FILTER of linux/can/raw.h: an enum there, so Python's socket module does not have it
 _READS = 256  # frames per read(): a babbling bus must not hold the servo loop
 
 
@@ -105,7 +106,7 @@ class SocketCan:
             if self._fd_frames:
                 opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
             seen = kernel_can.ERR_BUS_OFF | kernel_can.ERR_RESTARTED
-            opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_ERR_FILTER, struct.pack("=I", seen))
+            opened.setsockopt(socket.SOL_CAN_RAW, _ERR_FILTER, struct.pack("=I", seen))
             opened.bind((self._interface,))
         except OSError:
             opened.close()

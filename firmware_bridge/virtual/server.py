@@ -103,7 +103,7 @@ class UnixCanPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._listener.fileno(), *self._hosts] if self._listener.fileno() >= 0 else []
+        return [fd for fd in (self._listener.fileno(), *self._hosts) if fd >= 0]  # -1: unplugged
 
     def read(self, fd: int) -> list[Any]:
         if fd == self._listener.fileno():

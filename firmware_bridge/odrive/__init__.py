@@ -1,0 +1,1 @@
+"""ODrive motor controllers over CAN, protocol CANSimple (firmware 0.6)."""

@@ -1,0 +1,253 @@
+"""ODrives as virtual devices: one axis per board, frames as firmware 0.6.11 sends them.
+
+What is kept as on the real one: errors latch until Clear_Errors and disarm the axis, which then lets its motor go; the
+watchdog is off at the factory, is fed by commands (not by questions) and works while the axis is in closed loop; cyclic
+messages come unasked, encoder estimates every 10 ms at the factory; parameters written over SDO are lost with the power
+unless Reboot(SAVE) stored them. Endpoint ids are our own: real ones differ with each firmware.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.config import Option
+from firmware_bridge.odrive import codec
+from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, TURN_RAD, Command
+from firmware_bridge.options import read
+from firmware_bridge.transport.base import Frame
+from firmware_bridge.virtual.device import Reply
+from firmware_bridge.virtual.plant import JointPlant
+
+FIRMWARE = (0, 6, 11)
+HARDWARE = (5, 2, 0)  # an S1
+PARAMETERS: Mapping[str, tuple[int, str, float]] = {  # path -> endpoint id, type, value at the factory
+    "axis0.config.enable_watchdog": (201, "bool", False),
+    "axis0.config.watchdog_timeout": (202, "float", 0.0),
+    "axis0.config.torque_soft_max": (203, "float", math.inf),
+    "axis0.config.torque_soft_min": (204, "float", -math.inf),
+    "axis0.config.can.heartbeat_msg_rate_ms": (210, "uint32", 100),
+    "axis0.config.can.encoder_msg_rate_ms": (211, "uint32", 10),
+}
+_FAULTS = {"overload": 0x1000, "overheat": 0x2000, "voltage": 0x200, "encoder": 0x8, "spinout": 0x0400_0000}
+_WATCHDOG, _ESTOP = 0x0100_0000, 0x0200_0000
+_FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_POS, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}
+_DISARMED = 3  # procedure result
+_DEFAULTS = {"encoder_msg_rate_ms": (int, 10), "heartbeat_msg_rate_ms": (int, 100)}
+
+
+def flat_endpoints() -> dict[str, Any]:
+    """What ODrive publishes for each firmware as flat_endpoints.json, for this one."""
+    endpoints = {path: {"id": number, "type": kind, "access": "rw"} for path, (number, kind, _) in PARAMETERS.items()}
+    return {
+        "fw_version": ".".join(map(str, FIRMWARE)),
+        "hw_version": ".".join(map(str, HARDWARE)),
+        "endpoints": endpoints,
+    }
+
+
+class Axis:
+    """One board: its registers, nothing of time."""
+
+    def __init__(self, stored: dict[str, float]) -> None:
+        self.stored = stored  # flash
+        self.start()
+
+    def start(self) -> None:
+        """As after power-on."""
+        self.parameters = dict(self.stored)
+        self.state, self.errors, self.disarm_reason, self.result = IDLE, 0, 0, 0
+        self.control_mode, self.input_mode = codec.POSITION_CONTROL, codec.PASSTHROUGH
+        self.fed_us = 0
+        self.due_us: dict[Command, int] = {}
+
+    def disarm(self, error: int) -> None:
+        self.errors |= error
+        self.disarm_reason |= error
+        self.state, self.result = IDLE, _DISARMED
+
+
+class ODriveDevice:
+    """All axes of one bus; `joints` in the plant's order."""
+
+    def __init__(self, joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Option]) -> None:
+        chosen = read("the virtual ODrive", options, _DEFAULTS)
+        self.plant = plant
+        self._node = {joint.id: index for index, joint in enumerate(joints)}
+        self._ids = [joint.id for joint in joints]
+        factory = {path: value for path, (_, _, value) in PARAMETERS.items()}
+        for name in _DEFAULTS:
+            factory[f"axis0.config.can.{name}"] = chosen[name]
+        self.axes = [Axis(dict(factory)) for _ in joints]
+        self._powered = True
+        self._counts = {"commands": 0, "dropped": 0, "bad_values": 0, "watchdog_trips": 0}
+
+    def feed(self, data: Frame, now_us: int) -> list[Reply]:
+        self.tick_axes(now_us)
+        node, number = data.id >> 5, data.id & 0x1F
+        if not self._powered or data.extended or data.fd:
+            return []
+        if node == codec.BROADCAST and number == Command.ADDRESS and data.remote:
+            return [self._reply(joint, self._address(joint)) for joint in range(len(self.axes))]
+        joint = self._node.get(node)
+        if joint is None:
+            return []
+        if data.remote:
+            frame = self._asked(joint, number)
+            return [] if frame is None else [self._reply(joint, frame)]
+        message = codec.decode(data)
+        if message is None:
+            self._counts["dropped"] += 1
+            return []
+        return self._obey(joint, message, now_us)
+
+    def tick(self, now_us: int) -> list[Reply]:
+        if not self._powered:
+            return []
+        self.tick_axes(now_us)
+        replies = []
+        for joint, axis in enumerate(self.axes):
+            for command, name in (
+                (Command.HEARTBEAT, "heartbeat_msg_rate_ms"),
+                (Command.GET_ENCODER_ESTIMATES, "encoder_msg_rate_ms"),
+            ):
+                period_us = int(axis.parameters[f"axis0.config.can.{name}"]) * 1000
+                if period_us and now_us >= axis.due_us.get(command, 0):
+                    axis.due_us[command] = now_us + period_us
+                    frame = self._asked(joint, command)
+                    replies += [] if frame is None else [self._reply(joint, frame)]
+        return replies
+
+    def tick_axes(self, now_us: int) -> None:
+        """Watchdogs, then the plant."""
+        for joint, axis in enumerate(self.axes):
+            on = axis.parameters["axis0.config.enable_watchdog"] and axis.state == CLOSED_LOOP
+            if on and now_us - axis.fed_us > axis.parameters["axis0.config.watchdog_timeout"] * 1e6:
+                axis.disarm(_WATCHDOG)
+                self._counts["watchdog_trips"] += 1
+            self.plant.torque_on[joint] = axis.state == CLOSED_LOOP
+        self.plant.run_to(now_us)
+
+    def power(self, on: bool, now_us: int) -> None:
+        self._powered = on
+        self.plant.run_to(now_us)
+        for joint, axis in enumerate(self.axes):
+            axis.start()
+            self.plant.torque_on[joint] = False
+
+    def fault(self, joint: int, name: str) -> None:
+        if name not in _FAULTS:
+            raise ValueError(f"faults of an ODrive: {sorted(_FAULTS)}")
+        self.axes[joint].disarm(_FAULTS[name])
+        self.plant.torque_on[joint] = False
+
+    def report(self) -> Mapping[str, Any]:
+        return {**self._counts, "states": [axis.state for axis in self.axes], "errors": [a.errors for a in self.axes]}
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _reply(self, joint: int, frame: Frame) -> Reply:
+        return Reply(frame, joint=joint)
+
+    def _address(self, joint: int) -> Frame:
+        return codec.encode(self._ids[joint], Command.ADDRESS, self._ids[joint], _serial(joint))
+
+    def _asked(self, joint: int, number: int) -> Frame | None:
+        """The Get_ message of that number; the heartbeat is cyclic only, but has the same form."""
+        axis, plant, node = self.axes[joint], self.plant, self._ids[joint]
+        values: dict[int, tuple[float, ...]] = {
+            Command.GET_VERSION: (2, *HARDWARE, *FIRMWARE, 0),
+            Command.HEARTBEAT: (axis.errors, axis.state, axis.result, 0),
+            Command.GET_ERROR: (axis.errors, axis.disarm_reason),
+            Command.GET_ENCODER_ESTIMATES: (
+                float(plant.position[joint]) / TURN_RAD,
+                float(plant.velocity[joint]) / TURN_RAD,
+            ),
+            Command.GET_IQ: (float(plant.effort[joint]), float(plant.effort[joint])),  # torque constant 1 N m/A
+            Command.GET_TEMPERATURE: (31.0, 29.0),
+            Command.GET_BUS_VOLTAGE_CURRENT: (24.0, 0.5),
+            Command.GET_TORQUES: (float(plant.effort[joint]), float(plant.effort[joint])),
+            Command.GET_POWERS: (0.0, float(plant.effort[joint] * plant.velocity[joint])),
+        }
+        if number == Command.ADDRESS:
+            return self._address(joint)
+        return codec.encode(node, Command(number), *values[number]) if number in values else None
+
+    def _obey(self, joint: int, message: codec.Message, now_us: int) -> list[Reply]:
+        axis, command, values = self.axes[joint], message.command, message.values
+        self._counts["commands"] += 1
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+            self._counts["bad_values"] += 1
+            return []
+        if command in _FEEDS:
+            axis.fed_us = now_us
+        if command is Command.RX_SDO:
+            return self._parameter(joint, message)
+        if command is Command.SET_AXIS_STATE:
+            self._change(joint, int(values[0]))
+        elif command is Command.SET_INPUT_POS:
+            self._target(joint, float(values[0]) * TURN_RAD, 60.0)
+            self.plant.feed_forward[joint] = float(values[2]) * 1e-3
+        elif command is Command.SET_INPUT_VEL and axis.control_mode == codec.VELOCITY_CONTROL:
+            self.plant.kp[joint], self.plant.target_velocity[joint] = 0.0, float(values[0]) * TURN_RAD
+        elif command is Command.SET_CONTROLLER_MODE:
+            axis.control_mode, axis.input_mode = int(values[0]), int(values[1])
+        elif command is Command.CLEAR_ERRORS:
+            axis.errors = axis.disarm_reason = axis.result = 0
+        elif command is Command.ESTOP:
+            axis.disarm(_ESTOP)
+        elif command is Command.REBOOT:
+            self._reboot(axis, int(values[0]))
+        self.plant.torque_on[joint] = axis.state == CLOSED_LOOP
+        return []
+
+    def _change(self, joint: int, wanted: int) -> None:
+        axis = self.axes[joint]
+        if wanted == CLOSED_LOOP and axis.errors:
+            axis.result = _DISARMED
+        elif wanted == CLOSED_LOOP:
+            if axis.state != CLOSED_LOOP:  # the input starts at the estimate, so that nothing jumps
+                self._target(joint, float(self.plant.position[joint]), 60.0)
+            axis.state, axis.result = CLOSED_LOOP, 0
+        elif wanted == IDLE:
+            axis.state, axis.result = IDLE, 0
+
+    def _target(self, joint: int, position_rad: float, kp: float) -> None:
+        if self.axes[joint].control_mode == codec.POSITION_CONTROL:
+            self.plant.kp[joint], self.plant.target[joint] = kp, position_rad
+            self.plant.target_velocity[joint] = 0.0
+
+    def _reboot(self, axis: Axis, action: int) -> None:
+        if action == codec.SAVE:
+            axis.stored.update(axis.parameters)
+        elif action == codec.REBOOT:
+            axis.start()
+
+    def _parameter(self, joint: int, message: codec.Message) -> list[Reply]:
+        endpoint, raw = message.values
+        path = next((path for path, (number, _, _) in PARAMETERS.items() if number == endpoint), None)
+        if path is None or not isinstance(raw, bytes):
+            return []
+        kind, parameters = PARAMETERS[path][1], self.axes[joint].parameters
+        value = codec.parameter(raw, kind)
+        if value is not None:  # a read has no value behind its opcode
+            if path.startswith("axis0.config.torque_soft"):
+                self.plant.limit[joint] = abs(value)
+            parameters[path] = value
+        data = codec.write_parameter(0, int(endpoint), kind, _finite(parameters[path])).data
+        return [self._reply(joint, Frame(codec.can_id(self._ids[joint], Command.TX_SDO), b"\x00" + data[1:]))]
+
+
+def _finite(value: float) -> float:
+    return value if not isinstance(value, float) or math.isfinite(value) else math.copysign(3.4e38, value)
+
+
+def _serial(joint: int) -> bytes:
+    return (0x3853_3450_0000 + joint).to_bytes(6, "little")
+
+
+def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Option]) -> ODriveDevice:
+    """See `protocols`. Options: `encoder_msg_rate_ms`, `heartbeat_msg_rate_ms`, as in the flash of the boards."""
+    return ODriveDevice(joints, plant, options)

@@ -1,0 +1,310 @@
+"""The driver against virtual ODrives in a process of their own."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+
+from firmware_bridge.arm import Fault, Mode, StopKind, exchange
+from firmware_bridge.config import BusConfig
+from firmware_bridge.errors import (
+    ArmRefused,
+    BadSetpoint,
+    BridgeError,
+    Expired,
+    JointSilent,
+    NotArmed,
+    PortGone,
+    WrongJoint,
+)
+from firmware_bridge.odrive import models
+from firmware_bridge.odrive.driver import ODriveArm, make, scan
+from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.virtual.client import VirtualProcess
+from tests.firmware_bridge.odrive.arms import ENDPOINTS, JOINTS, OPTIONS, WATCHDOG_S
+
+CYCLE_NS = 50_000_000
+
+
+@pytest.fixture
+def device():
+    with VirtualProcess("odrive", JOINTS, options={"heartbeat_msg_rate_ms": 20}) as process:
+        yield process
+
+
+def driver(device, joints=JOINTS, watchdog_s=WATCHDOG_S, **options):
+    return ODriveArm(SocketCan(device.port), joints, watchdog_s, {**OPTIONS, "heartbeat_s": 0.02, **options})
+
+
+@pytest.fixture
+def arm(device):
+    driven = driver(device)
+    yield driven
+    driven.close()
+
+
+def cycle(arm, setpoint):
+    return exchange(arm, np.asarray(setpoint, np.float32), time.monotonic_ns() + CYCLE_NS)
+
+
+def cycles_until(arm, setpoint, wanted, seconds=2.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        state = cycle(arm, setpoint)
+        if wanted(state):
+            return state
+    raise AssertionError(f"not within {seconds} s: {state}")
+
+
+def test_connecting_identifies_every_axis_and_reads_its_watchdog_back(device, arm):
+    info = arm.connect()
+    assert [row.model for row in info.joints] == ["s1"] * 6
+    assert {row.firmware for row in info.joints} == {"0.6.11"}
+    assert info.watchdog_ms == 100
+    assert info.joints[0].voltage_v == 24.0
+    assert device.do("report")["device"]["states"] == [1] * 6  # torque stays off
+
+
+def test_arm_follows_set_points_in_channel_units(device, arm):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    goal = held + np.float32(0.05)
+    state = cycles_until(arm, goal, lambda s: np.abs(s.position - goal).max() < 0.005)
+    assert state.faults == Fault.NONE
+    device_rad = device.do("report")["position_rad"]
+    assert device_rad == pytest.approx([j.to_device(v) for j, v in zip(JOINTS, state.position, strict=True)], abs=0.01)
+
+
+def test_state_is_as_old_as_the_question(arm):
+    arm.connect()
+    arm.arm()
+    before_ns = time.monotonic_ns()
+    state = cycle(arm, arm.held)
+    assert before_ns <= state.stamp_ns <= time.monotonic_ns()
+    assert state.last_seq == arm.last_asked
+
+
+def test_effort_comes_where_it_is_asked_for(device):
+    arm = driver(device, effort=True)
+    held = arm.connect().held_setpoint
+    arm.arm()
+    gravity = [j.direction * 0.2 / j.ratio for j in JOINTS]
+    cycles_until(arm, held, lambda s: np.allclose(s.effort, gravity, atol=0.1))
+    arm.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1.51])
+def test_bad_set_point_never_reaches_the_wire(device, arm, bad):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    before = device.do("report")["device"]["commands"]
+    setpoint = held.copy()
+    setpoint[3] = bad
+    with pytest.raises(BadSetpoint):
+        arm.send(setpoint, time.monotonic_ns() + CYCLE_NS)
+    assert device.do("report")["device"]["commands"] == before
+
+
+def test_expired_command_is_not_written(device, arm):
+    arm.connect()
+    arm.arm()
+    before = device.do("report")["device"]["commands"]
+    with pytest.raises(Expired):
+        exchange(arm, arm.held, time.monotonic_ns() - 1)
+    assert device.do("report")["device"]["commands"] == before
+
+
+def test_watchdog_frees_the_axes_and_only_arming_clears_it(device, arm):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    time.sleep(0.16)
+    assert device.do("report")["device"]["states"] == [1] * 6
+    state = cycle(arm, held)
+    assert state.faults & Fault.WATCHDOG
+    assert arm.mode is Mode.STOPPED
+    with pytest.raises(NotArmed):
+        arm.send(held, time.monotonic_ns() + CYCLE_NS)
+    arm.arm()
+    assert cycle(arm, arm.held).faults == Fault.NONE
+
+
+@pytest.mark.parametrize(("name", "fault"), [("overload", Fault.OVERLOAD), ("encoder", Fault.ENCODER)])
+def test_fault_of_one_axis_stops_the_arm_and_names_it(device, arm, name, fault):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    device.do("fault", joint=2, name=name)
+    state = cycles_until(arm, held, lambda s: s.faults)
+    assert state.faults == fault
+    assert [index for index, code in enumerate(state.joint_faults) if code] == [2]
+    assert "no error" not in models.sentence(state.joint_faults[2])
+    assert arm.mode is Mode.STOPPED
+
+
+def test_brown_out_is_a_reset_and_nothing_re_arms(device, arm):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    device.do("brown-out")
+    state = cycles_until(arm, held, lambda s: s.faults)
+    assert state.faults & Fault.RESET
+    assert device.do("report")["torque_on"] == [False] * 6
+
+
+def test_silent_axis_is_named(device, arm):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    device.do("trouble", silent=[4])
+    with pytest.raises(JointSilent, match="joint5"):
+        cycle(arm, held)
+
+
+def test_missing_heartbeats_are_a_fault(device):
+    arm = driver(device, heartbeat_s=0.02)
+    arm.connect()
+    arm.arm()
+    arm._heartbeat_s = 1e-6  # as if none had come for long
+    assert cycle(arm, arm.held).faults & Fault.OTHER
+    arm.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "states", "errors"),
+    [(StopKind.HOLD, [8] * 6, [0] * 6), (StopKind.DAMP, [8] * 6, [0] * 6), (StopKind.FREE, [1] * 6, [0x0200_0000] * 6)],
+)
+def test_stop_is_confirmed_by_every_axis(device, arm, kind, states, errors):
+    arm.connect()
+    arm.arm()
+    assert arm.stop(kind)
+    report = device.do("report")["device"]
+    assert (report["states"], report["errors"]) == (states, errors)
+
+
+def test_stop_of_a_silent_bus_is_not_confirmed(device, arm):
+    arm.connect()
+    arm.arm()
+    device.do("trouble", silent=[0])
+    assert not arm.stop()
+
+
+def test_disarmed_axes_are_idle(device, arm):
+    arm.connect()
+    arm.arm()
+    arm.disarm()
+    assert device.do("report")["device"]["states"] == [1] * 6
+
+
+def test_closing_an_armed_arm_stops_it_and_the_watchdog_frees_it(device, arm):
+    arm.connect()
+    arm.arm()
+    arm.close()
+    time.sleep(0.15)
+    assert device.do("report")["device"]["states"] == [1] * 6
+
+
+def test_cyclic_estimates_are_refused_without_the_endpoint_file(device):
+    arm = ODriveArm(SocketCan(device.port), JOINTS, None, {"heartbeat_s": 0.02})
+    with pytest.raises(WrongJoint, match="encoder_msg_rate_ms"):
+        arm.connect()
+
+
+@pytest.fixture
+def quiet():
+    with VirtualProcess("odrive", JOINTS, options={"encoder_msg_rate_ms": 0}) as process:
+        yield process
+
+
+def test_without_endpoint_file_the_watchdog_needs_someones_word(quiet):
+    arm = ODriveArm(SocketCan(quiet.port), JOINTS, 0.1)
+    info = arm.connect()
+    assert info.watchdog_ms == 0  # nothing was read back
+    assert "UNKNOWN, not read back" in info.joints[0].note
+    with pytest.raises(ArmRefused, match="watchdog"):
+        arm.arm()
+    arm.close()
+    arm = ODriveArm(SocketCan(quiet.port), JOINTS, 0.1, {"watchdog_configured": True})
+    assert "on the profile's word, not read back" in arm.connect().joints[0].note
+    arm.arm()
+    arm.close()
+
+
+def test_endpoint_file_of_another_firmware_writes_nothing(device, tmp_path):
+    other = json.loads(ENDPOINTS.read_text()) | {"fw_version": "0.6.10"}
+    (tmp_path / "flat.json").write_text(json.dumps(other))
+    before = device.do("report")["device"]["commands"]
+    with pytest.raises(WrongJoint, match="nothing was written"):
+        driver(device, endpoints=str(tmp_path / "flat.json")).connect()
+    assert device.do("report")["device"]["commands"] == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"endpoints": {}}', '{"endpoints": {"a": {"type": "float"}}}'])
+def test_file_that_is_no_endpoint_file_is_refused(tmp_path, text):
+    (tmp_path / "flat.json").write_text(text)
+    with pytest.raises(BridgeError, match=r"flat_endpoints\.json"):
+        ODriveArm(SocketCan("/nowhere"), JOINTS, None, {"endpoints": str(tmp_path / "flat.json")})
+
+
+def test_endpoint_file_without_a_parameter_is_named(device, tmp_path):
+    (tmp_path / "flat.json").write_text(json.dumps(json.loads(ENDPOINTS.read_text()) | {"endpoints": {}}))
+    with pytest.raises(BridgeError, match="encoder_msg_rate_ms"):
+        driver(device, endpoints=str(tmp_path / "flat.json")).connect()
+
+
+def test_other_board_than_the_profile_says_is_refused(device):
+    joints = (dataclasses.replace(JOINTS[0], model="pro"), *JOINTS[1:])
+    with pytest.raises(WrongJoint, match="model pro"):
+        driver(device, joints).connect()
+
+
+def test_wrong_node_id_is_a_silent_joint(device):
+    joints = (*JOINTS[:5], dataclasses.replace(JOINTS[5], id=9))
+    with pytest.raises(JointSilent, match="node 9"):
+        driver(device, joints).connect()
+
+
+def test_torque_limit_of_the_profile_is_written_into_the_board(device):
+    joints = tuple(dataclasses.replace(joint, max_effort=2.0) for joint in JOINTS)
+    arm = driver(device, joints)
+    arm.connect()  # which reads it back
+    arm.close()
+
+
+@pytest.mark.parametrize("options", [{"baud": 1}, {"effort": 1}, {"heartbeat_s": "fast"}])
+def test_unknown_option_or_kind_is_an_error(options):
+    with pytest.raises(BridgeError, match="an option of odrive"):
+        make(BusConfig("main", "/nowhere", 1_000_000, JOINTS), 0.1, options)
+
+
+def test_unplugged_bus_comes_back_by_connecting_again(device, arm):
+    arm.connect()
+    arm.arm()
+    device.do("unplug")
+    with pytest.raises(PortGone):
+        cycle(arm, arm.held)
+    device.do("replug")
+    arm.close()
+    arm.connect()
+    arm.arm()
+    assert cycle(arm, arm.held).faults == Fault.NONE
+
+
+def test_spoiled_and_doubled_frames_never_make_a_wrong_state(device, arm):
+    held = arm.connect().held_setpoint
+    arm.arm()
+    device.do("trouble", cut=0.2, twice=0.2)
+    for _ in range(50):
+        arm.send(held, time.monotonic_ns() + CYCLE_NS)
+        time.sleep(0.002)
+        state = arm.poll()
+        if state is not None:
+            assert np.abs(state.position).max() <= 1.7  # within the mechanical ends
+    assert arm.counts.foreign > 0
+
+
+def test_scan_finds_every_board_and_its_version(device):
+    transport = SocketCan(device.port)
+    transport.open()
+    found = scan(transport, 0.1)
+    transport.close()
+    assert [(row.id, row.model, row.firmware) for row in found] == [(i, "s1", "0.6.11") for i in range(1, 7)]
+    assert all("serial" in row.note for row in found)
