@@ -100,6 +100,11 @@ class Joint:
         return self.direction * value / self.ratio + self.zero_rad
 
     @property
+    def width(self) -> float:
+        """Of the range, unit."""
+        return self.maximum - self.minimum
+
+    @property
     def device_range_rad(self) -> tuple[float, float]:
         """The range of set-points as device angles, ascending."""
         ends = self.to_device(self.minimum), self.to_device(self.maximum)

@@ -26,6 +26,7 @@ from firmware_bridge.transport.base import FrameTransport, Transport
 
 FIRST_READ_S = 0.1  # s, of one try
 LATE_S = 0.05  # s: an answer later than this is lost
+_SLACK = 0.005  # of a range: a joint that rests on its stop reads a little beyond it
 TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
 _REMEMBERED = 8  # questions
 _FLOAT32 = np.dtype(np.float32)
@@ -123,18 +124,18 @@ class BusArm(ABC, Generic[Line]):
             self.transport.close()
             raise
         rtt_us = (time.monotonic_ns() - started_ns) // 1000
-        self.held = state.position
+        self.held = self._inside(state.position)
         watchdogs = [joint.watchdog_s or 0.0 for joint in joints]
         shortest_ms = round(min(watchdogs) * 1e3)
-        return ArmInfo(self.transport.name, 0, len(self.joints), shortest_ms, 0, rtt_us, state.position, joints)
+        return ArmInfo(self.transport.name, 0, len(self.joints), shortest_ms, 0, rtt_us, self.held, joints)
 
     def arm(self) -> None:
         """See `Arm`. The arm holds where it is found now (`held`). Raises ArmRefused, JointSilent."""
         self.mode = Mode.STOPPED
         state = self._read_whole()
-        outside = [
-            j.name for j, at in zip(self.joints, state.position, strict=True) if not j.minimum <= at <= j.maximum
-        ]
+        self.held = self._inside(state.position)
+        beyond = np.abs(state.position - self.held)
+        outside = [j.name for j, far in zip(self.joints, beyond.tolist(), strict=True) if far > j.width * _SLACK]
         if outside:
             raise ArmRefused(
                 explain(
@@ -144,7 +145,6 @@ class BusArm(ABC, Generic[Line]):
                     "move it inside by hand, torque is off; or correct the calibration",
                 )
             )
-        self.held = state.position
         self._enable()
         self.mode = Mode.ARMED
 
@@ -333,6 +333,11 @@ class BusArm(ABC, Generic[Line]):
                     )
                 )
         return values
+
+    def _inside(self, position: Float32) -> Float32:
+        """`position`, or the end of the range that it lies beyond: where a joint rests on its stop."""
+        low, high = np.array(self._ends, np.float32).T
+        return np.clip(position, low, high)
 
     def _ranges(self) -> str:
         return ", ".join(f"{joint.name} {joint.minimum:g}..{joint.maximum:g}" for joint in self.joints)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from firmware_bridge.arm import ChannelLike, Fault, Mode
+from firmware_bridge.arm import ChannelLike, Fault, Joint, Mode
 from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.wire import uart_ns
@@ -240,9 +240,10 @@ def state_wire_bytes(channels: int) -> int:
     return _FRAMING + _HEADER.size + _STATE.size + channels * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
 
 
-def cycle_ns(joints: Sequence[ChannelLike], baud: int, data_baud: int | None = None) -> int:
-    """Wire time of a COMMAND and the STATE that answers it, one after the other."""
-    return uart_ns(command_wire_bytes(len(joints)) + state_wire_bytes(len(joints)), baud)
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None) -> int:
+    """Wire time of one cycle, a COMMAND and the STATE that answers it, without the device's return delay."""
+    del data_baud  # CAN's
+    return uart_ns(command_wire_bytes(len(joints)), baud) + uart_ns(state_wire_bytes(len(joints)), baud)
 
 
 def split(data: bytes) -> list[bytes]:

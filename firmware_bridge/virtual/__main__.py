@@ -33,15 +33,13 @@ from firmware_bridge.transport import kernel_can
 from firmware_bridge.virtual.device import brown_out, joint_of
 from firmware_bridge.virtual.line import Line, Trouble
 from firmware_bridge.virtual.plant import JointPlant
-from firmware_bridge.virtual.server import PtyPort, Server, UnixCanPort
+from firmware_bridge.virtual.server import Port, PtyPort, Server, SocketCanPort, UnixCanPort
 
 
 def plant_of(joints: list[Joint], gravity_nm: float) -> JointPlant:
-    """Joints at the middle of their range, mechanical ends a tenth of it further out."""
+    """Joints at the middle of their range, from where they sink onto the stop at its lower end until torque is on."""
     ranges = [joint.device_range_rad for joint in joints]
-    margin = [0.1 * (high - low) for low, high in ranges]
-    low = [r[0] - m for r, m in zip(ranges, margin, strict=True)]
-    high = [r[1] + m for r, m in zip(ranges, margin, strict=True)]
+    low, high = [r[0] for r in ranges], [r[1] for r in ranges]
     return JointPlant(low, high, [0.5 * (r[0] + r[1]) for r in ranges], gravity_nm=gravity_nm)
 
 
@@ -53,10 +51,17 @@ def server_of(asked: dict[str, Any]) -> Server:
     if protocol == "edgelink" and "watchdog_s" in asked:  # built into its firmware; the others are told by the host
         options["watchdog_s"] = asked["watchdog_s"]
     device = module(protocol, "virtual").make(joints, plant_of(joints, asked.get("gravity_nm", 0.2)), options)
-    link = Path(asked["link"]) if "link" in asked else None
-    port = PtyPort(link) if KINDS[protocol] == "serial" else UnixCanPort(link)
+    port = port_of(protocol, asked.get("link"))
     line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
     return Server(device, port, line)
+
+
+def port_of(protocol: str, link: str | None) -> Port:
+    """`link`: the path of a pty or Unix socket; of CAN also an interface, which has no slash in it."""
+    path = Path(link) if link is not None else None
+    if KINDS[protocol] == "serial":
+        return PtyPort(path)
+    return SocketCanPort(link) if link is not None and "/" not in link else UnixCanPort(path)
 
 
 def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
     elif kind == "replug":
         server.port.replug()
         return {"port": server.port.name}
-    elif kind in ("bus-off", "restart") and isinstance(server.port, UnixCanPort):
+    elif kind in ("bus-off", "restart") and isinstance(server.port, UnixCanPort | SocketCanPort):
         server.bus_off = kind == "bus-off"
         server.lose_what_is_on_its_way()
         server.port.error(kernel_can.ERR_BUS_OFF if server.bus_off else kernel_can.ERR_RESTARTED)
@@ -140,7 +145,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no socket and no link behind
     try:
         server = server_of(json.loads(sys.argv[1]))
-    except (BridgeError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (BridgeError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 5
     try:

@@ -1,4 +1,4 @@
-"""A virtual device behind a pty (serial protocols) or a Unix socket of kernel frames (CAN), as slow as its line is.
+"""A virtual device behind a pty (serial protocols) or a Unix socket of kernel frames or SocketCAN (CAN).
 
 With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
 """
@@ -6,10 +6,12 @@ With a baud rate it is as slow as the wire: a byte arrives when its last bit wou
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import heapq
 import os
 import select
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from firmware_bridge.virtual.device import Device, Reply
 from firmware_bridge.virtual.line import TO_DEVICE, TO_HOST, Line, Trouble
 
 _TICK_NS = 1_000_000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SPIN_NS = 120_000  # before a packet is due: sleeping wakes later than a wire would deliver
 
 
@@ -65,7 +68,7 @@ class PtyPort:
 
     @property
     def fds(self) -> list[int]:
-        return [self._pair.master_fd] if self._pair.master_fd >= 0 else []
+        return [self._pair.master_fd] if self._pair.master_fd >= 0 else []  # unplugged: nothing to watch
 
     def read(self, fd: int) -> list[Any]:
         data = self._pair.read()
@@ -147,6 +150,67 @@ class UnixCanPort:
         self._hosts = {}
         self._listener.close()
         Path(self.name).unlink(missing_ok=True)
+
+
+class SocketCanPort:
+    """Devices on a real SocketCAN interface, say vcan0. Unplugging takes the interface down: root only."""
+
+    def __init__(self, interface: str) -> None:
+        self.name = interface
+        self._socket: socket.socket | None = None
+        self.replug()
+
+    def replug(self) -> None:
+        _set_up(self.name, True)
+        opened = socket.socket(socket.PF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+        opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        opened.bind((self.name,))
+        opened.setblocking(False)
+        self._socket = opened
+
+    @property
+    def fds(self) -> list[int]:
+        return [] if self._socket is None else [self._socket.fileno()]
+
+    def read(self, fd: int) -> list[Any]:
+        units: list[Any] = []
+        while True:
+            try:
+                raw = os.read(fd, kernel_can.FD.size)
+            except OSError:  # nothing left, or the interface went down
+                return units
+            frame, _ = kernel_can.unpack(raw)
+            if frame is not None:
+                units.append(frame)
+
+    def write(self, unit: Any) -> None:
+        self._send(kernel_can.pack(unit))
+
+    def error(self, error_class: int) -> None:
+        """An error frame; vcan hands it to every listener that asked for them, as a controller's driver would."""
+        self._send(kernel_can.error_frame(error_class))
+
+    def _send(self, raw: bytes) -> None:
+        with contextlib.suppress(OSError):  # nobody there to hear it
+            if self._socket is not None:
+                self._socket.send(raw)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            _set_up(self.name, False)
+
+
+def _set_up(interface: str, up: bool) -> None:
+    """`ip link set INTERFACE up` or `down` (SIOCGIFFLAGS, SIOCSIFFLAGS). Raises OSError where it may not."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        asked = struct.pack("16sH14x", interface.encode(), 0)
+        (flags,) = struct.unpack_from("16xH", fcntl.ioctl(control, _SIOCGIFFLAGS, asked))
+        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
+        if wanted != flags:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), wanted))
 
 
 class Server:

@@ -412,7 +412,7 @@ def test_a_silent_joint_is_named(arm):
         arm.connect()
 
 
-@pytest.mark.parametrize("at", [-1.01, 1.01])
+@pytest.mark.parametrize("at", [-1.02, 1.02])
 def test_an_arm_outside_its_range_is_not_armed(arm, at):
     arm.connect()
     arm.transport.readings[0] = Reading(0, JOINTS[0].to_device(at))

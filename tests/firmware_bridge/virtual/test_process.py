@@ -70,7 +70,7 @@ def test_a_paced_exchange_takes_at_least_the_wire_time_and_no_lane_is_busy_twice
         busy = process.do("report")["busy"]
         arm.close()
     one_ns = codec.cycle_ns(JOINTS, baud)
-    assert one_ns == uart_ns(37 + 55, baud)  # COMMAND 37 bytes, STATE 55: docs/edgelink.md
+    assert one_ns == uart_ns(37, baud) + uart_ns(55, baud)  # COMMAND 37 bytes, STATE 55: docs/edgelink.md
     assert len(busy) == 2 * cycles
     assert sum(end - start for start, end, _ in busy) == pytest.approx(cycles * one_ns, abs=2 * cycles)
     for lane in (0, 1):
