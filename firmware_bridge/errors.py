@@ -45,6 +45,10 @@ class BadSetpoint(BridgeError):
     """A set-point that must not reach a wire. Example causes: wrong shape or dtype, NaN, out of range."""
 
 
+class FirmwareError(BridgeError):
+    """Firmware that cannot be made or must not be flashed. Example causes: another schema, a broken image."""
+
+
 def explain(what: str, expected: object, got: object, todo: str) -> str:
     """One error text: what is wrong, what was expected, what came, what to do.
 
