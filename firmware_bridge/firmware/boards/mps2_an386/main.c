@@ -48,6 +48,7 @@ int main(void);
 
 /* A full ring loses the byte: its frame fails the CRC and is counted. */
 void uart0_rx_handler(void) {
+    UART_INTSTATUS = UART_RX_INTERRUPT; /* first: a byte that arrives from here on asks again */
     while ((UART_STATE & UART_RX_FULL) != 0u) {
         const uint8_t byte = (uint8_t)(UART_DATA & 0xFFu);
         if ((ring_in - ring_out) < RING) {
@@ -55,7 +56,6 @@ void uart0_rx_handler(void) {
             ring_in++;
         }
     }
-    UART_INTSTATUS = UART_RX_INTERRUPT;
 }
 
 /* Wakes the loop once a millisecond: that is all. */
