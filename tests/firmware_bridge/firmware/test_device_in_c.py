@@ -358,7 +358,8 @@ def test_every_float16_is_written_as_python_writes_it(c):
     rng = np.random.default_rng(0)
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     middles = (halves[:-1] + halves[1:]) / 2
-    values = np.concatenate([halves, middles, np.nextafter(middles, np.float32(np.inf)), np.nextafter(middles, np.float32(0)),
+    values = np.concatenate([halves, middles, np.nextafter(middles, np.float32(np.inf)),
+                             np.nextafter(middles, np.float32(0)),
                              rng.integers(0, 2**32, 5_000, dtype=np.uint32).view(np.float32),
                              np.float32([65504, 65519.99, 65520, 1e30, np.inf, 1e-30, 0.0])])  # fmt: skip
     for value in np.concatenate([values, -values]).tolist():
