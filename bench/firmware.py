@@ -62,7 +62,8 @@ def exchange(command: list[str], start: np.ndarray, seconds: float = SECONDS) ->
 
 
 def _trips(arm: EdgelinkArm, start: np.ndarray, seconds: float) -> tuple[list[float], int]:
-    trips, lost = [], 0
+    trips: list[float] = []
+    lost = 0
     end_ns = time.monotonic_ns() + int(seconds * 1e9)
     setpoint = start.copy()
     while time.monotonic_ns() < end_ns:
@@ -88,8 +89,8 @@ def stack_of(objects: Path) -> dict[str, Any]:
     """Deepest path from main and from an interrupt, in bytes, by gcc's call graph (-fcallgraph-info=su)."""
     frames: dict[str, int] = {}
     calls: dict[str, set[str]] = {}
-    for path in objects.rglob("*.ci"):
-        text = path.read_text()
+    for graph in objects.rglob("*.ci"):
+        text = graph.read_text()
         for title, size in re.findall(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes \(static\)', text):
             frames[title] = int(size)
         for source, target in re.findall(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"', text):
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         temporary = arguments.out.with_suffix(".part")
         temporary.write_text(text)
         os.replace(temporary, arguments.out)
-    return 1 if measured["host"]["lost"] or measured["qemu_cortex_m4"]["lost"] else 0  # type: ignore[index]
+    return 1 if measured["host"]["lost"] or measured["qemu_cortex_m4"]["lost"] else 0
 
 
 if __name__ == "__main__":
