@@ -10,6 +10,7 @@ import select
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from edgevla.cli.firmware import device_config
@@ -17,7 +18,8 @@ from firmware_bridge.firmware.configure import config_header
 from profiles import load_arm
 from tests.firmware_bridge.firmware import native
 
-ARM = load_arm("metaworld-sawyer")
+# A watchdog that a busy machine does not trip: nothing here is about 100 ms.
+ARM = replace(load_arm("metaworld-sawyer"), watchdog_s=1.0)
 _LINE = ["-chardev", "pty,id=c0", "-serial", "chardev:c0"]
 QEMU = ["qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none", *_LINE, "-kernel"]
 NEEDED = {
