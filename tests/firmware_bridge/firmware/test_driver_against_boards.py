@@ -57,7 +57,7 @@ def next_state(arm, seconds=2.0):
         state = arm.poll()
         if state is not None:
             return state
-        arm._transport.wait_readable(min(deadline_ns, in_s(0.01)))
+        arm.wait_readable(min(deadline_ns, in_s(0.01)))
     raise AssertionError("no state arrived")
 
 
@@ -168,7 +168,7 @@ def test_the_host_board_ends_with_its_parent_and_reports(board):
     with running(name, folder) as started:
         arm = EdgelinkArm(SerialTransport(started.port, 921_600), ARM.channels)
         arm.connect()
-        arm._transport.write(encode(Ping(1)))
+        arm.transport.write(encode(Ping(1)))
         arm.close()
         time.sleep(0.05)
         report = started.end()
