@@ -222,7 +222,7 @@ def test_stuffing_is_that_of_the_library_s_own_function(data, at):
 
 
 def test_dynamixel_sdk_4_1_sends_what_it_should_have_stuffed():
-    """Its txPacket drops what its addStuffing returns. Ours is the manual's packet; the day this fails, they mended it."""
+    """Its txPacket drops what its addStuffing returns; ours is the manual's packet. If this fails, they mended it."""
     theirs = library(lambda port, packets: packets.writeTxOnly(port, 7, 168, 3, list(STUFFED)))
     assert theirs[7:-2] == bytes((codec.WRITE, 168, 0)) + STUFFED
     assert codec.packet(7, codec.WRITE, b"\xa8\x00" + STUFFED)[7:-2] == theirs[7:-2] + b"\xfd"
