@@ -1,7 +1,7 @@
 """Damiao motors as an arm: the answer to a command is the state, so a cycle is one frame each way per joint.
 
-A joint with `kp` and `kd` is driven in MIT mode; one without, in force-position mode, with `max_effort` as its force (a
-gripper). While disarmed a state is asked for by request 0xCC, which commands nothing.
+A joint with `kp` and `kd` is driven in MIT mode; one without, in force-position mode, with nine tenths of `max_effort`
+as its force (a gripper). While disarmed a state is asked for by request 0xCC, which commands nothing.
 
 Registers are set in the motor's RAM and read back, never saved: a motor that lost its supply is set again by arm().
 Every motor switches itself off when commands cease for the watchdog time, and stays off until armed: the arm falls. A
@@ -26,6 +26,7 @@ from firmware_bridge.transport.open import open_transport
 
 REPLY_OFFSET = 0x10  # MST_ID where the profile names none: ESC_ID + 16, as the OpenArm is set up
 SPEED_RAD_S = 5.0  # of a force-position joint, unless option `speed_rad_s` says otherwise (openarm_can's own default)
+FORCE_SHARE = 0.9  # of max_effort: gripping as hard as it may is not yet the overload that `max_effort` watches for
 OPTIONS = {"speed_rad_s": (float, SPEED_RAD_S)}
 _EACH_S = 0.002  # s, for one motor's answer before the next one is commanded, outside cycles
 _SETTINGS = (registers.CTRL_MODE, registers.TIMEOUT)
@@ -224,7 +225,7 @@ class DamiaoArm(BusArm[FrameTransport]):
 
     def _force_nm(self, joint: int) -> float:
         """Of a force-position joint, at the motor: the channel's effort is the motor's divided by `ratio`."""
-        return (self.joints[joint].max_effort or 0.0) * self.joints[joint].ratio
+        return (self.joints[joint].max_effort or 0.0) * FORCE_SHARE * self.joints[joint].ratio
 
     def _who(self, joint: int) -> str:
         return f"{self.joints[joint].name} (id {self.joints[joint].id}) on {self.transport.name}"
@@ -233,7 +234,7 @@ class DamiaoArm(BusArm[FrameTransport]):
         at = self.joints[joint]
         notes = [] if is_off else ["torque was on already: its watchdog is set by arm()"]
         if self._tails[joint] is None:
-            notes.insert(0, f"force-position, at most {at.max_effort:g}")
+            notes.insert(0, f"force-position, at most {self._force_nm(joint) / at.ratio:g}")
         firmware = f"{found[registers.SW_VER]:g}"
         watchdog_s = None if self.watchdog_s is None else self._timeout * codec.TIMEOUT_UNIT_S
         reach = at.minimum, at.maximum

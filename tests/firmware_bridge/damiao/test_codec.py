@@ -1,6 +1,7 @@
 """Frames against bytes that LeRobot 0.4.4, openarm_can 1.4.1 and damiao-motor 1.0.6 make or read."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -266,3 +267,13 @@ def test_any_eight_bytes_are_a_state_within_full_scale(data, scale):
     assert abs(said.position_rad) <= scale.pmax_rad * (1 + 1e-12)
     assert abs(said.velocity_rad_s) <= scale.vmax_rad_s * (1 + 1e-12)
     assert abs(said.torque_nm) <= scale.tmax_nm * (1 + 1e-12)
+
+
+def test_the_committed_corpus_of_the_fuzzer_is_explained_without_an_exception():
+    files = sorted((Path(__file__).parents[1] / "fuzz" / "corpus" / "damiao").iterdir())
+    assert 10 <= len(files) <= 50
+    for file in files:
+        data = file.read_bytes()
+        assert len(data) <= 200
+        assert codec.describe(Frame(int.from_bytes(data[:2], "big") & 0x7FF, data[3:67]))
+        codec.register(data[3:67], data[1])
