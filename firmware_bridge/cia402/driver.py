@@ -345,9 +345,7 @@ def scan(transport: FrameTransport, wait_s: float = 0.01) -> list[Found]:
     return found
 
 
-def _uploads(
-    transport: FrameTransport, nodes: Iterable[int], place: tuple[int, int], wait_s: float
-) -> dict[int, int]:
+def _uploads(transport: FrameTransport, nodes: Iterable[int], place: tuple[int, int], wait_s: float) -> dict[int, int]:
     """Expedited reads of one object at several nodes; those that answered."""
     transport.write([codec.upload_request(node, *place) for node in nodes])
     answers: dict[int, int] = {}

@@ -118,7 +118,9 @@ class Drive:
             for index in objects:
                 pdo.add_variable(index)
             pdo.cob_id, pdo.trans_type, pdo.enabled = cob_id, 1, True
-            pdo.rtr_allowed = kind == "rpdo"  # bit 30 says that a TPDO cannot be asked for by RTR; RPDOs have no such bit
+            pdo.rtr_allowed = (
+                kind == "rpdo"
+            )  # bit 30 says that a TPDO cannot be asked for by RTR; RPDOs have no such bit
             pdo.save()
 
         self._call("write", (0x1600 if kind == "rpdo" else 0x1A00) + number - 1, 0, save)
