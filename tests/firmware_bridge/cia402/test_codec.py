@@ -1,5 +1,5 @@
-"""CANopen's bytes. Literals: CiA 301 (NMT `01 id`, SYNC 0x080 empty, heartbeat 0x700 + id, SDO `40 index sub`, abort 0x80)
-and CiA 402-2 (controlwords 06, 07, 0F, 80; statuswords 0x0231 ready, 0x0237 enabled, 0x0218 fault)."""
+"""CANopen's bytes. Literals: CiA 301 (NMT `01 id`, SYNC 0x080 empty, heartbeat 0x700 + id, SDO `40 index sub`, abort
+0x80) and CiA 402-2 (controlwords 06, 07, 0F, 80; statuswords 0x0231 ready, 0x0237 enabled, 0x0218 fault)."""
 
 import math
 import struct
@@ -106,14 +106,14 @@ def test_expedited_answers_are_read(frame, value):
         (Frame(0x000, bytes((0x81, 3))), "nmt to node 3: reset the node"),
         (Frame(0x000, bytes((9, 3))), "unknown command 0x09"),
         (Frame(0x000, b"\x01"), "wrong length"),
-        (Frame(0x201, bytes.fromhex("0f 00 e8 03 00 00")), "node 1: rpdo1 controlword 000F (enable operation), target 1"),
+        (Frame(0x201, bytes.fromhex("0f 00 e8 03 00 00")), "node 1: rpdo1 controlword 000F (enable operation), targ"),
         (Frame(0x201, bytes.fromhex("05 00 e8 03 00 00")), "no command of CiA 402"),
         (Frame(0x181, bytes.fromhex("37 02 e8 03 00 00")), "(operation enabled: follows its target), position 1000"),
         (Frame(0x181, bytes.fromhex("01 00 e8 03 00 00")), "no state"),
         (Frame(0x281, bytes.fromhex("00 00 01 00 f6 ff")), "velocity 65536 counts/s, torque -1 % of rated"),
         (Frame(0x381, b"\x01\x02"), "node 1: tpdo3 01 02"),
         (Frame(0x381, b""), "node 1: tpdo3 empty"),
-        (Frame(0x081, bytes.fromhex("11 86 20 00 00 00 00 00")), "following error too large (EMCY 8611), register 0x20"),
+        (Frame(0x081, bytes.fromhex("11 86 20 00 00 00 00 00")), "following error too large (EMCY 8611), register 0x"),
         (Frame(0x081, b"\x00"), "emcy ? 00"),
         (Frame(0x701, b"\x00"), "node 1: heartbeat boot-up"),
         (Frame(0x701, b"\x63"), "unknown state 0x63"),
@@ -123,7 +123,7 @@ def test_expedited_answers_are_read(frame, value):
         (Frame(0x601, bytes.fromhex("40 41 60 00 00 00 00 00")), "sdo request read 6041:00"),
         (Frame(0x581, bytes.fromhex("4b 41 60 00 37 02 00 00")), "sdo answer read 6041:00 = 0237"),
         (Frame(0x581, bytes.fromhex("42 41 60 00 37 02 00 00")), "sdo answer read 6041:00 = 00000237"),
-        (Frame(0x581, bytes.fromhex("80 41 60 00 02 00 01 06")), "abort 6041:00: the object can only be read (SDO abort 0"),
+        (Frame(0x581, bytes.fromhex("80 41 60 00 02 00 01 06")), "abort 6041:00: the object can only be read (SDO abo"),
         (Frame(0x581, bytes.fromhex("01 41 42 43 44 45 46 47")), "segment or block"),
         (Frame(0x581, b"\x60"), "sdo answer 60"),
         (Frame(0x77F, b""), "heartbeat empty"),
