@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import ArmConfig, BusConfig
 from firmware_bridge.errors import explain
+from firmware_bridge.protocols import module
 from profiles.errors import ProfileError
 from profiles.model import ArmProfile, Channel, Motor
 
@@ -17,14 +18,42 @@ def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:
         expected, got = ", ".join(arm.buses), ", ".join(ports) or "none"
         todo = "pass --port PATH, or --port BUS=PATH for each bus"
         raise ProfileError(explain(f"ports for the buses of {arm.name}", expected, got, todo))
-    buses = tuple(BusConfig(name, ports[name], arm.baud, joints_of(arm, name), arm.data_baud) for name in arm.buses)
+    buses = tuple(
+        BusConfig(name, ports[name], arm.baud, joints_of(arm, name), arm.data_baud, channels_of(arm, name))
+        for name in arm.buses
+    )
     return ArmConfig(arm.protocol, buses, arm.watchdog_s, arm.options)
 
 
+def parse_ports(arm: ArmProfile, text: str) -> dict[str, str]:
+    """`--port`: a port for an arm on one bus, `left=can0,right=can1` for more. Raises ProfileError."""
+    if len(arm.buses) == 1 and not text.startswith(f"{arm.buses[0]}="):
+        return {arm.buses[0]: text}
+    pairs = [part.partition("=") for part in text.split(",")]
+    named = {name: port for name, equals, port in pairs if equals and port}
+    if len(named) != len(pairs) or set(named) != set(arm.buses):
+        expected = ",".join(f"{bus}=PORT" for bus in arm.buses)
+        todo = "name a port for each bus of the profile, once"
+        raise ProfileError(explain(f"--port of {arm.name}", expected, text, todo))
+    return named
+
+
 def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:
-    """The joints on one bus, in channel order."""
-    pairs = [(channel, channel.motor) for channel in arm.channels]
-    return tuple(_joint(channel, motor) for channel, motor in pairs if motor is not None and motor.bus == bus)
+    """The joints on one bus, in channel order; numbered from 0 where the controller knows its motors (edgelink)."""
+    own = [Motor(id=index, model="", bus=arm.buses[0]) for index in range(len(arm.channels))]
+    pairs = [(channel, channel.motor or motor) for channel, motor in zip(arm.channels, own, strict=True)]
+    return tuple(_joint(channel, motor) for channel, motor in pairs if motor.bus == bus)
+
+
+def channels_of(arm: ArmProfile, bus: str) -> tuple[int, ...]:
+    """Which channels of the arm those joints are."""
+    return tuple(i for i, channel in enumerate(arm.channels) if (channel.motor.bus if channel.motor else "main") == bus)
+
+
+def wire_s(arm: ArmProfile) -> float:
+    """Time that one exchange takes on the wire, s: of several buses, which work side by side, the longest."""
+    cycle_ns = module(arm.protocol, "codec").cycle_ns
+    return max(cycle_ns(joints_of(arm, bus), arm.baud, arm.data_baud) for bus in arm.buses) * 1e-9
 
 
 def _joint(channel: Channel, motor: Motor) -> Joint:

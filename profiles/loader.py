@@ -158,6 +158,7 @@ def _arm(table: Table) -> ArmProfile:
         else None,
         buses=buses,
         data_baud=table.whole("data_baud", 1_200, 10_000_000) if table.has("data_baud") else None,
+        usb_turnaround_s=table.number("usb_turnaround_s", 0.0, 0.1) if table.has("usb_turnaround_s") else 0.0,
         options=table.one("options", _options) if table.has("options") else {},
     )
     _check_start(table, arm)

@@ -136,4 +136,5 @@ class ArmProfile:
     cartesian: Cartesian | None = None
     buses: tuple[str, ...] = ("main",)
     data_baud: int | None = None  # of CAN-FD's data phase
+    usb_turnaround_s: float = 0.0  # of the adapter: from its last byte in to the first byte the host can read
     options: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # the protocol's own

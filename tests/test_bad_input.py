@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,21 +24,22 @@ SAY = ["--instruction", "open the drawer"]
 ARM = ["--arm", "metaworld-sawyer"]
 
 
-def edgevla(*arguments, folder=None, pass_fds=()):
+def edgevla(*arguments, folder=None, pass_fds=(), typed=None, state=None):
     """The command in a process of its own, in `folder`."""
     return subprocess.run(
         [sys.executable, "-m", "edgevla.cli.main", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "XDG_STATE_HOME": str(state or "")},
         timeout=PATIENCE_S,
+        input=typed,
         pass_fds=pass_fds,
     )
 
 
-def require_one_clear_error(done, code, *words):
-    """What, expected, got, what to do: each once, and nothing else."""
+def require_one_clear_error(done, code, *words, said=""):
+    """What, expected, got, what to do: each once, and nothing else but what was `said` before."""
     assert done.returncode == code, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     for part in ("expected:", "got:", "to do:"):
@@ -45,7 +47,7 @@ def require_one_clear_error(done, code, *words):
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert done.stdout in ("", said)
 
 
 def listing(folder):
@@ -124,28 +126,35 @@ def test_check_refuses_an_unknown_name_too(tiny_bundle_path, option):
     require_one_clear_error(edgevla("check", tiny_bundle_path, *option), 4, option[1])
 
 
-def camera(folder):
-    """The words that name a camera: a grey picture, again and again."""
-    picture = folder / "grey.ppm"
-    picture.write_bytes(b"P6 96 96 255\n" + bytes([127]) * (96 * 96 * 3))
-    return "--camera", f"corner=file:{picture},loop"
+@pytest.fixture
+def camera(tiny_bundle_path, tmp_path_factory):
+    """Words that name a camera, a grey film again and again, and the state folder in which it is confirmed."""
+    folder = tmp_path_factory.mktemp("camera")
+    film = cv2.VideoWriter(str(folder / "grey.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 40.0, (96, 96))
+    for _ in range(8):
+        film.write(np.full((96, 96, 3), 127, np.uint8))
+    film.release()
+    words = ["--camera", f"corner=file:{folder / 'grey.avi'},loop"]
+    done = edgevla("camera", "check", "--bundle", tiny_bundle_path, *words, "--confirm", typed="y\n", state=folder)
+    assert (folder / "edgevla" / "cameras.json").exists(), done.stderr
+    return words, folder
 
 
-def test_a_serial_port_that_is_not_there_is_a_device_error(tiny_bundle_path, tmp_path):
-    done = edgevla(
-        "run", "--bundle", tiny_bundle_path, *SAY, *camera(tmp_path), "--port", tmp_path / "ttyUSB7", folder=tmp_path
-    )
-    require_one_clear_error(done, 5, "ttyUSB7")
+def test_a_serial_port_that_is_not_there_is_a_device_error(tiny_bundle_path, tmp_path, camera):
+    words, state = camera
+    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *words, "--port", "ttyUSB7", folder=tmp_path, state=state)
+    require_one_clear_error(done, 5, "ttyUSB7", said="camera corner: delivers\n")
     assert listing(tmp_path) == []
 
 
-def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path, tmp_path):
+def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path, tmp_path, camera):
+    words, state = camera
     master, slave = pty.openpty()
     port = os.ttyname(slave)
-    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *camera(tmp_path), "--port", port, folder=tmp_path)
+    done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *words, "--port", port, folder=tmp_path, state=state)
     os.close(master)
     os.close(slave)
-    require_one_clear_error(done, 5, "no edgelink device answers")
+    require_one_clear_error(done, 5, "no edgelink device answers", said="camera corner: delivers\n")
     assert listing(tmp_path) == []
 
 

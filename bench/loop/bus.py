@@ -32,11 +32,11 @@ from edgevla.bundle.arrays import expect, load_npy, npy_bytes
 from edgevla.control.child import adopt, emit, guarded
 from edgevla.control.clock import Grid, sleep_until
 from edgevla.control.realtime import ask
-from edgevla.control.timing import wire_s
 from edgevla.errors import DeviceFault, explain
 from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import ArmProfile, load_arm
+from profiles.bridge import wire_s
 
 ARM = "metaworld-sawyer"
 _LEAD_NS = 20_000_000  # before the first deadline

@@ -14,11 +14,11 @@ from bench.loop import bus, cyclictest
 from bench.loop.report import COLUMNS, GOAL, SCHEMA, rows, table
 from bench.loop.windows import LOADS, Design, busy_tail, check_design, measure
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
-from edgevla.control.timing import wire_s
 from edgevla.errors import Refused, Usage, explain
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.stats import samples_needed
 from profiles import load_arm
+from profiles.bridge import wire_s
 
 _WINDOW_S = 12.0  # s: at 200 Hz too few for the p99.9 of one window; all windows together bound it
 _BUS_SAMPLES = 4603

@@ -23,9 +23,10 @@ from edgevla.bundle.arrays import npy_bytes
 from edgevla.control.child import adopt, emit, guarded
 from edgevla.control.clock import Grid, sleep_until
 from edgevla.control.realtime import Granted, ask
-from firmware_bridge.edgelink.driver import EdgelinkArm
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.arm import Arm
+from firmware_bridge.protocols import open_arm
 from profiles import ArmProfile, load_arm
+from profiles.bridge import arm_config, parse_ports
 
 _LEAD_NS = 20_000_000  # before the first deadline: arming is over and the caches are as they will be
 _WARM_UP = 200  # periods that are not counted
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     adopt(arguments.parent, signal.SIGTERM)
     profile = load_arm(arguments.arm)
-    link = EdgelinkArm(SerialTransport(arguments.port, profile.baud), profile.channels, profile.watchdog_s)
+    link = open_arm(arm_config(profile, parse_ports(profile, arguments.port)))
     granted = ask(arguments.priority, None if arguments.core < 0 else arguments.core)
     samples = measure(link, profile, arguments.period_us * 1000, arguments.samples)
     Path(arguments.out).write_bytes(npy_bytes(samples))
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(link: EdgelinkArm, profile: ArmProfile, period_ns: int, count: int) -> NDArray[np.float64]:
+def measure(link: Arm, profile: ArmProfile, period_ns: int, count: int) -> NDArray[np.float64]:
     """Seconds from deadline to the return of the write, float64 (count,), on an arm that holds."""
     held = link.connect().held_setpoint
     try:
@@ -54,7 +55,7 @@ def measure(link: EdgelinkArm, profile: ArmProfile, period_ns: int, count: int) 
         link.close()
 
 
-def _loop(link: EdgelinkArm, held: NDArray[np.float32], ttl_ns: int, period_ns: int, count: int) -> NDArray[np.float64]:
+def _loop(link: Arm, held: NDArray[np.float32], ttl_ns: int, period_ns: int, count: int) -> NDArray[np.float64]:
     late_ns = np.zeros(count + _WARM_UP, np.int64)
     grid = Grid(time.monotonic_ns() + _LEAD_NS, period_ns)
     step = 0
@@ -71,7 +72,7 @@ def _loop(link: EdgelinkArm, held: NDArray[np.float32], ttl_ns: int, period_ns: 
     return late_ns[_WARM_UP:].astype(np.float64) * 1e-9
 
 
-def _report(granted: Granted, link: EdgelinkArm) -> None:
+def _report(granted: Granted, link: Arm) -> None:
     counts = link.counts
     emit("measured", granted=granted.as_dict(), sent=counts.sent, replies=counts.replies, late=counts.late)
 

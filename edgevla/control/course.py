@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgevla.control.memory import Memory
@@ -26,7 +26,6 @@ class Course:
     ready: bool = False  # the servo ticks, the policy answers
     ending: bool = False
     note: str = ""  # the newest message for people
-    stalled: dict[str, str] = field(default_factory=dict)  # camera -> what is wrong
 
 
 class Operator(Protocol):
@@ -82,6 +81,8 @@ def describe(event: str, data: dict[str, Any]) -> str:
         "camera-stalled": f"camera {data.get('name')} stalls: no frame for {data.get('age_s')} s",
         "camera-lost": f"camera {data.get('name')} is lost: {message}",
         "camera-resumed": f"camera {data.get('name')} delivers again",
+        "guardian-held": f"{data.get('why')}: the guardian holds the arm, after {data.get('took_ms', 0.0):.0f} ms",
+        "guardian-failed": f"{data.get('why')}, and the guardian could not hold the arm: {message}",
         "recorder-failed": f"the flight recorder failed, the run goes on: {message}",
     }
     return lines.get(event, "")

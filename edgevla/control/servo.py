@@ -37,10 +37,10 @@ from edgevla.control.rehearsal import Rehearsal
 from edgevla.control.schedule import Answer
 from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
-from firmware_bridge.arm import ArmInfo, JointState, LinkCounts, Mode
-from firmware_bridge.edgelink.driver import EdgelinkArm
+from firmware_bridge.arm import Arm, ArmInfo, JointState, LinkCounts, Mode
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.protocols import open_arm
+from profiles.bridge import arm_config, parse_ports
 
 Float32 = NDArray[np.float32]
 
@@ -60,8 +60,8 @@ class End:
 class Servo:
     """One arm on its grid of deadlines, from the first disarmed step to the end."""
 
-    def __init__(self, config: ServoConfig, link: EdgelinkArm, transport: SerialTransport, info: ArmInfo) -> None:
-        self._config, self._link, self._transport = config, link, transport
+    def __init__(self, config: ServoConfig, link: Arm, info: ArmInfo) -> None:
+        self._config, self._link = config, link
         self._mail = Mailbox(config)
         channels, states = len(config.arm.channels), len(config.arm.state)
         self._rows = Rows(config.rows_fd, tick_dtype(channels, states))
@@ -243,7 +243,7 @@ class Servo:
         now_ns = time.monotonic_ns()
         until_ns = now_ns + min(self._step_ns // _STATE_WAIT, _STATE_WAIT_NS)
         while now_ns < until_ns and (self._state is None or self._state.stamp_ns < deadline_ns):
-            if not self._transport.wait_readable(until_ns):
+            if not self._link.wait_readable(until_ns):
                 return
             now_ns = time.monotonic_ns()
             self._take_state(now_ns)
@@ -282,6 +282,7 @@ class Servo:
         self._asked_to_stop, self._tripped = False, ""
         self._rehearsal.pause()
         self._link.arm()
+        self._motion = Motion.at_rest(self._link.held)
         self._arming = True
         emit("armed", rehearsal=self._rehearsal.as_dict())
 
@@ -350,7 +351,7 @@ class Servo:
         return None
 
 
-def _finish(servo: Servo, link: EdgelinkArm, config: ServoConfig) -> bool:
+def _finish(servo: Servo, link: Arm, config: ServoConfig) -> bool:
     """Latch the device too; True when it confirmed. The torque policy 'off' has been obeyed by then."""
     confirmed = False
     if servo.machine.phase is Phase.DISARMED:
@@ -364,7 +365,7 @@ def _finish(servo: Servo, link: EdgelinkArm, config: ServoConfig) -> bool:
     return confirmed
 
 
-def _report(servo: Servo, link: EdgelinkArm, end: End, confirmed: bool, granted: dict[str, Any]) -> None:
+def _report(servo: Servo, link: Arm, end: End, confirmed: bool, granted: dict[str, Any]) -> None:
     plan = servo.machine.plan
     emit(
         "end",
@@ -395,10 +396,10 @@ def _require_granted(config: ServoConfig, granted: realtime.Granted) -> None:
         )
 
 
-def _loop(config: ServoConfig, link: EdgelinkArm, transport: SerialTransport) -> int:
+def _loop(config: ServoConfig, link: Arm) -> int:
     info = link.connect()
     require_start_range(config, info)
-    servo = Servo(config, link, transport, info)
+    servo = Servo(config, link, info)
     signal.signal(signal.SIGTERM, lambda *_: setattr(servo, "quit", True))
     granted = realtime.ask(config.priority, config.core)
     _require_granted(config, granted)
@@ -427,10 +428,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _stop_asked.append(1))
     config = servo_config(read_line(0))
     adopt(config.parent_pid, signal.SIGTERM)
-    transport = SerialTransport(config.port, config.arm.baud)
-    link = EdgelinkArm(transport, config.arm.channels, config.arm.watchdog_s)
+    link = open_arm(arm_config(config.arm, parse_ports(config.arm, config.port)))
     try:
-        return _loop(config, link, transport)
+        return _loop(config, link)
     finally:
         link.close()
 

@@ -16,12 +16,10 @@ from numpy.typing import ArrayLike
 from edgevla.control.schedule import Schedule
 from edgevla.errors import Refused, explain
 from edgevla.telemetry.stats import summarise, upper_bound_quantile
-from firmware_bridge.edgelink import codec
+from profiles.bridge import wire_s
 from profiles.model import ArmProfile, CameraSpec, Target
 
 QUANTILE, CONFIDENCE = 0.999, 0.99
-USB_TURNAROUND_S = 0.0  # s: no USB adapter is declared by a profile yet; a pty has none
-_BITS_PER_BYTE = 10  # UART 8N1
 _CEIL_SLACK = 1e-9  # ticks: 0.025 s / 0.0125 s is 2, not 2.0000000000000004
 
 
@@ -81,16 +79,6 @@ def delay_ticks(latency_budget_s: float, period_s: float) -> int:
 def servo_period_s(timing: BundleTiming, target: Target) -> float:
     """Ts = T / n."""
     return timing.period_s / target.servo_ratio
-
-
-def wire_bytes(channels: int) -> int:
-    """Bytes of one COMMAND and its STATE reply on an edgelink line."""
-    return codec.command_wire_bytes(channels) + codec.state_wire_bytes(channels)
-
-
-def wire_s(arm: ArmProfile) -> float:
-    """Time the bytes of one servo period take at the profile's baud rate."""
-    return wire_bytes(len(arm.channels)) * _BITS_PER_BYTE / arm.baud
 
 
 def schedule_of(timing: BundleTiming, target: Target, blend_ticks: int | None = None) -> Schedule:
@@ -180,7 +168,7 @@ def _seam_claim(timing: BundleTiming, d: int, r: int, blend_ticks: int | None) -
 
 
 def _wire_claims(timing: BundleTiming, target: Target, arm: ArmProfile, measured: Measurements) -> list[Claim]:
-    fixed = wire_s(arm) + arm.return_delay_s + USB_TURNAROUND_S
+    fixed = wire_s(arm) + arm.return_delay_s + arm.usb_turnaround_s
     period = servo_period_s(timing, target)
     claims = [_seconds("wire time", "wire + return delay + USB <= Ts", fixed, period)]
     if measured.host_s is not None:

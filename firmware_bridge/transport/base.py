@@ -22,6 +22,9 @@ class Transport(Protocol):
     def read(self) -> bytes:
         """What has arrived, without waiting; b"" when nothing has. Raises PortGone."""
 
+    def fileno(self) -> int:
+        """For select over several of them; -1 when it is not open, or has no descriptor (`wait_readable` serves)."""
+
     def wait_readable(self, deadline_ns: int) -> bool:
         """Wait for a byte until the deadline; False when none came."""
 
@@ -59,6 +62,9 @@ class FrameTransport(Protocol):
 
     def read(self) -> list[Frame]:
         """What has arrived, oldest first, without waiting. Raises BusOff, PortGone."""
+
+    def fileno(self) -> int:
+        """For select over several of them; -1 when it is not open, or has no descriptor (`wait_readable` serves)."""
 
     def wait_readable(self, deadline_ns: int) -> bool:
         """Wait for a frame until the deadline; False when none came."""

@@ -15,6 +15,7 @@ import time
 import serial
 
 from firmware_bridge.errors import LinkCongested, PortError, PortGone, explain
+from firmware_bridge.transport.latency import set_low_latency
 
 _READ_BYTES = 4096
 
@@ -27,17 +28,21 @@ class SerialTransport:
         self._baud = baud
         self._serial: serial.Serial | None = None
         self._fd = -1
+        self.low_latency: bool | None = None  # read back when it was opened; None: the driver has no such mode
 
     @property
     def name(self) -> str:
         return self._port
 
     def open(self) -> None:
+        """See `Transport`. What was open is closed first."""
+        self.close()
         try:
             self._serial = serial.Serial(self._port, self._baud, timeout=0, write_timeout=0, exclusive=True)
             self._fd = self._serial.fileno()
             os.set_blocking(self._fd, False)
             _make_empty_reads_differ_from_hang_up(self._fd)
+            self.low_latency = set_low_latency(self._fd, self._port)
             self._serial.reset_input_buffer()
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             self.close()
@@ -77,6 +82,10 @@ class SerialTransport:
             return bool(select.select([self._fd], [], [], remaining_s)[0])
         except (OSError, ValueError) as error:
             raise self._gone(error) from None
+
+    def fileno(self) -> int:
+        """For select over several ports; -1 when it is not open."""
+        return self._fd
 
     def close(self) -> None:
         opened, self._serial, self._fd = self._serial, None, -1

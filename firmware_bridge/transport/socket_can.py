@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -20,6 +21,8 @@ from firmware_bridge.errors import BridgeError, BusOff, LinkCongested, PortError
 from firmware_bridge.transport import kernel_can
 from firmware_bridge.transport.base import Frame
 
+_ERR_FILTER = 2  # CAN_RAW_ERR_FILTER of linux/can/raw.h: an enum there, so Python's socket module does not have it
+_SIOCGIFMTU = 0x8921
 _READS = 256  # frames per read(): a babbling bus must not hold the servo loop
 
 
@@ -37,6 +40,8 @@ class SocketCan:
         return self._interface
 
     def open(self) -> None:
+        """See `FrameTransport`. What was open is closed first."""
+        self.close()
         try:
             self._socket = self._unix() if "/" in self._interface else self._can()
             self._socket.setblocking(False)
@@ -78,6 +83,10 @@ class SocketCan:
         remaining_ns = max(0, deadline_ns - time.monotonic_ns())
         return bool(self._poll.poll(remaining_ns / 1e6))
 
+    def fileno(self) -> int:
+        """For select over several buses; -1 when it is not open."""
+        return self._fd
+
     def close(self) -> None:
         opened, self._socket, self._fd = self._socket, None, -1
         if opened is not None:
@@ -99,8 +108,12 @@ class SocketCan:
             if self._fd_frames:
                 opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
             seen = kernel_can.ERR_BUS_OFF | kernel_can.ERR_RESTARTED
-            opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_ERR_FILTER, struct.pack("=I", seen))
+            opened.setsockopt(socket.SOL_CAN_RAW, _ERR_FILTER, struct.pack("=I", seen))
             opened.bind((self._interface,))
+            if self._fd_frames and _mtu(opened, self._interface) < kernel_can.FD.size:
+                raise OSError(errno.EPROTOTYPE, os.strerror(errno.EPROTOTYPE))
+            if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error))  # one may bind to an interface that is down
         except OSError:
             opened.close()
             raise
@@ -140,7 +153,15 @@ class SocketCan:
         )
 
 
+def _mtu(opened: socket.socket, interface: str) -> int:
+    """Bytes of the longest frame that the interface takes: 16, or 72 where it is set up for CAN-FD (SIOCGIFMTU)."""
+    answer = fcntl.ioctl(opened, _SIOCGIFMTU, struct.pack("16si12x", interface.encode(), 0))
+    (mtu,) = struct.unpack_from("16xi", answer)
+    return int(mtu)
+
+
 _TODO = {
+    errno.EPROTOTYPE: "set it up for CAN-FD: `ip link set can0 up type can bitrate 1000000 dbitrate 5000000 fd on`",
     errno.ENODEV: "name an interface of `ip link show type can`, or bring it up",
     errno.ENETDOWN: "bring it up: `ip link set can0 up type can bitrate 1000000`",
     errno.EAFNOSUPPORT: "this kernel has no CAN: load its modules, or use an adapter with --interface slcan",
@@ -152,6 +173,5 @@ _TODO = {
 
 def _why_not_open(interface: str, error: OSError) -> str:
     todo = _TODO.get(error.errno or 0, "name an interface of `ip link show type can`")
-    return explain(
-        f"cannot open the CAN interface {interface}", "a bus that is up", os.strerror(error.errno or 0), todo
-    )
+    got = os.strerror(error.errno) if error.errno else str(error)
+    return explain(f"cannot open the CAN interface {interface}", "a bus that is up", got, todo)

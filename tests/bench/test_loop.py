@@ -19,9 +19,9 @@ from bench.loop.load import KINDS, UNITS, loaded
 from bench.loop.ours import blank_row, measure, spin_until
 from bench.loop.report import rows, table
 from bench.loop.windows import OURS, YARDSTICK, Design, Window, busy_tail, check_design, contend, largest_duty, schedule
-from edgevla.control.timing import wire_s
 from edgevla.errors import DeviceFault, Unsound, Usage
 from edgevla.telemetry.rows import Rows, tick_dtype
+from profiles.bridge import wire_s
 
 DESIGN = Design((200, 1000), ("idle", "disk"), 3, {200: 1000, 1000: 1000}, core=1, load_core=0, seed=5)
 

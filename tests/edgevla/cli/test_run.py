@@ -21,24 +21,7 @@ from tests.tiny_bundle import write_tiny_bundle
 ROOT = Path(__file__).parents[3]
 SAY = ["--instruction", "open the drawer"]
 SIM = ["--sim", "drawer-open-v3"]
-LOOSE = """
-name = "loose"
-description = "the host without pinning, so that tests share its cores"
-arch = "x86_64"
-providers = ["CPUExecutionProvider"]
-artifact = "cpu"
-latency_budget_s = 0.025
-replan_ticks = 8
-survive_misses = 2
-servo_ratio = 1
-servo_core = -1
-policy_core = -1
-servo_priority = 80
-policy_threads = 1
-memory_mb = 4096
-hang_s = 5.0
-measured = true
-"""
+LOOSE = (ROOT / "tests" / "loose_target.toml").read_text()
 
 
 def edgevla_run(*arguments, pass_fds=()):

@@ -13,10 +13,9 @@ from edgevla.control.timing import (
     evaluate,
     require,
     schedule_of,
-    wire_bytes,
-    wire_s,
 )
 from edgevla.errors import Refused, Unsound
+from profiles.bridge import wire_s
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ def test_a_camera_slower_than_in_training_and_an_unknown_camera_are_refused():
 
 def test_the_wire_time_counts_command_and_reply_at_ten_bits_a_byte():
     """4 channels: framing 3 + header 4 + (expiry 4 | state 10, efforts 8) + floats 16 + CRC 2 = 29 and 43 bytes."""
-    assert wire_bytes(4) == 29 + 43
     assert wire_s(ARM) == pytest.approx(720 / 921_600)
 
 

@@ -13,24 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PATIENT = ("max_state_age_s = 0.050", "max_age_s = 0.100", "hold_s = 0.5", "max_skew_s = 0.075")
-LOOSE = """
-name = "loose"
-description = "the host without pinning, so that tests share its cores"
-arch = "x86_64"
-providers = ["CPUExecutionProvider"]
-artifact = "cpu"
-latency_budget_s = 0.025
-replan_ticks = 8
-survive_misses = 2
-servo_ratio = 1
-servo_core = -1
-policy_core = -1
-servo_priority = 80
-policy_threads = 1
-memory_mb = 4096
-hang_s = 5.0
-measured = true
-"""
+LOOSE = (ROOT / "tests" / "loose_target.toml").read_text()
 
 
 @pytest.fixture

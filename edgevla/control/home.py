@@ -1,0 +1,95 @@
+"""The slow ramp into the start range, without a policy: `edgevla arm home`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevla.control.clock import Grid, sleep_until
+from edgevla.control.limiter import Limits, Motion, limits_of, slow_down, track
+from edgevla.errors import DeviceFault, explain
+from firmware_bridge.arm import Arm, JointState, Mode
+from profiles.model import ArmProfile
+
+PERIOD_S = 0.02
+_SHARE = 0.2  # of the profile's velocity and acceleration
+_INSIDE = 0.1  # of the start range's width: the goal is no nearer to its ends
+_NEAR = 1e-4  # channel units, between set-point and goal
+
+
+def home_goal(arm: ArmProfile, held: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The nearest point well inside the start range: where it is, if it is there already. (n,), channel units."""
+    low, high = np.array(arm.start_low), np.array(arm.start_high)
+    margin = _INSIDE * (high - low)
+    return np.clip(np.asarray(held, np.float64), low + margin, high - margin)
+
+
+def gentle(arm: ArmProfile) -> Limits:
+    """A fifth of the profile's velocity and acceleration, for a person standing by."""
+    limits = limits_of(arm, PERIOD_S)
+    return replace(
+        limits,
+        max_velocity=_SHARE * limits.max_velocity,
+        max_acceleration=_SHARE * limits.max_acceleration,
+        stop_deceleration=np.minimum(limits.stop_deceleration, _SHARE * limits.max_acceleration),
+    )
+
+
+def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+    """Ramp a connected, disarmed arm into its start range and latch it there; True when it arrived.
+
+    `stop_asked` ends it within the limits; `say` hears the largest distance left, channel units. Raises DeviceFault,
+    BridgeError; the arm is stopped on every way out.
+    """
+    link.arm()
+    try:
+        return _ramp(link, arm, stop_asked, say)
+    finally:
+        link.stop()
+
+
+def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+    limits, motion, goal = gentle(arm), Motion.at_rest(link.held), home_goal(arm, link.held)
+    grid, step, last, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, -1, None
+    expiry_ns = round(max(arm.command_ttl_s, 0.5 * PERIOD_S) * 1e9)
+    while True:
+        woke_ns = sleep_until(grid.deadline_ns(step))
+        step = grid.current_step(step, woke_ns)
+        state = link.poll() or state
+        _require_sound(arm, state, woke_ns - grid.epoch_ns, woke_ns)
+        elapsed_s = (step - last) * PERIOD_S
+        stopping = stop_asked()
+        motion, _ = slow_down(limits, motion, elapsed_s) if stopping else track(limits, motion, goal, elapsed_s)
+        link.send(motion.setpoint.astype(np.float32), woke_ns + expiry_ns)
+        left = float(np.max(np.abs(goal - motion.setpoint)))
+        say(left)
+        if left < _NEAR or (stopping and motion.resting):
+            return left < _NEAR
+        last, step = step, step + 1
+
+
+def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now_ns: int) -> None:
+    """Raises DeviceFault when the arm reports a fault, left its mode, or was not heard for too long."""
+    age_s = (since_ns if state is None else now_ns - state.stamp_ns) * 1e-9
+    if age_s > max(arm.max_state_age_s, 3 * PERIOD_S):
+        limit = f"a state of at most {arm.max_state_age_s:g} s"
+        got = "none" if state is None else f"{age_s:.3f} s old"
+        raise DeviceFault(explain("the arm went silent on its way", limit, got, "check its cable and power"))
+    if state is not None and (state.faults or state.mode != Mode.ARMED):
+        faults = f"mode {Mode(state.mode).name}, faults {int(state.faults):#x} {state.joint_faults}"
+        raise DeviceFault(
+            explain("the arm stopped on its way", "mode ARMED, no fault", faults, "see `edgevla arm show`")
+        )
+
+
+def longest_s(arm: ArmProfile, held: NDArray[np.floating]) -> float:
+    """No ramp from `held` takes longer, by its slowest joint: for a progress bar."""
+    distance = np.abs(home_goal(arm, held) - held)
+    limits = gentle(arm)
+    ramps = limits.max_velocity / limits.max_acceleration + limits.max_acceleration / limits.max_jerk
+    return float(np.max(distance / limits.max_velocity + 2.0 * ramps)) if math.isfinite(distance.sum()) else 0.0

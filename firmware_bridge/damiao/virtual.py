@@ -1,0 +1,253 @@
+"""The motors of one bus as a state machine: frames and a clock in, answers and plant out.
+
+What the real ones are said to do and this does: every frame to a motor is answered by its state on MST_ID; a command to
+a motor that is off moves nothing and says so; commands that cease for TIMEOUT (register 9) switch an enabled motor off,
+status D, until the error is cleared; so does any other fault; written registers live until the supply goes, saving them
+works only while disabled; without torque an arm falls. Frames of a mode that is not CTRL_MODE's are not answered.
+Not here: position-velocity and velocity mode (2, 3), and a `motor` slower than its answers.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.damiao import codec, registers
+from firmware_bridge.damiao.driver import REPLY_OFFSET
+from firmware_bridge.damiao.models import KD_MAX, KP_MAX, Scale, scale_of
+from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.transport.base import Frame
+from firmware_bridge.virtual.device import Device, Reply
+from firmware_bridge.virtual.plant import JointPlant
+
+SW_VER = 1  # any number serves
+AMBIENT_C = 30.0
+_HOT_C_PER_NM = 0.5  # above ambient while it pushes: enough to see it move
+_POSITION_KP, _POSITION_KD = 60.0, 1.5  # of the motor's own loop in force-position mode
+FAULTS = {
+    "overload": codec.OVERLOAD,
+    "over-current": codec.OVER_CURRENT,
+    "overheat": codec.ROTOR_HOT,
+    "overheat-mos": codec.MOS_HOT,
+    "voltage": codec.UNDER_VOLTAGE,
+    "over-voltage": codec.OVER_VOLTAGE,
+    "encoder": codec.SENSOR,
+}
+
+
+class DamiaoDevice:
+    """`flash`: joint index -> register -> value, where a motor was set to something else than its model's."""
+
+    def __init__(
+        self,
+        joints: Sequence[Joint],
+        plant: JointPlant,
+        flash: Mapping[int, Mapping[int, float]] | None = None,
+        reply_delay_us: int = 0,
+    ) -> None:
+        self.plant = plant
+        self._flash = [_factory(joint) | dict((flash or {}).get(i, {})) for i, joint in enumerate(joints)]
+        self._delay_us = reply_delay_us
+        n = len(joints)
+        self._zero_rad = [0.0] * n  # the plant's angle where the motor says 0
+        self._goal_rad: list[float | None] = [None] * n  # of force-position mode
+        self._speed_rad_s = [0.0] * n
+        self._at_us = 0
+        self.counts = {"commands": 0, "refused": 0, "foreign": 0, "lost": 0, "saved": 0}
+        self._restart()
+
+    def _restart(self) -> None:
+        self._ram = [dict(values) for values in self._flash]
+        self._status = [codec.DISABLED] * len(self._ram)
+        self._fed_us = [0] * len(self._ram)
+        for i in range(len(self._ram)):
+            self._switch(i, codec.DISABLED)
+
+    # --- Device -----------------------------------------------------------------------------------------------
+
+    def feed(self, data: Any, now_us: int) -> list[Reply]:
+        self._run_to(now_us)
+        frame: Frame = data
+        if frame.extended or frame.remote or len(frame.data) != 8:
+            self.counts["foreign"] += 1
+            return []
+        if frame.id == codec.ALL_ID:
+            return self._registers(frame)
+        for i, ram in enumerate(self._ram):
+            if frame.id == ram[registers.ESC_ID] and self._is_special(frame.data):
+                return self._special(i, frame)
+            if frame.id == ram[registers.ESC_ID] and ram[registers.CTRL_MODE] == registers.MIT:
+                return self._command(i, frame, self._mit)
+            if frame.id == codec.FORCE_ID + ram[registers.ESC_ID] and ram[registers.CTRL_MODE] == registers.FORCE_POS:
+                return self._command(i, frame, self._force_position)
+        self.counts["foreign"] += 1
+        return []
+
+    def tick(self, now_us: int) -> list[Reply]:
+        self._run_to(now_us)
+        return []
+
+    def power(self, on: bool, now_us: int) -> None:
+        self._run_to(now_us)
+        self._restart()
+
+    def fault(self, joint: int, name: str) -> None:
+        if name not in FAULTS:
+            raise ValueError(f"a fault of a Damiao motor: {', '.join(FAULTS)}, got {name}")
+        self._switch(joint, FAULTS[name])
+
+    def report(self) -> Mapping[str, Any]:
+        return {**self.counts, "status": list(self._status), "timeout": [r[registers.TIMEOUT] for r in self._ram]}
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _run_to(self, now_us: int) -> None:
+        step_s = min(max(0, now_us - self._at_us), 10_000) * 1e-6
+        self._at_us = now_us
+        for i, goal_rad in enumerate(self._goal_rad):
+            if goal_rad is not None:
+                left = goal_rad - self.plant.target[i]
+                self.plant.target[i] += math.copysign(min(abs(left), self._speed_rad_s[i] * step_s), left)
+        self.plant.run_to(now_us)
+        for i, ram in enumerate(self._ram):
+            units = (now_us - self._fed_us[i]) / (codec.TIMEOUT_UNIT_S * 1e6)
+            if self._status[i] == codec.ENABLED and 0 < ram[registers.TIMEOUT] < units:
+                self.counts["lost"] += 1
+                self._switch(i, codec.LOST)
+
+    def _switch(self, i: int, status: int) -> None:
+        self._status[i] = status
+        self.plant.torque_on[i] = status == codec.ENABLED
+        self.plant.kp[i] = self.plant.kd[i] = self.plant.feed_forward[i] = self.plant.target_velocity[i] = 0.0
+        self.plant.limit[i] = self._scale(i).tmax_nm
+        self._goal_rad[i] = None
+
+    def _scale(self, i: int) -> Scale:
+        ram = self._ram[i]
+        return Scale(ram[registers.PMAX], ram[registers.VMAX], ram[registers.TMAX])
+
+    @staticmethod
+    def _is_special(data: bytes) -> bool:
+        return data[:7] == b"\xff" * 7 and data[7] in (codec.ENABLE, codec.DISABLE, codec.SET_ZERO, codec.CLEAR)
+
+    def _special(self, i: int, frame: Frame) -> list[Reply]:
+        what, status = frame.data[7], self._status[i]
+        if what == codec.ENABLE and status == codec.DISABLED:
+            self._fed_us[i] = self._at_us
+            self._switch(i, codec.ENABLED)
+        cleared = what == codec.CLEAR and status > codec.ENABLED
+        if cleared or (what == codec.DISABLE and status == codec.ENABLED):
+            self._switch(i, codec.DISABLED)
+        if what == codec.SET_ZERO and status != codec.ENABLED:
+            self._zero_rad[i] = float(self.plant.position[i])
+        return [self._state(i, frame)]
+
+    def _command(self, i: int, frame: Frame, act: Any) -> list[Reply]:
+        if self._status[i] == codec.ENABLED:
+            self._fed_us[i] = self._at_us
+            self.counts["commands"] += 1
+            act(i, frame.data)
+        else:
+            self.counts["refused"] += 1
+        return [self._state(i, frame)]
+
+    def _mit(self, i: int, data: bytes) -> None:
+        word, scale, plant = int.from_bytes(data, "big"), self._scale(i), self.plant
+        plant.target[i] = _signed(word >> 48, 65535, scale.pmax_rad) + self._zero_rad[i]
+        plant.target_velocity[i] = _signed(word >> 36 & 4095, 4095, scale.vmax_rad_s)
+        plant.kp[i], plant.kd[i] = (word >> 24 & 4095) / 4095 * KP_MAX, (word >> 12 & 4095) / 4095 * KD_MAX
+        plant.feed_forward[i] = _signed(word & 4095, 4095, scale.tmax_nm)
+
+    def _force_position(self, i: int, data: bytes) -> None:
+        goal_rad, speed, share = struct.unpack("<fHH", data)
+        if not math.isfinite(goal_rad):
+            return
+        if self._goal_rad[i] is None:
+            self.plant.target[i] = self.plant.position[i]
+        self._goal_rad[i] = goal_rad + self._zero_rad[i]
+        self._speed_rad_s[i] = min(speed, 10_000) / 100.0
+        self.plant.kp[i], self.plant.kd[i] = _POSITION_KP, _POSITION_KD
+        self.plant.limit[i] = min(share, 10_000) / 10_000 * self._scale(i).tmax_nm
+
+    def _state(self, i: int, asked: Frame) -> Reply:
+        q = float(self.plant.position[i]) - self._zero_rad[i]
+        tau = float(self.plant.effort[i])
+        rotor_c = round(AMBIENT_C + _HOT_C_PER_NM * abs(tau))
+        motor = int(self._ram[i][registers.ESC_ID])
+        scale, dq = self._scale(i), float(self.plant.velocity[i])
+        data = codec.state_data(motor, self._status[i], scale, q, dq, tau, round(AMBIENT_C), rotor_c)
+        return self._reply(i, asked, data)
+
+    def _reply(self, i: int, asked: Frame, data: bytes) -> Reply:
+        return Reply(Frame(int(self._ram[i][registers.MST_ID]), data, False, asked.fd, asked.brs), self._delay_us, i)
+
+    # --- registers --------------------------------------------------------------------------------------------
+
+    def _registers(self, frame: Frame) -> list[Reply]:
+        motor, what, number = frame.data[0] | frame.data[1] << 8, frame.data[2], frame.data[3]
+        for i, ram in enumerate(self._ram):
+            if ram[registers.ESC_ID] != motor:
+                continue
+            if what == codec.REFRESH:
+                return [self._state(i, frame)]
+            if what == codec.SAVE:
+                return self._save(i, frame)
+            if what == codec.WRITE and number in _WRITABLE:
+                ram[number] = _value(number, frame.data[4:])
+            if what in (codec.READ, codec.WRITE) and number in ram:
+                return [self._reply(i, frame, frame.data[:4] + _raw(number, ram[number]))]
+        self.counts["foreign"] += 1
+        return []
+
+    def _save(self, i: int, frame: Frame) -> list[Reply]:
+        if self._status[i] == codec.ENABLED:
+            return []
+        self._flash[i] = dict(self._ram[i])
+        self.counts["saved"] += 1
+        return [self._reply(i, frame, frame.data[:3] + b"\x01" + bytes(4))]
+
+
+_WRITABLE = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 21, 22, 23})
+
+
+def _factory(joint: Joint) -> dict[int, float]:
+    scale = scale_of(joint.model)
+    reply_id = joint.id + REPLY_OFFSET if joint.reply_id is None else joint.reply_id
+    mode = registers.FORCE_POS if joint.kp is None else registers.MIT
+    return {
+        registers.MST_ID: reply_id,
+        registers.ESC_ID: joint.id,
+        registers.TIMEOUT: 0,  # off, as it is delivered
+        registers.CTRL_MODE: mode,
+        registers.SW_VER: SW_VER,
+        registers.PMAX: scale.pmax_rad,
+        registers.VMAX: scale.vmax_rad_s,
+        registers.TMAX: scale.tmax_nm,
+    }
+
+
+def _signed(raw: int, steps: int, end: float) -> float:
+    return raw / steps * 2.0 * end - end
+
+
+def _raw(number: int, value: float) -> bytes:
+    return struct.pack("<I", int(value)) if number in registers.WHOLE else struct.pack("<f", value)
+
+
+def _value(number: int, raw: bytes) -> float:
+    value: float = struct.unpack("<I" if number in registers.WHOLE else "<f", raw)[0]
+    return value
+
+
+def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> Device:
+    """Options: `flash` {joint index: {register: value}}, `reply_delay_us`; those of the driver are passed over."""
+    known = {"flash", "reply_delay_us", "speed_rad_s"}
+    if not options.keys() <= known:
+        raise BridgeError(
+            explain("options of virtual Damiao motors", sorted(known), sorted(options), "name known ones")
+        )
+    flash = {int(i): {int(at): float(v) for at, v in row.items()} for i, row in options.get("flash", {}).items()}
+    return DamiaoDevice(joints, plant, flash, int(options.get("reply_delay_us", 0)))
