@@ -1,7 +1,7 @@
 """CANopen frames of a CiA 402 drive, pure. Sources: CiA 301 (ids, NMT, SDO, EMCY, heartbeat), CiA 402-2 (objects).
 
 RPDO1 (0x200 + id): controlword 6040, target position 607A. TPDO1 (0x180 + id): statusword 6041, position 6064.
-TPDO2 (0x280 + id), where it is asked for: velocity 606C, torque 6077. All are synchronous: sampled, and acted on, at SYNC.
+TPDO2 (0x280 + id), where it is asked for: velocity 606C, torque 6077. All are sampled, and acted on, at SYNC.
 """
 
 from __future__ import annotations

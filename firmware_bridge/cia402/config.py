@@ -1,4 +1,4 @@
-"""What connecting writes into a drive, and reads back: mode, PDOs, heartbeats, reactions, limits. One drive at a time."""
+"""What connecting writes into a drive, and reads back: mode, PDOs, heartbeats, reactions, limits."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def scale_of(drive: Drive, chosen: Settings) -> Scale:
 
 
 def configure(drive: Drive, joint: Joint, chosen: Settings, scale: Scale) -> list[str]:
-    """Everything the profile wants set, read back; returns notes on what this drive lacks. The node is pre-operational."""
+    """Write what the profile wants set; returns notes on what this drive lacks. The node is pre-operational."""
     value, index = period(chosen.cycle_s)
     drive.write(0x6060, 0, CSP)
     drive.write(0x60C2, 1, value)
@@ -162,7 +162,8 @@ def guard(drive: Drive, chosen: Settings) -> None:
 def _limits(drive: Drive, joint: Joint, chosen: Settings, scale: Scale) -> list[str]:
     notes = []
     ends = [codec.counts(end, scale.counts_per_rad) for end in joint.device_range_rad]
-    if not all([drive.write_if_there(0x607D, sub, end) for sub, end in zip((1, 2), ends, strict=True)]):
+    there = [drive.write_if_there(0x607D, sub, end) for sub, end in zip((1, 2), ends, strict=True)]
+    if not all(there):
         notes.append("no 607D: position limits are the host's only")
     if joint.max_effort is not None:
         thousandths = round(1e3 * joint.max_effort * joint.ratio / scale.rated_nm) if scale.rated_nm else 0xFFFF

@@ -1,7 +1,7 @@
 """One virtual CiA 402 drive: NMT, PDOs, heartbeat consumer, state machine, fault reaction. Its joint is one of a plant.
 
-Simplified against a real one: ramps are instantaneous, so transitions take one tick; modes other than cyclic synchronous
-position are refused; PDOs are sent at SYNC only.
+Simplified against a real one: ramps are instantaneous, so transitions take one tick; modes other than cyclic
+synchronous position are refused; PDOs are sent at SYNC only.
 """
 
 from __future__ import annotations

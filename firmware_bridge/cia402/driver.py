@@ -1,7 +1,7 @@
-"""CiA 402 drives on one CAN bus. A cycle is RPDO1 of every joint and a SYNC; every drive acts, samples and answers at it.
+"""CiA 402 drives on one CAN bus. A cycle is RPDO1 of every joint and a SYNC; every drive acts and answers at it.
 
-Configuration goes through the `canopen` library over the same transport (network.py), in connect(), arm() and disarm();
-the cycle is ours alone: one packed frame a joint. The drives' watchdog is their heartbeat consumer. The host's heartbeat
+Configuration goes through the `canopen` library over the same transport (network.py), in connect(), arm() and
+disarm(); the cycle is ours alone: one packed frame a joint. The drives' watchdog is their heartbeat consumer. The host's heartbeat
 goes out with commands while armed, never with a question alone, so that a loop that only asks lets the drives stop.
 """
 
@@ -76,7 +76,7 @@ class Cia402Arm(BusArm[FrameTransport]):
         from firmware_bridge.cia402.network import Drive, Network, dictionary  # the extra `can`
 
         network, objects = Network(self.transport, self._note), dictionary(self._chosen.eds)
-        rows = []
+        rows: list[JointInfo] = []
         for joint in self.joints:
             drive = Drive(network, joint.id, joint.name, objects)
             drive.node.nmt.state = "PRE-OPERATIONAL"
@@ -100,7 +100,7 @@ class Cia402Arm(BusArm[FrameTransport]):
         deadline_ns = time.monotonic_ns() + int(_QUIET_S * 1e9)
         while self.transport.wait_readable(deadline_ns) and time.monotonic_ns() < deadline_ns:
             for frame in self.transport.read():
-                joint, kind = self._heard.get(frame.id, (-1, -1))
+                _, kind = self._heard.get(frame.id, (-1, -1))
                 if frame.id == codec.SYNC_ID or kind in (_TPDO1, _TPDO2):
                     raise WrongJoint(
                         explain(
@@ -235,7 +235,7 @@ class Cia402Arm(BusArm[FrameTransport]):
         def down(joint: int, state: State | None) -> int:
             return states.SHUTDOWN if state is State.OPERATION_ENABLED else states.DISABLE_VOLTAGE
 
-        confirmed = self._steer(down, lambda state: states.stopped(state, False), _STOP_S)
+        confirmed = self._steer(down, lambda state: state in states.DOWN, _STOP_S)
         if confirmed and self._guarding:
             self._guarding = False
             try:
@@ -286,7 +286,7 @@ class Cia402Arm(BusArm[FrameTransport]):
             for frame in self.transport.read():
                 joint, kind = self._heard.get(frame.id, (-1, -1))
                 if kind == _TPDO1 and len(frame.data) == codec.STATUS.size:
-                    self._words[joint], position = codec.STATUS.unpack(frame.data)
+                    self._words[joint] = codec.STATUS.unpack(frame.data)[0]
                     self._last_words[joint] = self._words[joint]
                 else:
                     self._note(frame)
@@ -332,7 +332,7 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
 
 
 def scan(transport: FrameTransport, wait_s: float = 0.01) -> list[Found]:
-    """Every node of 1..127 that answers an SDO read of its device type (1000) and identity, `wait_s` per eight nodes."""
+    """Every node of 1..127 that answers an SDO read of its device type; `wait_s` per eight nodes."""
     found = []
     for first in range(1, codec.MAX_NODE + 1, 8):
         nodes = range(first, min(first + 8, codec.MAX_NODE + 1))

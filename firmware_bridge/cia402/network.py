@@ -1,4 +1,4 @@
-"""`canopen` over the bridge's own CAN transport: its SDO, NMT and PDO configuration without a second socket or a thread.
+"""`canopen` over the bridge's own CAN transport: SDO, NMT and PDO configuration, no second socket, no thread.
 
 canopen's documentation foresees networks of one's own: frames go out through `send_message`, what comes in is handed to
 `notify`. Here an SDO client that waits for its answer reads the transport itself, so nothing runs in the background.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import canopen
@@ -31,7 +30,8 @@ class _Client(SdoClient):
     def read_response(self) -> Any:
         deadline_ns = time.monotonic_ns() + int(SDO_TIMEOUT_S * 1e9)
         while self.responses.empty():
-            if time.monotonic_ns() >= deadline_ns or not self.network.pump(deadline_ns):
+            network: Any = self.network  # ours, below
+            if time.monotonic_ns() >= deadline_ns or not network.pump(deadline_ns):
                 raise SdoCommunicationError("No SDO response received")
         return super().read_response()
 

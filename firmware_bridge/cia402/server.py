@@ -1,4 +1,4 @@
-"""The object dictionary of a virtual node and its SDO server (CiA 301, 7.2.4): expedited transfers, strings segmented."""
+"""The object dictionary of a virtual node and its SDO server (CiA 301, 7.2.4): expedited, strings segmented."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ class State(Enum):
 
 
 TORQUE = frozenset({State.OPERATION_ENABLED, State.QUICK_STOP, State.FAULT_REACTION})
+DOWN = frozenset({State.NOT_READY, State.SWITCH_ON_DISABLED, State.FAULT})  # power stage off
 
 # Controlwords (bits: 0 switch on, 1 enable voltage, 2 quick stop inverted, 3 enable operation, 7 fault reset).
 DISABLE_VOLTAGE, QUICK_STOP, SHUTDOWN, SWITCH_ON, ENABLE, FAULT_RESET = 0x00, 0x02, 0x06, 0x07, 0x0F, 0x80
