@@ -114,7 +114,9 @@ def test_registers_and_modes_have_the_librarys_numbers():
         assert ours.Mode[mode] == moteus.Mode[mode]
 
 
-@pytest.mark.parametrize("data", ["21000a 2f01 0000803e 0000c0bf 00000040 230d30fb67 5050", "210009 2701 c409 0080 9cff 230d 301f00"])
+@pytest.mark.parametrize(
+    "data", ["21000a 2f01 0000803e 0000c0bf 00000040 230d30fb67 5050", "210009 2701 c409 0080 9cff 230d 301f00"]
+)
 def test_its_parser_and_ours_read_the_same(data):
     found = codec.values(bytes.fromhex(data))
     their = parse_reply(bytes.fromhex(data))
