@@ -100,6 +100,11 @@ class Joint:
         return self.direction * value / self.ratio + self.zero_rad
 
     @property
+    def width(self) -> float:
+        """Of the range, unit."""
+        return self.maximum - self.minimum
+
+    @property
     def device_range_rad(self) -> tuple[float, float]:
         """The range of set-points as device angles, ascending."""
         ends = self.to_device(self.minimum), self.to_device(self.maximum)
@@ -173,7 +178,10 @@ class LinkCounts:
 class Arm(Protocol):
     """One arm. Nothing here blocks longer than its text says; times are CLOCK_MONOTONIC nanoseconds."""
 
-    counts: LinkCounts
+    @property
+    def counts(self) -> LinkCounts:
+        """Since connect(); of several buses together."""
+
     last_asked: int  # `last_seq` of the state that answers what was sent last
     held: Float32  # (n,) the set-point that the device holds, known since connect() and arm()
 

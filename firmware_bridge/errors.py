@@ -75,6 +75,12 @@ class BadRecording(BridgeError):
     exit_code = 4
 
 
+class BadCalibration(BridgeError):
+    """A calibration file that is none, or of another arm. Example causes: another file, motors of other names."""
+
+    exit_code = 4
+
+
 class ReplayDiffers(BridgeError):
     """What is written is not what was written when the line was recorded. Example cause: changed code."""
 
