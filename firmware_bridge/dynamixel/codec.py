@@ -81,13 +81,14 @@ for _high in range(256):  # two bytes at a time: one look-up for each pair, buil
     _after = _BYTE[_high]
     for _low in range(256):
         _WORD[_high << 8 | _low] = (_after << 8 & 0xFFFF) ^ _BYTE[(_after >> 8) ^ _low]
-_WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2 + 8)]
+_WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2)]
 
 
 def crc16(data: bytes, crc: int = 0) -> int:
     """CRC-16 (0x8005, most significant bit first) of a packet less its last two. `crc`: of what came before."""
-    table = _WORD
-    for word in _WORDS[len(data) >> 1].unpack_from(data):
+    table, pairs = _WORD, len(data) >> 1
+    words = _WORDS[pairs] if pairs < len(_WORDS) else struct.Struct(f">{pairs}H")
+    for word in words.unpack_from(data):
         crc = table[crc ^ word]
     if len(data) & 1:
         crc = (crc << 8 & 0xFFFF) ^ _BYTE[(crc >> 8) ^ data[-1]]

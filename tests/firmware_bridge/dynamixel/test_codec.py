@@ -262,6 +262,10 @@ def test_goals_round_to_the_nearest_count(angles):
     assert frame == codec.sync_write(models.GOAL_POSITION, [(1, counts[0]), (2, counts[1])])
 
 
+def test_a_packet_longer_than_any_servo_sends_is_explained_too():
+    assert "write to id 1" in codec.describe(codec.packet(1, codec.WRITE, bytes(5000)))
+
+
 def test_an_instruction_is_no_answer():
     assert codec.statuses(PING_1, 3) == []
     assert codec.statuses(PONG_1, 4) == []
