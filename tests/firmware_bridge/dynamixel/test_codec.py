@@ -14,7 +14,7 @@ from firmware_bridge.dynamixel.codec import Block, Decoder, GoalWriter, Status
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
 from firmware_bridge.errors import BadSetpoint
 from firmware_bridge.transport.base import Frame
-from tests.firmware_bridge.dynamixel.arms import ALIKE
+from tests.firmware_bridge.dynamixel.arms import ALIKE, JOINTS
 
 # e-manual, Ping, Example 1: id 1 is an XM430-W210 (1030) with firmware 38
 PING_1 = bytes.fromhex("ff ff fd 00 01 03 00 01 19 4e")
@@ -150,6 +150,7 @@ def test_the_wire_limit_of_each_read():
     assert codec.cycle_bytes(6, 13, fast=True) == 44 + 20 + 110
     assert codec.cycle_bytes(6, 13, bulk=True) == 44 + 40 + 144
     assert codec.cycle_ns(ALIKE, 1_000_000) == 2_080_000
+    assert codec.cycle_ns(JOINTS, 1_000_000) == 2_280_000  # two families: a bulk read
 
 
 def test_counted_bytes_are_those_of_real_packets():

@@ -32,7 +32,7 @@ def test_a_shipped_arm_connects_arms_and_follows(name):
         assert all(row.return_delay_s == arm_profile.return_delay_s for row in info.joints)
         arm.arm()
         for _ in range(80):
-            state = exchange(arm, info.held_setpoint, time.monotonic_ns() + 10**8)
+            state = exchange(arm, info.held_setpoint, time.monotonic_ns() + 3 * 10**9)
             time.sleep(0.002)
         assert state.faults == 0
         assert state.position == pytest.approx(info.held_setpoint, abs=0.02)
