@@ -140,21 +140,22 @@ class FeetechArm(BusArm[Transport]):
         skipped = self._decoder.skipped
         for answer in self._decoder.feed(data):
             joint = self._index.get(answer.id, -1)
-            in_turn = joint >= self._turn if self._series.sync_read else joint == self._turn
-            expected = in_turn and len(answer.data) == self._block[1]
-            reading = self._reading(joint, answer) if expected else None
+            asked = joint <= self._turn or self._series.sync_read
+            expected = asked and len(answer.data) == self._block[1]
+            reading = self._reading(joint, answer) if joint >= 0 and expected else None
             if reading is None:
                 self.counts.foreign += 1  # an echo, a servo that is not in the profile, an answer of before
                 continue
             found.append(reading)
-            self._next_turn(joint)
+            if joint == self._turn and not self._series.sync_read:
+                self._next_turn()
         self.counts.foreign += self._decoder.skipped > skipped
         return found
 
-    def _next_turn(self, joint: int) -> None:
-        """Answers come in order: one that does not is of another cycle. SCS: now the next joint may be asked."""
-        self._turn = joint + 1
-        if not self._series.sync_read and self._turn < len(self.joints):
+    def _next_turn(self) -> None:
+        """SCS: the line is free again, the next joint may be asked."""
+        self._turn += 1
+        if self._turn < len(self.joints):
             self.transport.write(self._questions[self._block][self._turn])
 
     def _reading(self, joint: int, answer: codec.Packet) -> Reading | None:
