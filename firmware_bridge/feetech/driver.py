@@ -57,7 +57,7 @@ class FeetechArm(BusArm[Transport]):
     def _reset_cycle(self) -> None:
         self._block = self._slow
         self._cycles = self._incomplete = 0
-        self._want_slow = True
+        self._want_slow, self._only_slow = True, False
         self._turn = 0  # of SCS: whose answer comes next
         self._decoder = codec.Decoder(self._slow[1] + 6)
         self._torque_on = [False] * len(self.joints)
@@ -125,11 +125,12 @@ class FeetechArm(BusArm[Transport]):
         lost = self.counts.incomplete != self._incomplete
         self._incomplete = self.counts.incomplete
         self._want_slow = self._want_slow or lost or (every > 0 and self._cycles % every == 0)
-        return self._slow if self._want_slow else self._fast
+        return self._slow if self._want_slow or self._only_slow else self._fast
 
     def _begin(self, block: Block, data: bytes) -> None:
         self._decoder.clear()
         self._block, self._turn = block, 0
+        self._want_slow = False  # asked for; a lost answer makes it wanted again
         self.transport.write(data)
 
     def _readings(self) -> Iterable[Reading]:
@@ -166,8 +167,6 @@ class FeetechArm(BusArm[Transport]):
             return None
         if self._block == self._slow:
             faults |= self._look_at_torque(joint, data)
-            if joint == len(self.joints) - 1:
-                self._want_slow = False
         none = float("nan")
         return Reading(
             joint,
@@ -237,8 +236,11 @@ class FeetechArm(BusArm[Transport]):
 
     def _read_slow(self) -> int:
         """Torque switch, goal and all of every joint, read anew; bits of Fault."""
-        self._want_slow = True
-        return self._read_whole().faults
+        self._only_slow = True
+        try:
+            return self._read_whole().faults
+        finally:
+            self._only_slow = False
 
     def _write_all(self, register: int, values: Sequence[bytes]) -> None:
         rows = {joint.id: value for joint, value in zip(self.joints, values, strict=True)}
