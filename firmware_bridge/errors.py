@@ -75,10 +75,20 @@ class BadRecording(BridgeError):
     exit_code = 4
 
 
+class BadCalibration(BridgeError):
+    """A calibration file that is none, or of another arm. Example causes: another file, motors of other names."""
+
+    exit_code = 4
+
+
 class ReplayDiffers(BridgeError):
     """What is written is not what was written when the line was recorded. Example cause: changed code."""
 
     exit_code = 1
+
+
+class FirmwareError(BridgeError):
+    """Firmware that cannot be made or must not be flashed. Example causes: another schema, a broken image."""
 
 
 def explain(what: str, expected: object, got: object, todo: str) -> str:

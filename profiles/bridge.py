@@ -39,8 +39,9 @@ def parse_ports(arm: ArmProfile, text: str) -> dict[str, str]:
 
 
 def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:
-    """The joints on one bus, in channel order. A device that knows its own actuators has one for each channel."""
-    pairs = [(channel, channel.motor or Motor(i, arm.protocol)) for i, channel in enumerate(arm.channels)]
+    """The joints on one bus, in channel order; numbered from 0 where the controller knows its motors (edgelink)."""
+    own = [Motor(id=index, model="", bus=arm.buses[0]) for index in range(len(arm.channels))]
+    pairs = [(channel, channel.motor or motor) for channel, motor in zip(arm.channels, own, strict=True)]
     return tuple(_joint(channel, motor) for channel, motor in pairs if motor.bus == bus)
 
 

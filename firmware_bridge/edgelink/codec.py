@@ -12,13 +12,14 @@ the device's microseconds modulo 2**32 (71.6 minutes).
 from __future__ import annotations
 
 import math
+import re
 import struct
 from binascii import crc32, crc_hqx
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from firmware_bridge.arm import ChannelLike, Mode
+from firmware_bridge.arm import ChannelLike, Fault, Joint, Mode
 from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.wire import uart_ns
@@ -37,6 +38,7 @@ _MODES = frozenset(int(mode) for mode in Mode)
 # The longest body, a STATE of 208 bytes: below 254, so that a COBS code of 0xFF never occurs.
 MAX_BODY = _HEADER.size + _STATE.size + MAX_CHANNELS * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
 MAX_ENCODED = MAX_BODY + 1
+_UNIT = re.compile(rb"\0*[^\0]+\0?|\0+")
 _FRAMING = 3  # bytes: leading zero, COBS overhead, trailing zero
 
 
@@ -238,9 +240,15 @@ def state_wire_bytes(channels: int) -> int:
     return _FRAMING + _HEADER.size + _STATE.size + channels * (_FLOAT_BYTES + _EFFORT_BYTES) + _CRC.size
 
 
-def cycle_ns(joints: Sequence[ChannelLike], baud: int, data_baud: int | None = None) -> int:
-    """Wire time of a COMMAND and the STATE that answers it, one after the other."""
-    return uart_ns(command_wire_bytes(len(joints)) + state_wire_bytes(len(joints)), baud)
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None) -> int:
+    """Wire time of one cycle, a COMMAND and the STATE that answers it, without the device's return delay."""
+    del data_baud  # CAN's
+    return uart_ns(command_wire_bytes(len(joints)), baud) + uart_ns(state_wire_bytes(len(joints)), baud)
+
+
+def split(data: bytes) -> list[bytes]:
+    """A stream cut at its zeros, in order and without a byte lost: frames, and what is between them."""
+    return _UNIT.findall(data)
 
 
 def _frame(kind: Kind, seq: int, payload: bytes) -> bytes:
@@ -413,3 +421,62 @@ class Decoder:
         else:
             counts.frames += 1
         return message
+
+
+def describe(unit: bytes) -> str:
+    """What a frame says, in words; never raises. What is none begins with "not edgelink"."""
+    encoded = unit.strip(b"\0")
+    body = cobs_decode(encoded) if encoded else None
+    if body is None or len(body) < _SHORTEST_BODY or len(encoded) > MAX_ENCODED:
+        return f"not edgelink: {len(unit)} bytes that no COBS frame of it has"
+    crc = _CRC.unpack_from(body, len(body) - _CRC.size)[0]
+    counted = crc_hqx(body[: -_CRC.size], 0xFFFF)
+    if crc != counted:
+        return f"not edgelink: CRC {crc:#06x}, its bytes give {counted:#06x}"
+    message = decode_body(body)
+    if message is None:
+        return f"not edgelink/2: type {body[0]:#04x} with {len(body) - _SHORTEST_BODY} bytes is none of its messages"
+    return f"edgelink {_HEADINGS[type(message)]}, sequence {message.seq}{_details(message)}"
+
+
+def _details(message: Message) -> str:
+    if isinstance(message, Hello):
+        return f", schema {message.schema:#010x}"
+    if isinstance(message, HelloAck):
+        return (
+            f", schema {message.schema:#010x}, device clock {message.device_us} us, watchdog {message.watchdog_ms} ms, "
+            f"holds {_listed(message.held)}"
+        )
+    if isinstance(message, ArmRequest):
+        return f", void after {message.expiry_us} us of the device's clock"
+    if isinstance(message, Command):
+        return (
+            f": {_listed(message.setpoint)} in channel units, void after {message.expiry_us} us of the device's clock"
+        )
+    if isinstance(message, State):
+        return (
+            f" at {message.device_us} us of the device's clock: mode {Mode(message.mode).name}, "
+            f"{SENTENCES.get(message.verdict, f'verdict {message.verdict}')}, faults {_named(message.faults)}, "
+            f"{message.rejected} refused so far, position {_listed(message.position)}, effort {_listed(message.effort)}"
+        )
+    return ""
+
+
+def _named(faults: int) -> str:
+    return "|".join(fault.name or "" for fault in Fault if fault and faults & fault) or "none"
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "nothing"
+
+
+_HEADINGS: dict[type, str] = {
+    Hello: "HELLO from the host: is this your schema? Disarms",
+    HelloAck: "HELLO_ACK from the device",
+    ArmRequest: "ARM from the host: take commands, clear a latched stop",
+    Disarm: "DISARM from the host: take no more commands",
+    Command: "COMMAND from the host",
+    Stop: "STOP from the host: latch a stop and hold",
+    Ping: "PING from the host: send a state",
+    State: "STATE from the device",
+}

@@ -41,8 +41,9 @@ from firmware_bridge.errors import (
     WatchdogMismatch,
     explain,
 )
+from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.transport.open import open_transport
 
 HELLOS = 8  # round trips from which the shortest gives the clock offset
 CONNECT_S = 2.0  # s, until a silent device is called silent
@@ -79,6 +80,27 @@ def host_ns(device_us: int, offset_us: int, now_ns: int) -> int:
     return now_ns - max(0, age_us) * 1000
 
 
+def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> EdgelinkArm:
+    """The driver of the controller on `bus`, not yet connected. Raises BridgeError for options: it has none."""
+    if options:
+        todo = "remove [options] from the arm profile"
+        raise BridgeError(explain("options of an edgelink arm", "none", ", ".join(options), todo))
+    return EdgelinkArm(open_transport("serial", bus.port, bus.baud), bus.joints, watchdog_s)
+
+
+def scan(transport: Transport, patience_s: float = ANSWER_S) -> list[Found]:
+    """The controller that answers a PING on an open transport, if one does. Neither arms nor disarms it."""
+    decoder, seq = Decoder(), secrets.randbits(16)
+    transport.write(codec.encode(Ping(seq)))
+    deadline_ns = time.monotonic_ns() + int(patience_s * 1e9)
+    while transport.wait_readable(deadline_ns):
+        for message in decoder.feed(transport.read()):
+            if isinstance(message, State) and message.seq == seq:
+                note = f"{len(message.position)} channels, {Mode(message.mode).name}, faults {message.faults:#06x}"
+                return [Found(0, "edgelink controller", "edgelink/2", note)]
+    return []
+
+
 class EdgelinkArm:
     """One arm behind `transport`. `channels`: any objects with name, unit, minimum, maximum, in wire order.
 
@@ -88,7 +110,7 @@ class EdgelinkArm:
     def __init__(
         self, transport: Transport, channels: Sequence[ChannelLike], expected_watchdog_s: float | None = None
     ) -> None:
-        self._transport = transport
+        self.transport = transport
         self._limits = Limits(channels)
         self._low = np.array(self._limits.low, np.float32)
         self._high = np.array(self._limits.high, np.float32)
@@ -114,11 +136,11 @@ class EdgelinkArm:
     def connect(self) -> ArmInfo:
         """See `Arm`. Up to 2 s. Raises PortError, NoAnswer, SchemaMismatch, WatchdogMismatch."""
         self._forget()
-        self._transport.open()
+        self.transport.open()
         try:
             return self._greet()
         except BaseException:
-            self._transport.close()
+            self.transport.close()
             raise
 
     def _greet(self) -> ArmInfo:
@@ -137,14 +159,14 @@ class EdgelinkArm:
             raise self._silent()
         rtt_us, self._offset_us, ack = best
         self.held = np.array(ack.held, np.float32)
-        name, channels = self._transport.name, len(ack.held)
+        name, channels = self.transport.name, len(ack.held)
         return ArmInfo(name, ack.schema, channels, ack.watchdog_ms, self._offset_us, rtt_us, self.held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""
         seq = self._next_seq()
         sent_us = time.monotonic_ns() // 1000
-        self._transport.write(codec.encode(Hello(seq, self._schema)))
+        self.transport.write(codec.encode(Hello(seq, self._schema)))
         for message in self._messages(time.monotonic_ns() + int(ANSWER_S * 1e9)):
             if isinstance(message, HelloAck) and message.seq == seq:
                 received_us = time.monotonic_ns() // 1000
@@ -152,11 +174,11 @@ class EdgelinkArm:
         return None
 
     def _judge(self, ack: HelloAck) -> None:
-        name = self._transport.name
+        name = self.transport.name
         if ack.schema != self._schema or len(ack.held) != len(self._limits):
             raise SchemaMismatch(
                 explain(
-                    f"the device on {name} was built for another schema",
+                    f"{name}: firmware schema {ack.schema:#010x}, host schema {self._schema:#010x}: reflash",
                     f"schema {self._schema:#010x} with channels {', '.join(self._limits.names)}",
                     f"schema {ack.schema:#010x} with {len(ack.held)} channels",
                     "flash the firmware of this release, or choose the arm profile it was built for",
@@ -178,7 +200,7 @@ class EdgelinkArm:
         got = f"{spoiled} spoiled frames" if spoiled else "silence"
         return NoAnswer(
             explain(
-                f"no edgelink device answers on {self._transport.name}",
+                f"no edgelink device answers on {self.transport.name}",
                 f"a HELLO_ACK within {CONNECT_S:.0f} s",
                 got,
                 "check the arm's power, the baud rate of its profile, and that TX and RX are not swapped",
@@ -193,7 +215,7 @@ class EdgelinkArm:
         if state is None or state.mode != Mode.ARMED:
             raise ArmRefused(
                 explain(
-                    f"the arm on {self._transport.name} did not arm",
+                    f"the arm on {self.transport.name} did not arm",
                     "mode ARMED",
                     "no answer" if state is None else self._in_words(state),
                     "connect again; if it stays so, read the arm's fault bits and power-cycle it",
@@ -206,7 +228,7 @@ class EdgelinkArm:
         if state is None or state.mode != Mode.DISARMED:
             raise ArmRefused(
                 explain(
-                    f"the arm on {self._transport.name} did not confirm that it is disarmed",
+                    f"the arm on {self.transport.name} did not confirm that it is disarmed",
                     "mode DISARMED",
                     "no answer" if state is None else self._in_words(state),
                     "use the emergency stop; its watchdog holds it within the profile's watchdog_s",
@@ -236,7 +258,7 @@ class EdgelinkArm:
             Mode.DISARMED: Disarm(seq),
             Mode.STOPPED: Stop(seq),
         }
-        self._transport.write(codec.encode(requests[ask_for]))
+        self.transport.write(codec.encode(requests[ask_for]))
         for reply in self._messages(deadline_ns):
             state = self._take(reply)
             if state is not None and state.last_seq == seq:
@@ -259,7 +281,7 @@ class EdgelinkArm:
         if self.mode is not Mode.ARMED:
             raise NotArmed(
                 explain(
-                    f"set-point for an arm on {self._transport.name} that is not armed",
+                    f"set-point for an arm on {self.transport.name} that is not armed",
                     "mode ARMED",
                     f"mode {self.mode.name}",
                     "call arm() first; a stop is cleared only by arming explicitly",
@@ -271,7 +293,7 @@ class EdgelinkArm:
         if now_ns >= expiry_ns:
             self.counts.late += 1
             return 0
-        self._transport.write(frame)
+        self.transport.write(frame)
         written_ns = time.monotonic_ns()
         self.last_asked = seq
         self._sent_at[seq % _REMEMBERED] = (seq, now_ns // 1000)
@@ -283,14 +305,14 @@ class EdgelinkArm:
         """See `Arm`."""
         seq = self._next_seq()
         now_us = time.monotonic_ns() // 1000
-        self._transport.write(codec.encode(Ping(seq)))
+        self.transport.write(codec.encode(Ping(seq)))
         self.last_asked = seq
         self._sent_at[seq % _REMEMBERED] = (seq, now_us)
 
     def poll(self) -> JointState | None:
         """See `Arm`. Raises PortGone."""
         for _ in range(READS_PER_POLL):
-            data = self._transport.read()
+            data = self.transport.read()
             if not data:
                 break
             for message in self._decoder.feed(data):
@@ -300,12 +322,12 @@ class EdgelinkArm:
 
     def wait_readable(self, deadline_ns: int) -> bool:
         """See `Arm`."""
-        return self._transport.wait_readable(deadline_ns)
+        return self.transport.wait_readable(deadline_ns)
 
     def silence(self) -> NoAnswer:
         """See `Arm`."""
         todo = "check the arm's power and its cable; the device's watchdog holds it"
-        return NoAnswer(explain(f"no state from {self._transport.name}", "an answer to each command", "silence", todo))
+        return NoAnswer(explain(f"no state from {self.transport.name}", "an answer to each command", "silence", todo))
 
     def close(self) -> None:
         """See `Arm`."""
@@ -313,7 +335,7 @@ class EdgelinkArm:
             with contextlib.suppress(BridgeError):
                 self.stop()
         self.mode = Mode.DISARMED
-        self._transport.close()
+        self.transport.close()
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -342,8 +364,8 @@ class EdgelinkArm:
 
     def _messages(self, deadline_ns: int) -> Iterator[Message]:
         """What arrives until the deadline."""
-        while self._transport.wait_readable(deadline_ns):
-            yield from self._decoder.feed(self._transport.read())
+        while self.transport.wait_readable(deadline_ns):
+            yield from self._decoder.feed(self.transport.read())
 
     def _take(self, message: Message) -> JointState | None:
         """Judge one message; keep it if it is the newest state."""
@@ -379,11 +401,3 @@ class EdgelinkArm:
             effort=np.array(state.effort, np.float32),
         )
         return self._newest
-
-
-def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> EdgelinkArm:
-    """See `protocols`. edgelink has no options: the device knows its own actuators."""
-    if options:
-        todo = "remove them from the arm profile"
-        raise BridgeError(explain("options of an edgelink arm", "none", ", ".join(options), todo))
-    return EdgelinkArm(SerialTransport(bus.port, bus.baud), bus.joints, watchdog_s)

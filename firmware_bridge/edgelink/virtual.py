@@ -7,13 +7,13 @@ its watchdog; when that runs out it latches a stop and holds the last accepted s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from firmware_bridge.arm import ChannelLike, Fault, Float32, Mode
+from firmware_bridge.arm import ChannelLike, Fault, Float32, Joint, Mode
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
@@ -31,6 +31,8 @@ from firmware_bridge.edgelink.codec import (
     is_newer,
     ticks_until,
 )
+from firmware_bridge.virtual.device import Reply
+from firmware_bridge.virtual.plant import JointPlant
 
 WATCHDOG_US = 100_000  # us without an accepted command until the stop latches (moteus: 100 ms too)
 MAX_AHEAD_US = 1_000_000  # us: an expiry further ahead is no honest command (and could be a wrapped, old one)
@@ -203,3 +205,104 @@ class VirtualDevice:
         device_us = now_us & 0xFFFF_FFFF
         effort = tuple(self._plant.effort().tolist())
         return codec.encode(State(seq, device_us, self.mode, verdict, self.faults, rejected, position, effort))
+
+
+class JointsPlant:
+    """A JointPlant seen through its joints: what a controller with the mechanics in channel units works on."""
+
+    def __init__(self, joints: Sequence[Joint], plant: JointPlant) -> None:
+        self._joints, self._plant = tuple(joints), plant
+
+    def step(self, setpoint: Float32) -> Float32:
+        """The new target; time moves the joints, not this call."""
+        values = zip(self._joints, setpoint.tolist(), strict=True)
+        self._plant.target[:] = [joint.to_device(value) for joint, value in values]
+        return self.position()
+
+    def position(self) -> Float32:
+        pairs = zip(self._joints, self._plant.position.tolist(), strict=True)
+        return np.array([joint.to_channel(value) for joint, value in pairs], np.float32)
+
+    def effort(self) -> Float32:
+        pairs = zip(self._joints, self._plant.effort.tolist(), strict=True)
+        return np.array([joint.direction * value / joint.ratio for joint, value in pairs], np.float32)
+
+
+class EdgelinkDevice:
+    """The controller and its joints as `virtual.server` serves them.
+
+    Torque is on in ARMED and STOPPED (a stop holds) and off in DISARMED, where `held` follows the joints: arming never
+    jumps. Power that returns finds it disarmed, with Fault.RESET.
+    """
+
+    FAULTS: Mapping[str, Fault] = {
+        "overload": Fault.OVERLOAD,
+        "overheat": Fault.OVERHEAT,
+        "voltage": Fault.VOLTAGE,
+        "encoder": Fault.ENCODER,
+    }
+
+    def __init__(self, joints: Sequence[Joint], plant: JointPlant, watchdog_us: int = WATCHDOG_US) -> None:
+        self.plant = plant
+        self._joints, self._watchdog_us = tuple(joints), watchdog_us
+        self._view = JointsPlant(joints, plant)
+        self._low = np.array([joint.minimum for joint in joints], np.float32)
+        self._high = np.array([joint.maximum for joint in joints], np.float32)
+        self._on = True
+        self._cold_start()
+
+    def _cold_start(self) -> None:
+        self.device = VirtualDevice(self._view, self._joints, self._here(), self._watchdog_us)
+
+    def feed(self, data: bytes, now_us: int) -> list[Reply]:
+        """See `Device`: each answer is a packet of its own."""
+        self._run(now_us)
+        replies = [Reply(unit) for unit in codec.split(self.device.feed(data, now_us))]
+        self._run(now_us)  # what was commanded acts from here
+        return replies
+
+    def tick(self, now_us: int) -> list[Reply]:
+        """See `Device`."""
+        if self._on:
+            self.device.tick(now_us)
+        self._run(now_us)
+        return []
+
+    def power(self, on: bool, now_us: int) -> None:
+        """See `Device`."""
+        self._run(now_us)
+        self._on = on
+        self._cold_start()
+        self.device.faults = Fault.RESET
+        self._run(now_us)
+
+    def fault(self, joint: int, name: str) -> None:
+        """See `Device`; the controller has one word of faults for all joints."""
+        if name not in self.FAULTS:
+            raise ValueError(f"edgelink knows {', '.join(self.FAULTS)}, got {name}")
+        self.device.faults |= self.FAULTS[name]
+        if self.device.mode is Mode.ARMED:
+            self.device.mode = Mode.STOPPED
+
+    def report(self) -> Mapping[str, Any]:
+        """Counts, mode and faults."""
+        return {**self.device.counts_dict(), "mode": self.device.mode.name, "faults": int(self.device.faults)}
+
+    def _here(self) -> Float32:
+        return np.clip(self._view.position(), self._low, self._high)
+
+    def _run(self, now_us: int) -> None:
+        self.plant.run_to(now_us)
+        torque = self._on and self.device.mode is not Mode.DISARMED
+        self.plant.torque_on[:] = torque
+        if torque:
+            self._view.step(self.device.held)
+        else:
+            self.device.held = self._here()
+
+
+def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> EdgelinkDevice:
+    """`options`: watchdog_s, that of the firmware. Raises ValueError for others."""
+    if not options.keys() <= {"watchdog_s"}:
+        raise ValueError(f"the virtual edgelink controller knows watchdog_s, got {sorted(options)}")
+    return EdgelinkDevice(joints, plant, round(float(options.get("watchdog_s", WATCHDOG_US * 1e-6)) * 1e6))

@@ -305,6 +305,17 @@ BLOCKS: Mapping[str, tuple[int, int]] = {  # option `read` -> first register and
     "all": (Register.PRESENT_POSITION, 8),  # and voltage, temperature
     "slow": (Register.TORQUE_ENABLE, 24),  # torque switch, goal and limits in front of all that
 }
+
+
+def block_of(joints: Sequence[Joint], read: str) -> tuple[int, int]:
+    """First register and bytes of each answer for the option `read`.
+
+    SCS servos are asked one by one. The question is 4 in its length byte: an answer of 4 bytes would have 6, one bit
+    away, and an echo with that bit wrong has a right checksum when a header follows. So they are asked for 6 bytes.
+    """
+    return BLOCKS["effort" if read == "motion" and not model_of(joints[0]).series.sync_read else read]
+
+
 _PRESENT = {4: "HH", 6: "HHH", 8: "HHHBB"}
 
 
@@ -333,7 +344,7 @@ def reader(count: int, big_endian: bool) -> Callable[[bytes], Present]:
 def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, block: str = "motion") -> int:
     """Wire time of one cycle, without return delays: sync write of goals, then the read that the series has."""
     del data_baud  # of CAN-FD
-    count, answer = len(joints), _OVERHEAD + BLOCKS[block][1]
+    count, answer = len(joints), _OVERHEAD + block_of(joints, block)[1]
     goals = 8 + 3 * count
     sync = model_of(joints[0]).series.sync_read
     asked = 8 + count if sync else 8 * count  # SCS: one read per joint, in turn

@@ -41,11 +41,12 @@ class FeetechArm(BusArm[Transport]):
         _require_one_series(joints)
         self._goals = codec.Goals(joints)
         self._index = {joint.id: i for i, joint in enumerate(joints)}
+        self._top = [model.top for model in models]
         self._per_rad = [model.counts_per_rad for model in models]
         self._stall_nm = [model.stall_nm for model in models]
         self._speed = [1.0 / model.counts_per_rad for model in models]  # rad/s per unit; known after connect
         self._bus = ServoBus(transport)
-        fast, slow = codec.BLOCKS[self.options.read], codec.BLOCKS["slow"]
+        fast, slow = codec.block_of(joints, self.options.read), codec.BLOCKS["slow"]
         self._questions = {block: self._question(*block) for block in (fast, slow)}
         self._present = {block: codec.reader(min(block[1], 8), self._series.big_endian) for block in (fast, slow)}
         self._fast, self._slow = fast, slow
@@ -96,11 +97,13 @@ class FeetechArm(BusArm[Transport]):
                 self._bus.write(servo.id, register, data)
 
     def _torque_limit(self, joint: Joint) -> bytes:
-        """The joint's max_effort as the servo's own limit; b"" where there is none."""
-        if joint.max_effort is None or not self._series.homing:
+        """The option torque_limits and the joint's max_effort as the servo's own limit; b"" where there is none."""
+        shares = [self.options.limits[self._index[joint.id]] / 100] if self.options.limits else []
+        if joint.max_effort is not None:
+            shares.append(joint.max_effort * joint.ratio / MODELS[joint.model].stall_nm)
+        if not shares or not self._series.homing:
             return b""
-        share = min(1.0, joint.max_effort * abs(joint.ratio) / MODELS[joint.model].stall_nm)
-        return codec.word(max(1, round(1000 * share)), self._series.big_endian)
+        return codec.word(max(1, round(1000 * min(1.0, *shares))), self._series.big_endian)
 
     # --- a cycle ----------------------------------------------------------------------------------------------
 
@@ -137,30 +140,33 @@ class FeetechArm(BusArm[Transport]):
         skipped = self._decoder.skipped
         for answer in self._decoder.feed(data):
             joint = self._index.get(answer.id, -1)
-            if joint < 0 or len(answer.data) != self._block[1]:
+            in_turn = joint >= self._turn if self._series.sync_read else joint == self._turn
+            expected = in_turn and len(answer.data) == self._block[1]
+            reading = self._reading(joint, answer) if expected else None
+            if reading is None:
                 self.counts.foreign += 1  # an echo, a servo that is not in the profile, an answer of before
                 continue
-            found.append(self._reading(joint, answer))
-            if not self._series.sync_read:
-                self._next_turn(joint)
+            found.append(reading)
+            self._next_turn(joint)
         self.counts.foreign += self._decoder.skipped > skipped
         return found
 
     def _next_turn(self, joint: int) -> None:
-        """SCS: the line is free again, the next joint may be asked."""
-        if joint == self._turn and self._waiting:
-            self._turn += 1
-            if self._turn < len(self.joints):
-                self.transport.write(self._questions[self._block][self._turn])
+        """Answers come in order: one that does not is of another cycle. SCS: now the next joint may be asked."""
+        self._turn = joint + 1
+        if not self._series.sync_read and self._turn < len(self.joints):
+            self.transport.write(self._questions[self._block][self._turn])
 
-    def _reading(self, joint: int, answer: codec.Packet) -> Reading:
+    def _reading(self, joint: int, answer: codec.Packet) -> Reading | None:
+        """None for a position that its servo cannot have: an 8-bit checksum lets one wrong packet in 256 through."""
         data, faults = answer.data, self._faults[answer.code]
+        present = self._present[self._block](data[-8:])
+        if not 0 <= present.position <= self._top[joint]:
+            return None
         if self._block == self._slow:
             faults |= self._look_at_torque(joint, data)
-            data = data[-8:]
             if joint == len(self.joints) - 1:
                 self._want_slow = False
-        present = self._present[self._block](data)
         none = float("nan")
         return Reading(
             joint,
@@ -258,7 +264,7 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
 
 
 def scan(transport: Transport, ids: Iterable[int] = range(254)) -> list[Found]:
-    """Every servo that answers on the open `transport`, by its id; some 50 ms for each that does not."""
+    """Every servo that answers on the open `transport`, by its id; some 30 ms for each that does not."""
     bus = ServoBus(transport)
     found = []
     for servo in ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -29,11 +30,16 @@ class Options:
     overload_torque: int | None = None  # %, beyond it ...
     protection_ms: int | None = None  # ... for so long ...
     protective_torque: int | None = None  # ... the servo goes on with so much, %
+    torque_limits: str = ""  # of each joint in channel order, %, "100,...,50"; max_effort of a joint limits it too
     homing_offsets: str = ""  # of the calibration, counts, "12,-3,..." in channel order: compared at connect
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        return tuple(int(part) for part in self.homing_offsets.split(",")) if self.homing_offsets else ()
+        return _whole(self.homing_offsets)
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        return _whole(self.torque_limits)
 
 
 _RANGES = {
@@ -48,6 +54,7 @@ _RANGES = {
     "protection_ms": (0, 2_540),
     "protective_torque": (0, 100),
 }
+_LISTS = {"homing_offsets": (-2047, 2047), "torque_limits": (1, 100)}
 _CHOICES = {"read": tuple(name for name in BLOCKS if name != "slow"), "overload": OVERLOAD}
 _SETTINGS = {  # option -> register of one byte, unit of the register in units of the option
     "p_gain": (Register.P_GAIN, 1),
@@ -84,15 +91,21 @@ def _check(name: str, value: Option, joints: int) -> None:
         low, high = _RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise _wrong(f"option {name} of feetech", f"a whole number, {low}..{high}", repr(value))
-    elif not isinstance(value, str) or not _offsets(value, joints):
-        raise _wrong(f"option {name} of feetech", f"{joints} whole numbers with commas between", repr(value))
+    elif not isinstance(value, str) or not _one_each(value, joints, *_LISTS[name]):
+        low, high = _LISTS[name]
+        raise _wrong(f"option {name} of feetech", f"{joints} whole numbers {low}..{high}, commas between", repr(value))
 
 
-def _offsets(text: str, joints: int) -> bool:
-    """Whether it is empty, or one homing offset per joint."""
+def _one_each(text: str, joints: int, low: int, high: int) -> bool:
+    """Whether it is empty, or one number per joint."""
     parts = text.split(",") if text else []
-    sound = all(part.strip().removeprefix("-").isdecimal() and abs(int(part)) < 1 << 11 for part in parts)
-    return sound and len(parts) in (0, joints)
+    if not all(re.fullmatch(r" *-?[0-9]{1,5} *", part) for part in parts):
+        return False
+    return len(parts) in (0, joints) and all(low <= value <= high for value in _whole(text))
+
+
+def _whole(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",")) if text else ()
 
 
 def _wrong(what: str, expected: str, got: str) -> BridgeError:

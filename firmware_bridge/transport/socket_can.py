@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -21,6 +22,7 @@ from firmware_bridge.transport import kernel_can
 from firmware_bridge.transport.base import Frame
 
 _ERR_FILTER = 2  # CAN_RAW_ERR_FILTER of linux/can/raw.h: an enum there, so Python's socket module does not have it
+_SIOCGIFMTU = 0x8921
 _READS = 256  # frames per read(): a babbling bus must not hold the servo loop
 
 
@@ -108,6 +110,10 @@ class SocketCan:
             seen = kernel_can.ERR_BUS_OFF | kernel_can.ERR_RESTARTED
             opened.setsockopt(socket.SOL_CAN_RAW, _ERR_FILTER, struct.pack("=I", seen))
             opened.bind((self._interface,))
+            if self._fd_frames and _mtu(opened, self._interface) < kernel_can.FD.size:
+                raise OSError(errno.EPROTOTYPE, os.strerror(errno.EPROTOTYPE))
+            if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error))  # one may bind to an interface that is down
         except OSError:
             opened.close()
             raise
@@ -147,7 +153,15 @@ class SocketCan:
         )
 
 
+def _mtu(opened: socket.socket, interface: str) -> int:
+    """Bytes of the longest frame that the interface takes: 16, or 72 where it is set up for CAN-FD (SIOCGIFMTU)."""
+    answer = fcntl.ioctl(opened, _SIOCGIFMTU, struct.pack("16si12x", interface.encode(), 0))
+    (mtu,) = struct.unpack_from("16xi", answer)
+    return int(mtu)
+
+
 _TODO = {
+    errno.EPROTOTYPE: "set it up for CAN-FD: `ip link set can0 up type can bitrate 1000000 dbitrate 5000000 fd on`",
     errno.ENODEV: "name an interface of `ip link show type can`, or bring it up",
     errno.ENETDOWN: "bring it up: `ip link set can0 up type can bitrate 1000000`",
     errno.EAFNOSUPPORT: "this kernel has no CAN: load its modules, or use an adapter with --interface slcan",

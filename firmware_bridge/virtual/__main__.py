@@ -7,6 +7,7 @@ It prints one JSON line {"port": PATH}. Each JSON line on stdin is something tha
 
     {"do": "trouble", "flip": 0.01, "silent": [2], ...}   fields of line.Trouble
     {"do": "stuck" | "free", "joint": 2}                  mechanically
+    {"do": "place", "position_rad": [...]}                the joints moved by hand, device frame
     {"do": "fault", "joint": 2, "name": "overload"}
     {"do": "power", "on": false} | {"do": "brown-out"}
     {"do": "unplug"} | {"do": "replug"}                   the cable at the host
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import fields
@@ -31,7 +33,7 @@ from firmware_bridge.transport import kernel_can
 from firmware_bridge.virtual.device import brown_out, joint_of
 from firmware_bridge.virtual.line import Line, Trouble
 from firmware_bridge.virtual.plant import JointPlant
-from firmware_bridge.virtual.server import PtyPort, Server, UnixCanPort
+from firmware_bridge.virtual.server import Port, PtyPort, Server, SocketCanPort, UnixCanPort
 
 
 def plant_of(joints: list[Joint], gravity_nm: float) -> JointPlant:
@@ -45,18 +47,28 @@ def server_of(asked: dict[str, Any]) -> Server:
     """From the JSON of the command line."""
     protocol = asked["protocol"]
     joints = [Joint(**row) for row in asked["joints"]]
-    device = module(protocol, "virtual").make(
-        joints, plant_of(joints, asked.get("gravity_nm", 0.2)), asked.get("options", {})
-    )
-    link = Path(asked["link"]) if "link" in asked else None
-    port = PtyPort(link) if KINDS[protocol] == "serial" else UnixCanPort(link)
+    options = dict(asked.get("options", {}))
+    if protocol == "edgelink" and "watchdog_s" in asked:  # built into its firmware; the others are told by the host
+        options["watchdog_s"] = asked["watchdog_s"]
+    device = module(protocol, "virtual").make(joints, plant_of(joints, asked.get("gravity_nm", 0.2)), options)
+    port = port_of(protocol, asked.get("link"))
     line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
     return Server(device, port, line)
+
+
+def port_of(protocol: str, link: str | None) -> Port:
+    """`link`: the path of a pty or Unix socket; of CAN also an interface, which has no slash in it."""
+    path = Path(link) if link is not None else None
+    if KINDS[protocol] == "serial":
+        return PtyPort(path)
+    return SocketCanPort(link) if link is not None and "/" not in link else UnixCanPort(path)
 
 
 def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
     """One line of stdin. Raises ValueError, KeyError, TypeError for what it does not understand."""
     now_us, plant = time.monotonic_ns() // 1000, server.device.plant
+    if not isinstance(what, dict):
+        raise ValueError('expected {"do": ...}')
     kind = what.pop("do")
     if kind == "trouble":
         known = {f.name for f in fields(Trouble)}
@@ -66,20 +78,25 @@ def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
         server.trouble = Trouble(**what)
     elif kind in ("stuck", "free"):
         plant.stuck[joint_of(what["joint"], plant.position.tolist())] = kind == "stuck"
+    elif kind == "place":
+        plant.place(what["position_rad"])
     elif kind == "fault":
         server.device.fault(joint_of(what["joint"], plant.position.tolist()), what["name"])
     elif kind == "power":
         server.powered = bool(what["on"])
+        server.lose_what_is_on_its_way()
         server.device.power(server.powered, now_us)
     elif kind == "brown-out":
         brown_out(server.device, now_us)
     elif kind == "unplug":
+        server.lose_what_is_on_its_way()
         server.port.close()
     elif kind == "replug":
         server.port.replug()
         return {"port": server.port.name}
-    elif kind in ("bus-off", "restart") and isinstance(server.port, UnixCanPort):
+    elif kind in ("bus-off", "restart") and isinstance(server.port, UnixCanPort | SocketCanPort):
         server.bus_off = kind == "bus-off"
+        server.lose_what_is_on_its_way()
         server.port.error(kernel_can.ERR_BUS_OFF if server.bus_off else kernel_can.ERR_RESTARTED)
     elif kind == "report":
         return report(server)
@@ -89,6 +106,7 @@ def happen(server: Server, what: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(server: Server) -> dict[str, Any]:
+    """Everything a test can check an arm's words against."""
     plant, busy = server.device.plant, server.line.busy
     found = {
         "device": dict(server.device.report()),
@@ -116,22 +134,24 @@ class _Control:
         for line in lines:
             try:
                 answer = {"done": True, **happen(self._server, json.loads(line))}
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OSError) as error:
                 answer = {"done": False, "error": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
         return True
 
 
 def main() -> int:
+    """Exit code 0, or 5 with one line on stderr."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no socket and no link behind
     try:
         server = server_of(json.loads(sys.argv[1]))
-    except (BridgeError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (BridgeError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 5
-    print(json.dumps({"port": server.port.name}), flush=True)
     try:
+        print(json.dumps({"port": server.port.name}), flush=True)
         server.serve(0, _Control(server))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:
         server.port.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,19 @@ from typing import Any
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.protocols import KINDS
 
 
 class VirtualProcess:
-    """A context: the device is there inside, and gone after. `port` is what a driver opens."""
+    """A context: the device is there inside, and gone after. `port` is what a driver opens.
+
+    Of CAN that is an interface of this machine where EDGEVLA_CAN names one: `make test-can` runs every test so.
+    """
 
     def __init__(self, protocol: str, joints: Sequence[Joint], **asked: Any) -> None:
         wanted = {"protocol": protocol, "joints": [asdict(joint) for joint in joints], **asked}
+        if KINDS[protocol] == "can" and (interface := os.environ.get("EDGEVLA_CAN")):
+            wanted.setdefault("link", interface)
         command = [sys.executable, "-m", "firmware_bridge.virtual", json.dumps(wanted)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = str(self._answer().get("port"))

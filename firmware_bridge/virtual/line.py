@@ -58,10 +58,22 @@ class Trouble:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        """Raises ValueError, TypeError for what is no trouble."""
+        for name in ("flip", "cut", "twice", "swap", "foreign"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}: a chance of 0..1, got {getattr(self, name)}")
+        if not 0 <= self.latency_us <= 60_000_000:
+            raise ValueError(f"latency_us: 0..60000000, got {self.latency_us}")
         self._chance = random.Random(self.seed)
 
-    def after(self, replies: list[Reply], heard: Any = None) -> list[Reply]:
-        """`replies` as they reach the host; `heard`: what the host sent just now, None when these come unasked."""
+    def echo_of(self, heard: Any) -> Any | None:
+        """What the host hears of its own words, while it says them; None: nothing, its adapter mutes."""
+        if self.wrong_echo:
+            return _with(heard, _flipped(_payload(heard), self._chance))
+        return heard if self.echo else None
+
+    def after(self, replies: list[Reply]) -> list[Reply]:
+        """`replies` as they reach the host."""
         late = [reply._replace(delay_us=reply.delay_us + self.latency_us) for reply in replies]
         out: list[Reply] = []
         for reply in late:
@@ -70,9 +82,6 @@ class Trouble:
         for i in range(len(out) - 1):
             if self._chance.random() < self.swap:
                 out[i], out[i + 1] = out[i + 1], out[i]
-        if heard is not None and (self.echo or self.wrong_echo):
-            data = _with(heard, _flipped(_payload(heard), self._chance)) if self.wrong_echo else heard
-            out.insert(0, Reply(data))
         return out
 
     def _spoiled(self, reply: Reply) -> list[Reply]:

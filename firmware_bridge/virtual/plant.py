@@ -43,10 +43,18 @@ class JointPlant:
         self.stuck = np.zeros(n, bool)  # a joint that does not move, whatever pushes it
         self._at_us: int | None = None
 
+    def place(self, position: Sequence[float]) -> None:
+        """Move the joints by hand, at rest. Raises ValueError outside their mechanical ends."""
+        wanted = np.array(position, float)
+        if wanted.shape != self.position.shape or not bool(((wanted >= self.low) & (wanted <= self.high)).all()):
+            raise ValueError(f"positions between {self.low.tolist()} and {self.high.tolist()}, got {position}")
+        self.position, self.velocity = wanted, np.zeros_like(wanted)
+
     def run_to(self, now_us: int) -> None:
         """Advance to the device's time `now_us`."""
-        if self._at_us is None or now_us - self._at_us > _MOST_STEPS * STEP_US:
-            self._at_us = now_us if self._at_us is None else now_us - _MOST_STEPS * STEP_US
+        if self._at_us is None:
+            self._at_us = now_us
+        self._at_us = max(self._at_us, now_us - _MOST_STEPS * STEP_US)
         while now_us - self._at_us >= STEP_US:
             self._at_us += STEP_US
             self._step(STEP_US * 1e-6)

@@ -1,17 +1,17 @@
-"""A virtual device in a process of its own: a pty for serial protocols, a Unix socket of kernel frames for CAN.
+"""A virtual device behind a pty (serial protocols) or a Unix socket of kernel frames or SocketCAN (CAN).
 
-    python -m firmware_bridge.virtual JSON     prints {"port": ...}, then takes what happens as JSON lines on stdin
-
-It ends when its stdin ends. With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
+With a baud rate it is as slow as the wire: a byte arrives when its last bit would.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import heapq
 import os
 import select
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from firmware_bridge.virtual.device import Device, Reply
 from firmware_bridge.virtual.line import TO_DEVICE, TO_HOST, Line, Trouble
 
 _TICK_NS = 1_000_000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _SPIN_NS = 120_000  # before a packet is due: sleeping wakes later than a wire would deliver
 
 
@@ -79,6 +80,8 @@ class PtyPort:
 
     def close(self) -> None:
         self._pair.close()
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)  # as a pulled adapter's /dev entry goes
 
 
 class UnixCanPort:
@@ -91,9 +94,13 @@ class UnixCanPort:
         self.replug()
 
     def replug(self) -> None:
+        """Raises ValueError where the path cannot be a socket's."""
         Path(self.name).unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self._listener.bind(self.name)
+        try:
+            self._listener.bind(self.name)
+        except OSError as error:
+            raise ValueError(f"no bus at {self.name}: {error.strerror or error}") from None
         os.chmod(self.name, 0o600)
         self._listener.listen(8)
 
@@ -145,6 +152,67 @@ class UnixCanPort:
         Path(self.name).unlink(missing_ok=True)
 
 
+class SocketCanPort:
+    """Devices on a real SocketCAN interface, say vcan0. Unplugging takes the interface down: root only."""
+
+    def __init__(self, interface: str) -> None:
+        self.name = interface
+        self._socket: socket.socket | None = None
+        self.replug()
+
+    def replug(self) -> None:
+        _set_up(self.name, True)
+        opened = socket.socket(socket.PF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+        opened.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        opened.bind((self.name,))
+        opened.setblocking(False)
+        self._socket = opened
+
+    @property
+    def fds(self) -> list[int]:
+        return [] if self._socket is None else [self._socket.fileno()]
+
+    def read(self, fd: int) -> list[Any]:
+        units: list[Any] = []
+        while True:
+            try:
+                raw = os.read(fd, kernel_can.FD.size)
+            except OSError:  # nothing left, or the interface went down
+                return units
+            frame, _ = kernel_can.unpack(raw)
+            if frame is not None:
+                units.append(frame)
+
+    def write(self, unit: Any) -> None:
+        self._send(kernel_can.pack(unit))
+
+    def error(self, error_class: int) -> None:
+        """An error frame; vcan hands it to every listener that asked for them, as a controller's driver would."""
+        self._send(kernel_can.error_frame(error_class))
+
+    def _send(self, raw: bytes) -> None:
+        with contextlib.suppress(OSError):  # nobody there to hear it
+            if self._socket is not None:
+                self._socket.send(raw)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            _set_up(self.name, False)
+
+
+def _set_up(interface: str, up: bool) -> None:
+    """`ip link set INTERFACE up` or `down` (SIOCGIFFLAGS, SIOCSIFFLAGS). Raises OSError where it may not."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        asked = struct.pack("16sH14x", interface.encode(), 0)
+        (flags,) = struct.unpack_from("16xH", fcntl.ioctl(control, _SIOCGIFFLAGS, asked))
+        wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
+        if wanted != flags:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), wanted))
+
+
 class Server:
     """Serves `device` on `port` until `stop()` of a tick says so. `speed` is the line; faults are set from outside."""
 
@@ -172,8 +240,9 @@ class Server:
                 if not control():
                     return
             for fd in ready:
-                for unit in self.port.read(fd):
-                    self.heard(unit, time.monotonic_ns())
+                if fd in self.port.fds:  # the cable may have been pulled a line ago
+                    for unit in self.port.read(fd):
+                        self.heard(unit, time.monotonic_ns())
             self.pass_on(time.monotonic_ns())
             if (now_ns := time.monotonic_ns()) >= poll_until:
                 poll_until = now_ns + _TICK_NS
@@ -183,7 +252,11 @@ class Server:
         """A host put `unit` on the line."""
         if self.bus_off:
             return
-        self._later(self.line.carry(unit, TO_DEVICE, now_ns), TO_DEVICE, unit)
+        at_ns = self.line.carry(unit, TO_DEVICE, now_ns)
+        echo = self.trouble.echo_of(unit)
+        if echo is not None:
+            self._later(at_ns, TO_HOST, echo)  # on the same wire at the same time: it takes none of its own
+        self._later(at_ns, TO_DEVICE, unit)
         self.pass_on(now_ns)
 
     def pass_on(self, now_ns: int) -> None:
@@ -192,8 +265,12 @@ class Server:
             at_ns, _, direction, unit = heapq.heappop(self._due)
             if direction == TO_HOST:
                 self.port.write(unit)
-            elif self.powered:
-                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000), unit), at_ns)
+            elif self.powered and not self.bus_off:
+                self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000)), at_ns)
+
+    def lose_what_is_on_its_way(self) -> None:
+        """Power or cable went: nothing of it arrives any more."""
+        self._due.clear()
 
     def _send(self, replies: list[Reply], at_ns: int) -> None:
         for reply in replies if self.powered and not self.bus_off else []:

@@ -35,7 +35,7 @@ class LateArm(EdgelinkArm):
         message = Command(self._next_seq(), self._device_us(expiry_ns), tuple(setpoint.tolist()))
         frame = codec.encode(message, self._limits)
         time.sleep(max(0, expiry_ns + 2_000_000 - time.monotonic_ns()) / 1e9)
-        self._transport.write(frame)
+        self.transport.write(frame)
         self.counts.sent += 1
         return time.monotonic_ns()
 

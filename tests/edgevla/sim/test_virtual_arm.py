@@ -175,7 +175,7 @@ def test_when_commands_cease_it_stops_itself_and_holds(start, connect):
 def test_garbage_on_its_port_does_not_end_it(start, connect):
     arm = start()
     link, _ = connect(arm)
-    link._transport.write(os.urandom(2000) + b"\0")
+    link.transport.write(os.urandom(2000) + b"\0")
     link.arm()
     assert arm.end()["decoder"]["frames"] >= 9
 

@@ -126,7 +126,7 @@ def test_connect_greets_checks_and_reads_back_the_watchdog(served, link):
 def test_connect_refuses_a_device_of_another_schema(serve):
     other = serve(channels=(ChannelLimits("x", "deg", -90, 90), CHANNELS[1]))
     arm = EdgelinkArm(SerialTransport(other.port, 921_600), CHANNELS)
-    with pytest.raises(SchemaMismatch, match=r"another schema[\s\S]*flash the firmware"):
+    with pytest.raises(SchemaMismatch, match=r"firmware schema 0x5299ca29, host schema 0x06e25c48: reflash"):
         arm.connect()
 
 
@@ -275,7 +275,7 @@ def test_the_expiry_is_checked_after_everything_else_and_before_the_write(armed,
 
     monkeypatch.setattr(driver.codec, "encode", slow_encode)
     written = []
-    monkeypatch.setattr(armed._transport, "write", written.append)
+    monkeypatch.setattr(armed.transport, "write", written.append)
     assert armed.send(to(0, 0), expiry_ns) == 0
     assert written == []
     armed.mode = Mode.DISARMED  # nothing to stop at the end
@@ -376,12 +376,12 @@ def test_a_state_that_cannot_be_true_is_not_handed_out(served, link, position):
 def test_what_is_no_state_is_not_handed_out(served, link):
     link.connect()
     served.speak(encode(HelloAck(1, 0, 0, 0, ())))
-    assert not link._transport.wait_readable(in_s(2)) or link.poll() is None
+    assert not link.transport.wait_readable(in_s(2)) or link.poll() is None
 
 
 def test_a_device_that_babbles_does_not_hold_the_loop(link, monkeypatch):
     link.connect()
-    monkeypatch.setattr(link._transport, "read", lambda: b"\0" * 4096)
+    monkeypatch.setattr(link.transport, "read", lambda: b"\0" * 4096)
     assert link.poll() is None
 
 

@@ -113,9 +113,13 @@ class Slcan:
         self.bus = PythonCan("slcan", self.line.port, 1_000_000)
         self.bus.open()
 
-    def heard(self):
-        select.select([self.line.master_fd], [], [], 2.0)
-        return self.line.read()
+    def heard(self, ending):
+        """What the adapter hears, up to `ending`."""
+        heard, until = b"", time.monotonic() + 2.0
+        while not heard.endswith(ending) and time.monotonic() < until:
+            select.select([self.line.master_fd], [], [], 0.1)
+            heard += self.line.read()
+        return heard
 
     def close(self):
         self.bus.close()
@@ -131,11 +135,9 @@ def slcan():
 
 def test_slcan_sets_the_bit_rate_and_speaks_lawicel(slcan):
     # Lawicel CANUSB manual: C close, S8 1 Mbit/s, O open; t iii l dd.. standard, T 8 digits extended, r remote
-    started = slcan.heard()
-    assert b"S8\r" in started
-    assert started.endswith(b"O\r")
+    assert b"S8\r" in slcan.heard(b"O\rO\r")
     slcan.bus.write(FRAMES)
-    assert slcan.heard() == b"t12321122\rT18DAF11080000000000000000\rr7FF0\r"
+    assert slcan.heard(b"r7FF0\r") == b"t12321122\rT18DAF11080000000000000000\rr7FF0\r"
 
 
 def test_slcan_reads_frames_that_arrive_in_pieces(slcan):

@@ -1,0 +1,1 @@
+"""How close to the wire our drivers run, and what an exchange costs beside the maker's own library."""

@@ -1,0 +1,400 @@
+"""Protocol 2.0, bytes and values. Pure. Source: e-manual, docs/en/dxl/protocol2/
+
+    FF FF FD 00  id  length (2, little-endian)  instruction  parameters  CRC-16 (2)
+
+In instruction and parameters FF FF FD becomes FF FF FD FD ("byte stuffing"), and length and CRC count what is sent.
+The answer to a fast read is one packet to which every servo adds a block, unstuffed:
+
+    FF FF FD 00  FE  length  55  [error  id  data  CRC-16 over everything before] x n
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.dynamixel.models import MOST_COUNTS, RAD_PER_COUNT, Register
+from firmware_bridge.errors import BadSetpoint, explain
+from firmware_bridge.wire import uart_ns
+
+HEADER = b"\xff\xff\xfd\x00"
+BROADCAST = 0xFE
+MOST_ID = 0xFC
+PING, READ, WRITE, REBOOT, CLEAR, STATUS = 0x01, 0x02, 0x03, 0x08, 0x10, 0x55
+SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
+BULK_READ, BULK_WRITE, FAST_BULK_READ = 0x92, 0x93, 0x9A
+ALERT = 0x80  # of a status packet's error: Hardware Error Status(70) is not 0
+LONGEST = 1024  # length field; what the vendor's library takes too
+
+INSTRUCTIONS = {
+    PING: "ping",
+    READ: "read",
+    WRITE: "write",
+    0x04: "reg write",
+    0x05: "action",
+    0x06: "factory reset",
+    REBOOT: "reboot",
+    CLEAR: "clear",
+    0x20: "control table backup",
+    STATUS: "status",
+    SYNC_READ: "sync read",
+    SYNC_WRITE: "sync write",
+    FAST_SYNC_READ: "fast sync read",
+    BULK_READ: "bulk read",
+    BULK_WRITE: "bulk write",
+    FAST_BULK_READ: "fast bulk read",
+}
+SENTENCES = {  # error number of a status packet, without the alert bit
+    0: "no error",
+    1: "the servo could not do it",
+    2: "undefined instruction, or action without reg write",
+    3: "the instruction's CRC was wrong",
+    4: "value outside the register's range, or goals locked by an expired bus watchdog",
+    5: "fewer bytes than the register has",
+    6: "value outside the limit set in another register",
+    7: "register is read-only, not defined, or locked while torque is on",
+}
+_STUFF, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
+
+
+# --- CRC ------------------------------------------------------------------------------------------------------------
+
+
+def _table(bits: int) -> array[int]:
+    """CRC-16, polynomial 0x8005, most significant bit first, of every word of `bits`."""
+    table = array("H", bytes(2 << bits))
+    for word in range(1 << bits):
+        crc = word << (16 - bits)
+        for _ in range(bits):
+            crc = (crc << 1) ^ (0x8005 if crc & 0x8000 else 0)
+            crc &= 0xFFFF
+        table[word] = crc
+    return table
+
+
+_BYTE = _table(8)
+_WORD = array("H", bytes(2 << 16))
+for _high in range(256):  # two bytes at a time: one look-up for each pair, built from the table of single ones
+    _after = _BYTE[_high]
+    for _low in range(256):
+        _WORD[_high << 8 | _low] = (_after << 8 & 0xFFFF) ^ _BYTE[(_after >> 8) ^ _low]
+_WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2 + 8)]
+
+
+def crc16(data: bytes, crc: int = 0) -> int:
+    """CRC-16 (0x8005, most significant bit first) of a packet less its last two. `crc`: of what came before."""
+    table = _WORD
+    for word in _WORDS[len(data) >> 1].unpack_from(data):
+        crc = table[crc ^ word]
+    if len(data) & 1:
+        crc = (crc << 8 & 0xFFFF) ^ _BYTE[(crc >> 8) ^ data[-1]]
+    return crc
+
+
+# --- instructions -----------------------------------------------------------------------------------------------------
+
+
+def packet(servo: int, instruction: int, parameters: bytes = b"") -> bytes:
+    """One instruction packet (or a status packet: its first parameter is the error)."""
+    body = (bytes((instruction,)) + parameters).replace(_STUFF, _STUFFED)
+    head = HEADER + struct.pack("<BH", servo, len(body) + 2) + body
+    return head + struct.pack("<H", crc16(head))
+
+
+def ping(servo: int) -> bytes:
+    return packet(servo, PING)
+
+
+def reboot(servo: int) -> bytes:
+    return packet(servo, REBOOT)
+
+
+def read(servo: int, address: int, length: int) -> bytes:
+    return packet(servo, READ, struct.pack("<HH", address, length))
+
+
+def write(servo: int, register: Register, value: int) -> bytes:
+    """Raises BadSetpoint for a value that the register cannot carry."""
+    return packet(servo, WRITE, struct.pack("<H", register.address) + to_bytes(register, value))
+
+
+def to_bytes(register: Register, value: int) -> bytes:
+    """Little-endian, two's complement. Raises BadSetpoint."""
+    try:
+        return value.to_bytes(register.size, "little", signed=register.signed)
+    except OverflowError:
+        kind = "signed" if register.signed else "unsigned"
+        expected = f"{register.size} bytes, {kind}"
+        raise BadSetpoint(
+            explain(f"value for register {register.address}", expected, value, "pass a value that it can carry")
+        ) from None
+
+
+def sync_write(register: Register, values: Sequence[tuple[int, int]]) -> bytes:
+    """One register of several servos: (id, value). Raises BadSetpoint."""
+    data = b"".join(bytes((servo,)) + to_bytes(register, value) for servo, value in values)
+    return packet(BROADCAST, SYNC_WRITE, struct.pack("<HH", register.address, register.size) + data)
+
+
+class Block(NamedTuple):
+    """What is read of one servo."""
+
+    servo: int
+    address: int
+    length: int
+
+
+def read_all(blocks: Sequence[Block], fast: bool = False) -> bytes:
+    """The question to several servos: a sync read where address and length are the same for all, else a bulk read."""
+    if len({block[1:] for block in blocks}) == 1:
+        where = struct.pack("<HH", blocks[0].address, blocks[0].length)
+        ids = bytes(block.servo for block in blocks)
+        return packet(BROADCAST, FAST_SYNC_READ if fast else SYNC_READ, where + ids)
+    each = b"".join(struct.pack("<BHH", *block) for block in blocks)
+    return packet(BROADCAST, FAST_BULK_READ if fast else BULK_READ, each)
+
+
+class GoalWriter:
+    """The sync write of Goal Position(116) to the servos of `joints`: device angles, rad, to bytes.
+
+    It judges the angles again, by the joints' own ranges: what it makes never moves a joint out of its range.
+    """
+
+    def __init__(self, joints: Sequence[Joint]) -> None:
+        self._names = [joint.name for joint in joints]
+        half = 0.5 * RAD_PER_COUNT  # float32 set-points end a rounding error outside the float64 range
+        self._ranges = [(low - half, high + half) for low, high in (joint.device_range_rad for joint in joints)]
+        self._ids = [joint.id for joint in joints]
+        n = len(joints)
+        self._struct = struct.Struct("<4sBHBHH" + "Bi" * n)
+        self._crc = struct.Struct("<H")
+        self._fixed = (HEADER, BROADCAST, 7 + 5 * n, SYNC_WRITE, 116, 4)
+        for low, high in self._ranges:
+            if max(abs(low), abs(high)) > MOST_COUNTS * RAD_PER_COUNT:
+                raise BadSetpoint(explain("range of a joint", "at most 256 turns each way", (low, high), "narrow it"))
+
+    def encode(self, device_rad: Sequence[float]) -> bytes:
+        """Raises BadSetpoint for NaN, infinity, a value outside its joint's range, a wrong number of values."""
+        values: list[int] = []
+        for servo, (low, high), angle in zip(self._ids, self._ranges, device_rad, strict=True):
+            if not low <= angle <= high:  # NaN fails both
+                raise self._bad(device_rad)
+            values += (servo, round(angle / RAD_PER_COUNT))
+        head = self._struct.pack(*self._fixed, *values)
+        if _STUFF in head[7:]:
+            return packet(BROADCAST, SYNC_WRITE, head[8:])
+        return head + self._crc.pack(crc16(head))
+
+    def _bad(self, device_rad: Sequence[float]) -> BadSetpoint:
+        ranges = zip(self._names, self._ranges, strict=True)
+        expected = ", ".join(f"{name} {low:.4f}..{high:.4f} rad" for name, (low, high) in ranges)
+        got = ", ".join(f"{angle:g}" for angle in device_rad)
+        return BadSetpoint(
+            explain("goal refused before the wire", expected, got, "limit set-points before they are sent")
+        )
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Status(NamedTuple):
+    """One servo's answer. `error`: SENTENCES, and the ALERT bit."""
+
+    servo: int
+    error: int
+    data: bytes
+
+
+def status(servo: int, error: int, data: bytes = b"") -> bytes:
+    """A status packet, as a servo makes it."""
+    return packet(servo, STATUS, bytes((error,)) + data)
+
+
+def fast_status(answers: Sequence[Status]) -> list[bytes]:
+    """The one packet that answers a fast read, in the pieces that the servos send one after another."""
+    length = 1 + sum(4 + len(answer.data) for answer in answers)
+    piece = HEADER + struct.pack("<BHB", BROADCAST, length, STATUS)
+    pieces, crc = [], 0
+    for answer in answers:
+        piece += bytes((answer.error, answer.servo)) + answer.data
+        crc = crc16(piece, crc)
+        tail = struct.pack("<H", crc)
+        crc = crc16(tail, crc)
+        pieces.append(piece + tail)
+        piece = b""
+    return pieces
+
+
+def statuses(unit: bytes, length: int) -> list[Status]:
+    """What a whole packet says: one status, or as many as a fast read's answer has blocks of `length` data bytes.
+
+    Empty for an instruction (an echo), and for an answer of another length.
+    """
+    if unit[7] != STATUS:
+        return []
+    if unit[4] == BROADCAST:
+        return _blocks(unit, length)
+    body = unit[8:-2]
+    if _STUFFED in body:
+        body = body.replace(_STUFFED, _STUFF)
+    return [Status(unit[4], body[0], body[1:])] if len(body) == length + 1 else []
+
+
+def fast_blocks(data: bytes, length: int) -> list[Status]:
+    """The leading whole blocks of a fast read's answer that was cut short: every block has a CRC of its own."""
+    found: list[Status] = []
+    for block in _blocks(data, length):
+        crc_at = 8 + (len(found) + 1) * (length + 4) - 2
+        if crc16(data[:crc_at]) != data[crc_at] + (data[crc_at + 1] << 8):
+            break
+        found.append(block)
+    return found
+
+
+def _blocks(data: bytes, length: int) -> list[Status]:
+    """Unchecked. Empty where the length that the packet announces does not fit blocks of `length` data bytes."""
+    size = length + 4
+    if len(data) < 8 or (data[5] + (data[6] << 8) - 1) % size:
+        return []
+    end = min(len(data), 7 + data[5] + (data[6] << 8))
+    return [Status(data[at + 1], data[at], data[at + 2 : at + 2 + length]) for at in range(8, end - size + 1, size)]
+
+
+class Decoder:
+    """Bytes in any pieces to whole packets with a right CRC. `longest`: of a packet, bytes; longer is noise."""
+
+    def __init__(self, longest: int = LONGEST + 7) -> None:
+        self.longest = longest
+        self.junk = 0  # bytes that belonged to no packet
+        self.rest = b""  # what may still become a packet
+
+    def clear(self) -> None:
+        """Forget what has not become a packet."""
+        self.junk += len(self.rest)
+        self.rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The packets that `data` completes, oldest first."""
+        found: list[bytes] = []
+        data, at = self.rest + data, 0
+        while (start := data.find(HEADER, at)) >= 0 and len(data) - start >= 7:
+            self.junk += start - at
+            length = data[start + 5] + (data[start + 6] << 8)
+            end = start + 7 + length
+            if 3 <= length <= self.longest - 7:
+                if end > len(data):
+                    self.rest = data[start:]
+                    return found
+                unit = data[start:end]
+                if crc16(unit[:-2]) == unit[-2] + (unit[-1] << 8):
+                    found.append(unit)
+                    at = end
+                    continue
+            at = start + 1
+            self.junk += 1
+        keep = start if start >= 0 else max(at, len(data) - 3)  # a header may begin in the last three bytes
+        self.junk += keep - at
+        self.rest = data[keep:]
+        return found
+
+
+def split(data: bytes) -> list[bytes]:
+    """A recorded stream into packets and what lies between them, in order; nothing is lost."""
+    units: list[bytes] = []
+    decoder = Decoder()
+    at = 0
+    for unit in decoder.feed(data):
+        start = data.index(unit, at)
+        if start > at:
+            units.append(data[at:start])
+        units.append(unit)
+        at = start + len(unit)
+    return units + ([data[at:]] if at < len(data) else [])
+
+
+# --- time on the wire -------------------------------------------------------------------------------------------------
+
+
+def cycle_bytes(joints: int, length: int, fast: bool = False, bulk: bool = False) -> int:
+    """Goals of 4 bytes to `joints`, and `length` bytes from each; without byte stuffing."""
+    question = 10 + 5 * joints if bulk else 14 + joints
+    answer = 8 + joints * (4 + length) if fast else joints * (11 + length)
+    return 14 + 5 * joints + question + answer
+
+
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None) -> int:
+    """One cycle of the default read (13 bytes, plain sync read: the firmware may know no fast one)."""
+    return uart_ns(cycle_bytes(len(joints), 13), baud)
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def describe(unit: object) -> str:
+    """A sentence for any bytes. Never raises."""
+    if not isinstance(unit, bytes | bytearray):
+        return "no Dynamixel packet: a CAN frame"
+    unit = bytes(unit)
+    if not unit.startswith(HEADER) or len(unit) < 10:
+        return f"no Dynamixel packet: {len(unit)} bytes {unit[:16].hex(' ')}"
+    length = unit[5] + (unit[6] << 8)
+    if length + 7 != len(unit):
+        return f"Dynamixel packet of id {unit[4]}, cut: {length + 7} bytes announced, {len(unit)} here"
+    if crc16(unit[:-2]) != unit[-2] + (unit[-1] << 8):
+        return f"Dynamixel packet of id {unit[4]}: wrong CRC"
+    body = unit[7:-2] if _is_fast(unit) else unit[7:-2].replace(_STUFFED, _STUFF)
+    who = "all" if unit[4] == BROADCAST else f"id {unit[4]}"
+    if unit[7] == STATUS:
+        return _describe_status(unit, who, body[1:])
+    name = INSTRUCTIONS.get(body[0], f"unknown instruction {body[0]:#04x}")
+    return f"{name} to {who}{_describe_parameters(body[0], body[1:])}"
+
+
+def _is_fast(unit: bytes) -> bool:
+    return unit[4] == BROADCAST and unit[7] == STATUS
+
+
+def _describe_status(unit: bytes, who: str, body: bytes) -> str:
+    if _is_fast(unit):
+        return f"answer of several servos to a fast read: {body.hex(' ')}"
+    if not body:
+        return f"status of {who} without its error byte"
+    error = body[0]
+    sentence = SENTENCES.get(error & ~ALERT, f"unknown error {error & ~ALERT:#04x}")
+    alert = ", ALERT: hardware error, see register 70" if error & ALERT else ""
+    data = f", data {body[1:].hex(' ')}" if len(body) > 1 else ""
+    return f"status of {who}: {sentence}{alert}{data}"
+
+
+def _describe_parameters(instruction: int, body: bytes) -> str:
+    if instruction in (READ, SYNC_READ, FAST_SYNC_READ, SYNC_WRITE) and len(body) >= 4:
+        address, length = struct.unpack_from("<HH", body)
+        where = f": {length} bytes at {address}"
+        if instruction == READ:
+            return where
+        if instruction == SYNC_WRITE:
+            return where + "".join(_values(body[4:], length))
+        return f"{where} of ids {', '.join(map(str, body[4:]))}"
+    if instruction in (BULK_READ, FAST_BULK_READ) and len(body) % 5 == 0:
+        each = [f"{length} bytes at {address} of id {servo}" for servo, address, length in _bulk(body)]
+        return ": " + ", ".join(each)
+    if instruction == WRITE and len(body) > 2:
+        return (
+            f": {int.from_bytes(body[2:6], 'little', signed=True)} ({body[2:].hex(' ')}) at {body[0] + (body[1] << 8)}"
+        )
+    return f": {body.hex(' ')}" if body else ""
+
+
+def _bulk(body: bytes) -> list[tuple[int, int, int]]:
+    return [struct.unpack_from("<BHH", body, at) for at in range(0, len(body), 5)]
+
+
+def _values(body: bytes, length: int) -> list[str]:
+    size = length + 1
+    return [
+        f"; id {body[at]} = {int.from_bytes(body[at + 1 : at + size], 'little', signed=True)}"
+        for at in range(0, len(body), size)
+    ]

@@ -1,0 +1,1 @@
+"""moteus brushless controllers over CAN-FD."""

@@ -1,0 +1,82 @@
+"""An arm profile with the calibration of one arm: `edgevla run --calibration FILE` calls `with_calibration`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from firmware_bridge.arm import Joint
+from firmware_bridge.calibration import (
+    DYNAMIXEL,
+    FEETECH_SCS,
+    FEETECH_STS,
+    Calibration,
+    Scale,
+    calibrated_joints,
+    lerobot_units,
+)
+from firmware_bridge.errors import explain
+from firmware_bridge.feetech.models import MODELS
+from profiles.bridge import joints_of
+from profiles.errors import ProfileError
+from profiles.model import ArmProfile
+
+
+def with_calibration(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> ArmProfile:
+    """Zero, direction and range of each joint from the file; Feetech servos are held to its homing offsets.
+
+    `mode`: see `firmware_bridge.calibration`. Raises BadCalibration for a file of another arm, ProfileError for an arm
+    that LeRobot does not calibrate or whose start range lies outside.
+    """
+    joints = {joint.name: joint for joint in _calibrated(arm, calibration, mode)}
+    channels = tuple(
+        replace(
+            channel,
+            minimum=joint.minimum,
+            maximum=joint.maximum,
+            motor=replace(channel.motor, direction=joint.direction, zero_rad=joint.zero_rad, ratio=joint.ratio)
+            if channel.motor is not None
+            else None,
+        )
+        for channel, joint in ((channel, joints[channel.name]) for channel in arm.channels)
+    )
+    low = tuple(max(at, c.minimum) for at, c in zip(arm.start_low, channels, strict=True))
+    high = tuple(min(at, c.maximum) for at, c in zip(arm.start_high, channels, strict=True))
+    _require_start(arm, low, high)
+    options = dict(arm.options)
+    if arm.protocol == "feetech":
+        options["homing_offsets"] = ",".join(str(calibration[c.name].homing_offset) for c in channels)
+    return replace(arm, channels=channels, start_low=low, start_high=high, options=options)
+
+
+def lerobot_lines(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> dict[str, tuple[float, float]]:
+    """Per channel (gain, offset): LeRobot's number = gain * channel + offset. Grippers (unit 1): range_0_100."""
+    scale = scale_of(arm)
+    joints = _calibrated(arm, calibration, mode)
+    modes = {joint.name: "range_0_100" if joint.unit == "1" else mode for joint in joints}
+    return {j.name: lerobot_units(j, calibration[j.name], scale, modes[j.name]) for j in joints}
+
+
+def scale_of(arm: ArmProfile) -> Scale:
+    """How the servos of this arm count. Raises ProfileError for those that LeRobot does not calibrate."""
+    if arm.protocol == "dynamixel":
+        return DYNAMIXEL
+    models = {channel.motor.model for channel in arm.channels if channel.motor is not None}
+    if arm.protocol != "feetech" or not models <= MODELS.keys():
+        todo = "leave --calibration out: this arm's zero is in its own firmware or profile"
+        got = f"{arm.protocol} {', '.join(sorted(models))}"
+        raise ProfileError(explain(f"no LeRobot calibration fits {arm.name}", "feetech or dynamixel", got, todo))
+    series = {MODELS[model].series.name for model in models}
+    return FEETECH_SCS if series == {"SCS"} else FEETECH_STS
+
+
+def _calibrated(arm: ArmProfile, calibration: Calibration, mode: str) -> tuple[Joint, ...]:
+    scale = scale_of(arm)
+    return calibrated_joints([j for bus in arm.buses for j in joints_of(arm, bus)], calibration, scale, mode)
+
+
+def _require_start(arm: ArmProfile, low: tuple[float, ...], high: tuple[float, ...]) -> None:
+    outside = [c.name for c, bottom, top in zip(arm.channels, low, high, strict=True) if bottom > top]
+    if outside:
+        todo = "calibrate again, or correct start_low and start_high of the profile"
+        what = f"the calibrated range of {', '.join(outside)} holds nothing of the start range of {arm.name}"
+        raise ProfileError(explain(what, "ranges that meet", "ranges apart", todo))

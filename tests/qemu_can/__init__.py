@@ -1,0 +1,1 @@
+"""Real SocketCAN (vcan, slcan) in a virtual machine: `python -m tests.qemu_can`."""
