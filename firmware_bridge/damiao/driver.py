@@ -181,7 +181,7 @@ class DamiaoArm(BusArm[FrameTransport]):
         return found
 
     def _send_until(self, frame: Callable[[int], Frame], done: Callable[[int], bool]) -> bool:
-        """Send `frame(joint)`, which has one answer, until it leaves the joint `done`; True when all are. TRIES times."""
+        """Send `frame(joint)`, which has one answer, until it leaves the joint `done`, up to TRIES times; True: all."""
         self.transport.read()  # answers to what was before say nothing about this
         self._waiting = set(range(len(self.joints)))
         for _ in range(TRIES):
