@@ -31,21 +31,8 @@ TARGETS = (
     Target(
         "firmware_bridge/bus_arm.py",
         ("tests/firmware_bridge/test_bus_arm.py",),
-        _methods(
-            "BusArm",
-            "arm",
-            "disarm",
-            "stop",
-            "close",
-            "send",
-            "request_state",
-            "poll",
-            "_open_cycle",
-            "_close_cycle",
-            "_take",
-            "_state",
-            "_judged",
-        ),  # fmt: skip
+        _methods("BusArm", "arm", "disarm", "stop", "close", "send", "encode", "write", "request_state", "poll",
+                 "_open_cycle", "_close_cycle", "_take", "_state", "_judged"),  # fmt: skip
     ),
     Target(
         "firmware_bridge/edgelink/driver.py",
