@@ -195,6 +195,10 @@ class Cia402Arm(BusArm[FrameTransport]):
 
     def arm(self) -> None:
         """See `Arm`. A drive that restarted has lost what connect() set: it is refused."""
+        self._drain()
+        for joint, lost in zip(self.joints, self._lost, strict=True):
+            if lost == sentences.BOOTED:
+                raise self._unset(joint)
         self._start()  # a drive that lost the host may have left operational; this gives no torque
         super().arm()
 
@@ -225,17 +229,19 @@ class Cia402Arm(BusArm[FrameTransport]):
 
     def _verify(self) -> None:
         """What connect() wrote is still there: mode and watchdog, read back. Raises ArmRefused, JointSilent."""
-        for index, (joint, drive) in enumerate(zip(self.joints, self._drives, strict=True)):
-            kept = drive.read(0x1016, 1) == self._chosen.consumer and drive.read(0x6060) == config.CSP
-            if not kept or self._lost[index] == sentences.BOOTED:
-                raise ArmRefused(
-                    explain(
-                        f"drive {joint.name} (node {joint.id}) has lost its settings",
-                        "heartbeat consumer and mode as connect() wrote them",
-                        sentences.sentence(sentences.BOOTED),
-                        "close and connect again",
-                    )
-                )
+        for joint, drive in zip(self.joints, self._drives, strict=True):
+            if drive.read(0x1016, 1) != self._chosen.consumer or drive.read(0x6060) != config.CSP:
+                raise self._unset(joint)
+
+    def _unset(self, joint: Joint) -> ArmRefused:
+        return ArmRefused(
+            explain(
+                f"drive {joint.name} (node {joint.id}) has lost its settings",
+                "heartbeat consumer and mode as connect() wrote them",
+                sentences.sentence(sentences.BOOTED),
+                "close and connect again",
+            )
+        )
 
     def _disable(self) -> bool:
         def down(joint: int, state: State | None) -> int:
