@@ -88,7 +88,7 @@ def run(
 ) -> str:
     """Everything the console said while `python -m module` ran in the machine, until it was off or `limit_s` over.
 
-    `counted`: its clock counts instructions, one every 4 ns, and follows ours only while it idles: however busy this
+    `counted`: its clock counts instructions, one every ns, and follows ours only while it idles: however busy this
     machine is, no deadline passes inside because of it. (Idle time must not be skipped: a wait for the shared root
     would be hundreds of its seconds.)
     """
@@ -140,7 +140,7 @@ def _in_order(tree: Path, names: Sequence[str]) -> list[Path]:
 def _boot(image: Path, initramfs: Path, limit_s: float, counted: bool) -> str:
     # Emulated: nested KVM was offered on our machine and did not boot. Two processors do not start when counted.
     free = ["-accel", "tcg,thread=multi", "-smp", "2"]
-    emulated = ["-accel", "tcg,thread=single", "-icount", "shift=2,sleep=on", "-smp", "1"] if counted else free
+    emulated = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp", "1"] if counted else free
     share = "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"
     command = ["qemu-system-x86_64", *emulated, "-cpu", "max", "-m", "2048", "-nographic", "-no-reboot", "-nic", "none"]
     command += ["-kernel", str(image), "-initrd", str(initramfs), "-virtfs", share]

@@ -19,7 +19,7 @@ from bench.files import write_json
 from tests.qemu import machine
 from tests.qemu_can.guest import MARK
 
-_LIMIT_S = 900
+_LIMIT_S = 1800
 _MODULES = ("vcan", "can_raw", "can_isotp", "slcan")
 
 
