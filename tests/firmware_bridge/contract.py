@@ -1,7 +1,7 @@
 """What every driver is held to, and the harness for it: a virtual device, the driver, a record of every byte between.
 
 `tests/firmware_bridge/NAME/arms.py` gives JOINTS, OPTIONS, WATCHDOG_S; where needed also DATA_BAUD (CAN-FD), BAUD,
-VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints). The judge is a second virtual device, in this
+VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints), QUESTIONS_FEED_WATCHDOG. The judge is a second virtual device, in this
 process, with a wider range: it is fed what the host wrote, and its targets show what would have reached the joints.
 """
 
@@ -24,6 +24,7 @@ from firmware_bridge.errors import ArmRefused, BridgeError
 from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport.log import Log, What, read_log
 from firmware_bridge.transport.recording import Recording
+from firmware_bridge.transport.tap import tap
 from firmware_bridge.virtual.__main__ import plant_of
 from firmware_bridge.virtual.client import VirtualProcess
 
@@ -103,17 +104,8 @@ class Session:
         self.bench, self.path = bench, path
         bus = BusConfig("main", bench.process.port, bench.baud, bench.joints, bench.data_baud)
         made: Any = module(bench.protocol, "driver").make(bus, bench.watchdog_s, bench.arms.OPTIONS)
-        self.line = Recording(made.transport, path, KINDS[bench.protocol])
-        self._put(made)
+        (self.line,) = tap(made, lambda inner: Recording(inner, path, KINDS[bench.protocol]))
         self.arm: Arm = made
-
-    def _put(self, made: Any) -> None:
-        """The recording takes the transport's place wherever the driver and its parts keep it."""
-        inner = made.transport
-        for holder in [made, *vars(made).values()]:
-            for name, value in vars(holder).items() if hasattr(holder, "__dict__") else ():
-                if value is inner:
-                    setattr(holder, name, self.line)
 
     def log(self) -> Log:
         self.line.flush()
@@ -156,6 +148,7 @@ def judge(bench: Bench, log: Log) -> int:
         before = mirror.plant.target.copy()
         mirror.tick(record.ns // 1000)
         mirror.feed(record.unit, record.ns // 1000)
+        mirror.tick(record.ns // 1000 + 1)
         moved += not np.array_equal(before, mirror.plant.target)
         for index, joint in enumerate(bench.joints):
             if mirror.plant.torque_on[index]:
