@@ -180,12 +180,19 @@ class BusArm(ABC, Generic[Line]):
 
     def send(self, setpoint: Float32, expiry_ns: int) -> int:
         """See `Arm`. Never waits. Raises BadSetpoint, NotArmed, LinkCongested, BusOff, PortGone."""
+        return self.write(self.encode(setpoint), expiry_ns)
+
+    def encode(self, setpoint: Float32) -> object:
+        """The first half of `send`: judged and encoded, nothing written. Raises BadSetpoint, NotArmed."""
         values = self._judged(setpoint)
         if self.mode is not Mode.ARMED:
             raise self._not_armed()
         # Joint.to_device of each; no float operation in another order, so that both give the same bits
         device_rad = [d * value / ratio + zero for value, (d, zero, ratio) in zip(values, self._frame, strict=True)]
-        frames = self._frames(device_rad)
+        return self._frames(device_rad)
+
+    def write(self, frames: object, expiry_ns: int) -> int:
+        """The second half: what `encode` made, unless it has expired. Raises LinkCongested, BusOff, PortGone."""
         self._close_cycle()
         now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
         if now_ns >= expiry_ns:

@@ -22,9 +22,10 @@ from firmware_bridge.moteus.registers import FLOAT, OWN_CODE, Register
 from firmware_bridge.moteus.registers import Mode as Device
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 MODEL_NUMBER, MAP_VERSION = 0, 5  # fw/moteus_hw.h, fw/moteus_controller.cc
+DATA_BAUD = 5_000_000  # of CAN-FD's data phase: moteus speaks no CAN 2.0
 ENABLE_S = 0.5  # s, from stopped to position mode: driver on, current sensors measured
 _ENABLE_PERIOD_S = 0.01
 _TEXT_S = 0.2
@@ -78,7 +79,7 @@ class MoteusArm(BusArm[FrameTransport]):
 
     def _readings(self) -> Iterator[Reading]:
         for index, status in self._statuses():
-            faults, code = self._judged(status)
+            faults, code = self._faults_of(status)
             if self.mode is Mode.ARMED and status.mode in _STARTING:
                 self.transport.write([self._stops[index]])  # it restarted: it must not take torque by itself
             yield Reading(
@@ -101,7 +102,7 @@ class MoteusArm(BusArm[FrameTransport]):
             self._last[index] = status
             yield index, status
 
-    def _judged(self, status: Status) -> tuple[Fault, int]:
+    def _faults_of(self, status: Status) -> tuple[Fault, int]:
         if status.mode == Device.FAULT:
             return _FAULTS.get(status.fault, Fault.OTHER), status.fault or OWN_CODE + Device.FAULT
         if status.mode == Device.TIMEOUT:
@@ -188,10 +189,9 @@ class MoteusArm(BusArm[FrameTransport]):
         return text
 
     def _next_text(self, joint_id: int, deadline_ns: int) -> bytes | None:
-        while self.transport.wait_readable(deadline_ns):
-            for frame in self.transport.read():
-                if frame.id == joint_id << 8 and (text := codec.text_out(frame.data)) is not None:
-                    return text
+        for frame in _arriving(self.transport, deadline_ns):
+            if frame.id == joint_id << 8 and (text := codec.text_out(frame.data)) is not None:
+                return text
         return None
 
     def _asked_all(self, data: bytes, wanted: Iterable[int]) -> dict[int, dict[int, float]]:
@@ -201,11 +201,10 @@ class MoteusArm(BusArm[FrameTransport]):
             self._waiting = set(range(len(self.joints))) - found.keys()
             self.transport.write([codec.frame(self.joints[index].id, data) for index in sorted(self._waiting)])
             deadline_ns = time.monotonic_ns() + int(FIRST_READ_S * 1e9)
-            while self._waiting and self.transport.wait_readable(deadline_ns):
-                for frame in self.transport.read():
-                    self._take_registers(frame, wanted, found)
-            if not self._waiting:
-                return found
+            for frame in _arriving(self.transport, deadline_ns):
+                self._take_registers(frame, wanted, found)
+                if not self._waiting:
+                    return found
         raise self.silence()
 
     def _take_registers(self, frame: Frame, wanted: Iterable[int], found: dict[int, dict[int, float]]) -> None:
@@ -261,6 +260,7 @@ class MoteusArm(BusArm[FrameTransport]):
     def _check_timeouts(self, held: Sequence[float], held_before: bool) -> None:
         """Read register 0x027 back from every joint. Raises WatchdogMismatch, after a stop."""
         found = self._asked_all(codec.READ_TIMEOUT, (Register.TIMEOUT,))
+        self._last = {}
         self._write(self._frames(held))
         self._collect(int(_ENABLE_PERIOD_S * 1e9))
         for index, values in found.items():
@@ -320,9 +320,10 @@ class MoteusArm(BusArm[FrameTransport]):
         """Take answers until each of `of` (all) has one, or the limit."""
         wanted = set(range(len(self.joints))) if of is None else set(of)
         deadline_ns = time.monotonic_ns() + limit_ns
-        while not wanted <= self._last.keys() and self.transport.wait_readable(deadline_ns):
-            for _ in self._statuses():
-                pass
+        while not wanted <= self._last.keys() and time.monotonic_ns() < deadline_ns:
+            if self.transport.wait_readable(deadline_ns):
+                for _ in self._statuses():
+                    pass
 
     # --- words ------------------------------------------------------------------------------------------------
 
@@ -347,6 +348,12 @@ class MoteusArm(BusArm[FrameTransport]):
         )
 
 
+def _arriving(transport: FrameTransport, deadline_ns: int) -> Iterator[Frame]:
+    """Frames as they come, until the deadline, also on a bus that never falls silent."""
+    while time.monotonic_ns() < deadline_ns and transport.wait_readable(deadline_ns):
+        yield from transport.read()
+
+
 def _end(rev: float, side: int) -> float:
     return side * codec.MOST_REV if math.isnan(rev) else rev  # NaN: no limit
 
@@ -364,7 +371,8 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
     if watchdog_s is None or not 0.0 < watchdog_s < 32.0:
         todo = "set watchdog_s in the arm profile, 0.1 as a rule"
         raise BridgeError(explain("moteus has a watchdog", "watchdog_s within 0..32 s", watchdog_s, todo))
-    return MoteusArm(SocketCan(bus.port, fd=True), bus.joints, watchdog_s, codec.RESOLUTIONS[str(resolution)])
+    transport = open_transport("can", bus.port, bus.baud, bus.data_baud or DATA_BAUD)
+    return MoteusArm(transport, bus.joints, watchdog_s, codec.RESOLUTIONS[str(resolution)])
 
 
 def scan(transport: FrameTransport, ids: Sequence[int] = range(1, 127), window_s: float = 0.2) -> list[Found]:
@@ -373,10 +381,9 @@ def scan(transport: FrameTransport, ids: Sequence[int] = range(1, 127), window_s
     for start in range(0, len(ids), 16):
         transport.write([codec.frame(joint_id, codec.IDENTIFY) for joint_id in ids[start : start + 16]])
         deadline_ns = time.monotonic_ns() + int(window_s * 1e9 / math.ceil(len(ids) / 16))
-        while transport.wait_readable(deadline_ns):
-            for frame in transport.read():
-                if (one := _found(frame)) is not None:
-                    found[one.id] = one
+        for frame in _arriving(transport, deadline_ns):
+            if (one := _found(frame)) is not None:
+                found[one.id] = one
     return [found[joint_id] for joint_id in sorted(found)]
 
 

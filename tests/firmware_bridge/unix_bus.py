@@ -10,7 +10,7 @@ import socket
 import time
 
 import can
-from can.interfaces.socketcan.socketcan import build_can_frame, dissect_can_frame
+from can.interfaces.socketcan.socketcan import bind_socket, build_can_frame, create_socket, dissect_can_frame
 
 _FD_FRAME_BYTES = 72
 _ERROR_FLAG, _REMOTE_FLAG, _EXTENDED_FLAG = 0x2000_0000, 0x4000_0000, 0x8000_0000
@@ -18,13 +18,21 @@ _BRS, _ESI = 0x01, 0x02
 
 
 class UnixBus(can.BusABC):
-    """`channel`: the path that `VirtualProcess.port` names. `fd`: CAN-FD frames may be sent."""
+    """`channel`: what `VirtualProcess.port` names: a path, or an interface where EDGEVLA_CAN says so.
+
+    An interface is opened by python-can's own socketcan functions. `fd`: CAN-FD frames may be sent.
+    """
 
     def __init__(self, channel: str, can_filters=None, *, fd: bool = False, **_: object) -> None:
         self.channel_info = f"unix bus {channel}"
         self._can_protocol = can.CanProtocol.CAN_FD if fd else can.CanProtocol.CAN_20
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.connect(channel)
+        if "/" in channel:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._socket.connect(channel)
+        else:
+            self._socket = create_socket()
+            self._socket.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
+            bind_socket(self._socket, channel)
         self._socket.setblocking(False)
         self.sent: list[can.Message] = []  # what the library asked to be sent, for byte-equality
         super().__init__(channel, can_filters=can_filters, **_)

@@ -85,11 +85,14 @@ def test_a_thousand_frames_arrive_in_order(pair):
     assert got == sent
 
 
-def test_one_read_of_a_flooded_bus_ends_after_256_frames(pair):
-    pair[0].write([Frame(1, b"\x00")] * 300)
+def test_one_read_of_a_flooded_bus_ends_after_256_frames_and_what_is_lost_is_the_newest(pair):
+    sent = [Frame(i, b"\x00") for i in range(400)]
+    pair[0].write(sent)
     assert pair[1].wait_readable(time.monotonic_ns() + 10**9)
-    assert len(pair[1].read()) == 256
-    assert len(pair[1].read()) == 44
+    first = pair[1].read()
+    assert first == sent[:256]
+    rest = pair[1].read()  # the kernel's receive buffer holds some 280 by default
+    assert rest == sent[256 : 256 + len(rest)]
 
 
 def test_a_can_2_0_socket_does_not_see_fd_frames(pair):
@@ -164,10 +167,8 @@ def test_python_can_and_our_transport_read_each_other(pair):
         for frame in FRAMES:
             pair[0].write([frame])
             got = theirs.recv(2.0)
-            assert (got.arbitration_id, got.is_extended_id, got.is_remote_frame) == frame[:1] + (
-                frame.extended,
-                frame.remote,
-            )
+            assert (got.arbitration_id, got.is_extended_id) == (frame.id, frame.extended)
+            assert got.is_remote_frame == frame.remote
             assert (bytes(got.data), got.is_fd, got.bitrate_switch) == (frame.data, frame.fd, frame.brs)
         read_all(pair[1], len(FRAMES))
         for frame in FRAMES:
@@ -248,8 +249,7 @@ def test_an_adapter_that_takes_no_more_is_congestion_and_no_wait():
         bus.open()
         started_s = time.monotonic()
         with pytest.raises(LinkCongested, match="slcan1"):
-            for _ in range(5000):
-                bus.write([Frame(0x123, bytes(8))])
+            bus.write([Frame(0x123, bytes(8))] * 5000)
         assert time.monotonic() - started_s < 5.0
         heard(line, b"nothing ends so", 0.5)  # the adapter reads on
         bus.write([Frame(0x124, b"")])  # and the same connection goes on
@@ -263,9 +263,10 @@ def test_an_adapter_that_was_pulled_is_a_port_that_is_gone():
         bus = SocketCan("slcan2")
         bus.open()
         line.close()
-        with pytest.raises((PortGone, LinkCongested)):
-            for _ in range(200):
-                bus.read()
-                bus.write([Frame(0x1, b"")])
-                time.sleep(0.01)
+        for _ in range(100):
+            if not Path("/sys/class/net/slcan2").exists():
+                break
+            time.sleep(0.02)  # slcand takes the interface away when its line hangs up
+        with pytest.raises(PortGone):
+            bus.write([Frame(0x1, b"")])
         bus.close()
