@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Any
 from edgevla.errors import BadInput, explain
 from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport.base import Frame
-from firmware_bridge.transport.log import Log, What, frame_of, read_log
+from firmware_bridge.transport.log import Log, Record, What, frame_of, read_log
 
 _SAYS_NO = re.compile(
-    r"^no\b|^not\b|: not? |\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length|\bunknown instruction|\bfiller\b|\bnoise\b",
+    r"^no\b|^not\b|: not? |\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length|\bunknown instruction|\bnoise\b",
     re.IGNORECASE,
 )
 _HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,]*(?:0x)?[0-9A-Fa-f]{2})*")
@@ -47,7 +48,7 @@ def installed(kind: str) -> list[str]:
 
 def log_of(text: str) -> Log:
     """A file of `bus record` or candump, or bytes in hex, or a frame as `123#1122`. Raises BadInput, BadRecording."""
-    if Path(text).exists():
+    if os.path.isfile(text):  # False also where the text is too long for a path
         return read_log(text)
     frame = frame_of(text)
     if frame is not None:
@@ -85,7 +86,9 @@ def readings(log: Log, protocols: Sequence[str] = ()) -> list[Reading]:
 
 def _units(log: Log, codec: Any) -> list[tuple[int, What, Any]]:
     """Frames as they are; bytes joined while nothing else passed, and split as the protocol splits them."""
-    passed = [(r.ns, r.what, r.unit) for r in log.records if r.what in (What.WROTE, What.READ)]
+    passed: list[tuple[int, What, Any]] = [
+        (r.ns, r.what, r.unit) for r in log.records if r.what in (What.WROTE, What.READ)
+    ]
     if log.kind == "can":
         return passed
     runs: list[tuple[int, What, bytes]] = []
@@ -98,8 +101,6 @@ def _units(log: Log, codec: Any) -> list[tuple[int, What, Any]]:
 
 
 def _single(kind: str, unit: bytes | Frame) -> Log:
-    from firmware_bridge.transport.log import Record
-
     return Log({"format": "text", "kind": kind, "port": ""}, (Record(0, What.READ, unit),))
 
 
