@@ -1,8 +1,9 @@
 """What every driver is held to, and the harness for it: a virtual device, the driver, a record of every byte between.
 
 `tests/firmware_bridge/NAME/arms.py` gives JOINTS, OPTIONS, WATCHDOG_S; where needed also DATA_BAUD (CAN-FD), BAUD,
-VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints), QUESTIONS_FEED_WATCHDOG. The judge is a second virtual device, in this
-process, with a wider range: it is fed what the host wrote, and its targets show what would have reached the joints.
+VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints), QUESTIONS_FEED_WATCHDOG. The judge is a second
+virtual device, in this process, with a wider range: it is fed what the host wrote, and its targets show what would have
+reached the joints.
 """
 
 from __future__ import annotations

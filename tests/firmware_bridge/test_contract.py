@@ -525,4 +525,5 @@ def test_cycle_ns_is_the_time_that_the_line_is_busy_for_one_cycle(bench, tmp_pat
     finally:
         paced.close()
     expected_ns = module(bench.protocol, "codec").cycle_ns(bench.joints, bench.baud, bench.data_baud)
-    assert min(abs(one - expected_ns) for one in busy) <= 0.02 * expected_ns
+    # Never more than it says; a little less where the firmware knows a shorter way (Dynamixel's fast sync read).
+    assert 0.9 * expected_ns <= min(busy) <= 1.02 * expected_ns
