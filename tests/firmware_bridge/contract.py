@@ -21,7 +21,7 @@ import numpy as np
 
 from firmware_bridge.arm import Arm, Float32, Joint, JointState, Mode, exchange
 from firmware_bridge.config import BusConfig
-from firmware_bridge.errors import ArmRefused, BridgeError
+from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer
 from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport.log import Log, What, read_log
 from firmware_bridge.transport.recording import Recording
@@ -167,15 +167,19 @@ def wider(joint: Joint) -> Joint:
 
 
 def noticed(session: Session, setpoint: Float32, within_s: float) -> str:
-    """What a driver says when its arm no longer follows: a fault, a mode or an error; "" when it says nothing."""
-    until = time.monotonic() + within_s
+    """What a driver says when its arm no longer follows: a fault, a mode or an error; "" when it says nothing.
+
+    Silence is an answer only if it lasts: a CANopen node that restarted sends nothing until it is configured again.
+    """
+    until, states = time.monotonic() + within_s, 0
     while time.monotonic() < until:
         try:
             state = session.cycle(setpoint, 0.03)
         except BridgeError as error:
-            if type(error).__name__ in ("NoAnswer", "JointSilent"):
-                continue  # says that nothing was heard, not what happened
+            if isinstance(error, NoAnswer | JointSilent):
+                continue
             return type(error).__name__
+        states += 1
         if state.faults or state.mode != Mode.ARMED:
             return f"mode {state.mode}, faults {state.faults:#x}"
-    return ""
+    return "" if states else "silence"
