@@ -23,7 +23,7 @@ from firmware_bridge.feetech.models import MODELS, SCS, Register
 from firmware_bridge.feetech.options import Options, options_of, settings
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.transport.open import open_transport
 
 _BLOCKING = Fault.VOLTAGE | Fault.ENCODER | Fault.OVERHEAT  # no torque while one of these lasts
 Block = tuple[int, int]  # first register, bytes
@@ -263,7 +263,7 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
     if watchdog_s is not None:
         todo = 'write watchdog_s = "none" in the profile and run with --accept-no-watchdog'
         raise WatchdogMismatch(explain("a watchdog is asked of Feetech servos", "none", f"{watchdog_s:g} s", todo))
-    return FeetechArm(SerialTransport(bus.port, bus.baud), bus.joints, options_of(options, len(bus.joints)))
+    return FeetechArm(open_transport("serial", bus.port, bus.baud), bus.joints, options_of(options, len(bus.joints)))
 
 
 def scan(transport: Transport, ids: Iterable[int] = range(254)) -> list[Found]:
