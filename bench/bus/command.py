@@ -39,6 +39,7 @@ def bus(
         raise Usage(explain("joints on one bus", "1..8", joints, "pass others with --joints"))
     seats = Seats(core, device_core)
     modules = {name: peer_module(name) for name in protocol}
+    host = describe_host()  # before this process is bound to one core of it
     seats.check()
     rows = []
     for name, module in modules.items():
@@ -48,7 +49,7 @@ def bus(
                 say(case.name, "dim")
             figures = paced(case, module, seats, cycles), unpaced(case, module, seats, rounds)
             rows.append(row(case, module.LIBRARY, getattr(module, "WHY_NONE", ""), *figures))
-    found = {"schema": SCHEMA, "command": "python -m bench.bus", "host": describe_host(), "rows": rows}
+    found = {"schema": SCHEMA, "command": "python -m bench.bus", "host": host, "rows": rows}
     if out is not None:
         write_json(out.with_name(f"{out.stem}-run.json"), found)
         write_json(out, short(rows))

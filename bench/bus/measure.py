@@ -47,7 +47,7 @@ class Seats:
         os.sched_setaffinity(0, {self.host})
 
     def device_of(self, case: Case, **asked: Any) -> VirtualProcess:
-        served = VirtualProcess(case.protocol, case.joints, options=dict(case.options), **asked)
+        served = VirtualProcess(case.protocol, case.joints, options=dict(case.options if case.device is None else case.device), **asked)
         os.sched_setaffinity(served.pid, {self.device})
         return served
 
