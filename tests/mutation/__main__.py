@@ -137,7 +137,9 @@ def main() -> int:
     for target, jobs in made.items():
         tried = time.monotonic()
         if run([Job(target, None)], 1, 600.0, False) != ["survived"]:
-            print(f"error: the tests of {target.file} fail without any change: {' '.join(target.tests)}", file=sys.stderr)
+            print(
+                f"error: the tests of {target.file} fail without any change: {' '.join(target.tests)}", file=sys.stderr
+            )
             return 3
         limit_s = _SLOWEST * (time.monotonic() - tried) + _SPARE_S
         verdicts = run(jobs, asked.jobs, limit_s, not asked.json)

@@ -170,7 +170,9 @@ def _constant(node: ast.AST) -> ast.AST | None:
         return None
     if isinstance(node.value, bool):
         return ast.copy_location(ast.Constant(not node.value), node)
-    return ast.copy_location(ast.Constant(2 * node.value if isinstance(node.value, float) and node.value else node.value + 1), node)
+    return ast.copy_location(
+        ast.Constant(2 * node.value if isinstance(node.value, float) and node.value else node.value + 1), node
+    )
 
 
 def _condition(node: ast.AST) -> ast.AST | None:

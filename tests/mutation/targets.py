@@ -31,15 +31,42 @@ TARGETS = (
     Target(
         "firmware_bridge/bus_arm.py",
         ("tests/firmware_bridge/test_bus_arm.py",),
-        _methods("BusArm", "arm", "disarm", "stop", "close", "send", "request_state", "poll", "_open_cycle",
-                 "_close_cycle", "_take", "_state", "_judged"),  # fmt: skip
+        _methods(
+            "BusArm",
+            "arm",
+            "disarm",
+            "stop",
+            "close",
+            "send",
+            "request_state",
+            "poll",
+            "_open_cycle",
+            "_close_cycle",
+            "_take",
+            "_state",
+            "_judged",
+        ),
     ),
     Target(
         "firmware_bridge/edgelink/driver.py",
         ("tests/firmware_bridge/edgelink/test_driver.py",),
         frozenset({"clock_offset", "narrowed_offset", "host_ns"})
-        | _methods("EdgelinkArm", "arm", "disarm", "stop", "_request", "_ask", "send", "request_state", "close",
-                   "_refuse_bad", "_device_us", "_next_seq", "_take", "_keep"),  # fmt: skip
+        | _methods(
+            "EdgelinkArm",
+            "arm",
+            "disarm",
+            "stop",
+            "_request",
+            "_ask",
+            "send",
+            "request_state",
+            "close",
+            "_refuse_bad",
+            "_device_us",
+            "_next_seq",
+            "_take",
+            "_keep",
+        ),
     ),
     Target(
         "firmware_bridge/edgelink/virtual.py",
@@ -48,7 +75,18 @@ TARGETS = (
             "tests/firmware_bridge/edgelink/test_hostile_line.py",
             "tests/firmware_bridge/firmware/test_device_in_c.py",
         ),
-        _methods("VirtualDevice", "feed", "tick", "_check_watchdog", "_answer", "_greet", "_verdict",
-                 "_verdict_on_setpoint", "_obey", "_arm", "_state"),  # fmt: skip
+        _methods(
+            "VirtualDevice",
+            "feed",
+            "tick",
+            "_check_watchdog",
+            "_answer",
+            "_greet",
+            "_verdict",
+            "_verdict_on_setpoint",
+            "_obey",
+            "_arm",
+            "_state",
+        ),
     ),
 )

@@ -1,4 +1,4 @@
-"""canopen: RPDO1 of every node by its mapped variables, SYNC, then TPDO1 of every node, received by its notifier thread.
+"""canopen: RPDO1 of every node by its mapped variables, SYNC, then TPDO1 of every node, received by its own thread.
 
 Used as its documentation does: `node.rpdo[1][...].raw = ...`, `transmit()`, `network.sync.transmit()`, and
 `node.tpdo[1].wait_for_reception()`. The PDOs are mapped in the nodes through SDO once, before anything is timed.
@@ -59,16 +59,19 @@ class CanopenPeer:
         self._network = canopen.Network(UnixBus(port))
         self._network.connect()
         self._nodes = [self._network.add_node(joint.id, _dictionary()) for joint in case.joints]
-        for node in self._nodes:
-            self._map(node)
+        for node, joint in zip(self._nodes, case.joints, strict=True):
+            self._map(node, joint.id)
 
-    def _map(self, node: canopen.RemoteNode) -> None:
+    def _map(self, node: canopen.RemoteNode, number: int) -> None:
         node.nmt.state = "PRE-OPERATIONAL"
-        for pdo, base, variables in ((node.rpdo[1], 0x200, (_CONTROL, _TARGET)), (node.tpdo[1], 0x180, (_STATUS, _POSITION))):
+        for pdo, base, variables in (
+            (node.rpdo[1], 0x200, (_CONTROL, _TARGET)),
+            (node.tpdo[1], 0x180, (_STATUS, _POSITION)),
+        ):
             pdo.clear()
             for index in variables:
                 pdo.add_variable(index)
-            pdo.cob_id, pdo.enabled, pdo.trans_type = base + node.id, True, 1
+            pdo.cob_id, pdo.enabled, pdo.trans_type = base + number, True, 1
             pdo.save()
         node.nmt.state = "OPERATIONAL"
 

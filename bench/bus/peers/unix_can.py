@@ -1,7 +1,7 @@
 """python-can on a virtual bus's Unix socket: the frames are made and read by python-can's own socketcan functions.
 
-What its SocketcanBus does for each frame is done here too (select, one receive, one Message), so that the peers pay what
-they would pay on a real interface, and no more.
+What its SocketcanBus does for each frame is done here too (select, one receive, one Message), so that the peers pay
+what they would pay on a real interface, and no more.
 """
 
 from __future__ import annotations
