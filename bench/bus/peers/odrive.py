@@ -1,17 +1,17 @@
 """cantools with ODrive's messages over python-can, as ODrive's own CAN examples do: encode, send, receive, decode.
 
 The two messages are written down from ODrive's published DBC for firmware 0.6 (Set_Input_Pos 0x00C,
-Get_Encoder_Estimates 0x009): the DBC file itself is not in our tree. A message object of each for every axis, made once.
+Get_Encoder_Estimates 0x009): the DBC file itself is not in our tree. One object of each for every axis, made once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import can
 import cantools
-from cantools.database.can import Database
 
 from bench.bus.case import Case, same
 from bench.bus.measure import answered
@@ -28,7 +28,7 @@ def case(joints: int) -> Case:
     return Case("odrive", alike, 1_000_000, device={"encoder_msg_rate_ms": 0})
 
 
-def _database(nodes: Sequence[int]) -> Database:
+def _database(nodes: Sequence[int]) -> Any:
     lines, floats = ['VERSION ""', "BU_: Master"], []
     for node in nodes:
         put, got = node << 5 | _INPUT, node << 5 | _ESTIMATES
@@ -70,7 +70,7 @@ class ODrivePeer:
             if heard is None:
                 answered(sorted(waiting))
             elif heard.arbitration_id in waiting:
-                self._gots[heard.arbitration_id].decode(heard.data)
+                self._gots[heard.arbitration_id].decode(bytes(heard.data))
                 waiting.discard(heard.arbitration_id)
 
     def close(self) -> None:
