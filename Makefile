@@ -1,6 +1,10 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+=======
+.PHONY: help setup demo test test-faults test-lerobot test-vivid fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean bench-bus test-mutation
+>>>>>>> 9a5a108d9c7ee353f31f2f5fba245ee6d599390d
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -59,6 +63,12 @@ controls: $(READY)  ## the students of the two controls, after make demo: demons
 evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after make demo and make controls
 	$(VENV)/python -m examples.metaworld.evidence --bundle out/demo/student.bundle --teacher examples/metaworld/teacher \
 	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
+
+bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
+	$(VENV)/python -m bench.bus -o bench/results/bus.json
+
+test-mutation: $(READY)  ## single faults in limiter, send paths and watchdog: each must fail a test (half an hour on two cores)
+	$(VENV)/python -m tests.mutation -o out/mutation.json
 
 figures: $(READY)  ## the tables in README and docs from bench/results
 	$(VENV)/python -m bench.summaries
