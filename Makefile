@@ -1,10 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
-=======
-.PHONY: help setup demo test test-faults test-lerobot test-vivid fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean bench-bus test-mutation
->>>>>>> 9a5a108d9c7ee353f31f2f5fba245ee6d599390d
 
 VENV := .venv/bin
 READY := .venv/.ready

@@ -31,10 +31,6 @@ TARGETS = (
     Target(
         "firmware_bridge/bus_arm.py",
         ("tests/firmware_bridge/test_bus_arm.py",),
-<<<<<<< HEAD
-        _methods("BusArm", "arm", "disarm", "stop", "close", "send", "encode", "write", "request_state", "poll",
-                 "_open_cycle", "_close_cycle", "_take", "_state", "_judged"),  # fmt: skip
-=======
         _methods(
             "BusArm",
             "arm",
@@ -42,6 +38,8 @@ TARGETS = (
             "stop",
             "close",
             "send",
+            "encode",
+            "write",
             "request_state",
             "poll",
             "_open_cycle",
@@ -50,7 +48,6 @@ TARGETS = (
             "_state",
             "_judged",
         ),
->>>>>>> 9a5a108d9c7ee353f31f2f5fba245ee6d599390d
     ),
     Target(
         "firmware_bridge/edgelink/driver.py",
@@ -71,11 +68,7 @@ TARGETS = (
             "_next_seq",
             "_take",
             "_keep",
-<<<<<<< HEAD
-        ),  # fmt: skip
-=======
         ),
->>>>>>> 9a5a108d9c7ee353f31f2f5fba245ee6d599390d
     ),
     Target(
         "firmware_bridge/edgelink/virtual.py",
@@ -96,10 +89,6 @@ TARGETS = (
             "_obey",
             "_arm",
             "_state",
-<<<<<<< HEAD
-        ),  # fmt: skip
-=======
         ),
->>>>>>> 9a5a108d9c7ee353f31f2f5fba245ee6d599390d
     ),
 )
