@@ -71,7 +71,7 @@ def _trips(arm: EdgelinkArm, start: np.ndarray, seconds: float) -> tuple[list[fl
         sent_ns = time.monotonic_ns()
         arm.send(setpoint, sent_ns + 50_000_000)
         while (state := arm.poll()) is None and time.monotonic_ns() - sent_ns < LOST_S * 1e9:
-            arm._transport.wait_readable(sent_ns + int(LOST_S * 1e9))
+            arm.wait_readable(sent_ns + int(LOST_S * 1e9))
         if state is None:
             lost += 1
         else:

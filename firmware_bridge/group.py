@@ -63,6 +63,7 @@ class ArmGroup:
         self._states: list[JointState | None] = [None] * len(self.parts)
         self._missed = [0] * len(self.parts)
         self._open = False  # a cycle waits for answers
+        self._armed = False  # since arm(), until the first stop
         self._poll: select.poll | None = None
 
     # --- Arm: modes -------------------------------------------------------------------------------------------
@@ -104,8 +105,8 @@ class ArmGroup:
         return ArmInfo(port, 0, self._n, watchdog_ms, 0, rtt_us, self.held, rows)
 
     def arm(self) -> None:
-        """See `Arm`. When one part does not arm, those that did hold."""
-        self._missed = [0] * len(self.parts)
+        """See `Arm`. When one part does not arm, those that did are stopped, holding."""
+        self._missed, self._armed = [0] * len(self.parts), True
         _, errors = self._all(lambda part: part.arm())
         if errors:
             self._stop_armed()
@@ -115,12 +116,14 @@ class ArmGroup:
 
     def disarm(self) -> None:
         """See `Arm`. Every part is asked, whatever another one answers."""
+        self._armed = False
         _, errors = self._all(lambda part: part.disarm())
         if errors:
             raise self._named(errors)
 
     def stop(self, kind: StopKind = StopKind.HOLD) -> bool:
         """See `Arm`. True when every joint on every bus confirmed; a bus that died counts as one that did not."""
+        self._armed = False
         confirmed, errors = self._all(lambda part: part.stop(kind))
         return not errors and all(confirmed)
 
@@ -159,12 +162,12 @@ class ArmGroup:
             state = self._of(i, part.poll)
             if state is not None and state.last_seq == self._asked[i]:
                 self._states[i] = state
-                if state.faults:
-                    self._stop_armed()
         states = [state for state in self._states if state is not None]
         if not self._open or len(states) < len(self.parts):
             return None
         self._open = False
+        if any(state.faults for state in states):
+            self._stop_armed()  # not before the last part has answered: its answers would be taken for the stop's
         return self._merged(states)
 
     def wait_readable(self, deadline_ns: int) -> bool:
@@ -225,10 +228,10 @@ class ArmGroup:
         raise self._named([(i, error)]) from error
 
     def _stop_armed(self) -> None:
-        """Hold, wherever torque may be on; no part takes commands after this."""
-        armed = [part for part in self.parts if part.mode is Mode.ARMED]
-        if armed or any(part.mode is Mode.STOPPED for part in self.parts):
-            self._all(lambda part: part.stop(StopKind.HOLD) if part in armed or part.mode is Mode.STOPPED else True)
+        """Hold, wherever torque may be on; once, and no part takes commands after this."""
+        if self._armed:
+            self._armed = False
+            self._all(lambda part: part.mode is Mode.DISARMED or part.stop(StopKind.HOLD))
 
     def _all(self, call: Callable[[BusArm[Any]], _T]) -> tuple[list[_T], list[tuple[int, BridgeError]]]:
         """`call` of every part side by side: (results in order, [(part, error)]). Never raises BridgeError."""

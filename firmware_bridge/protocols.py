@@ -1,7 +1,7 @@
 """The protocols by name. Each is a folder with the same files and the same names inside:
 
 codec.py    pure. `describe(unit) -> str`: a sentence for any bytes or frame, for people. `command_ns(config)` etc.
-driver.py   `make(bus, watchdog_s, options) -> Arm`; `scan(port, baud) -> list[Found]`
+driver.py   `make(bus, watchdog_s, options) -> Arm`; `scan(transport, ...) -> list[Found]` of an open one
 virtual.py  `make(joints, plant, options) -> Device`
 """
 

@@ -34,7 +34,8 @@ SUMMARIES = {
     "replay": "Run a flight record again; name the first difference.",
     "harvest": "Turn flight records into a LeRobot dataset (needs the extra `data`).",
     "eval": "Evaluate a bundle on recorded episodes, or two of them blinded on the real arm.",
-    "sim-arm": "Start a virtual arm on a pty of its own (needs the extra `sim`).",
+    "bus": "Scan, monitor, decode, record, replay or measure a serial line or CAN bus.",
+    "sim-arm": "Start the virtual arm of any profile (metaworld-sawyer needs the extra `sim`).",
     "profiles": "List, show or validate target and arm profiles.",
     "bench": "Measure and report (needs the extra `bench`).",
 }

@@ -7,9 +7,11 @@ import typer
 from edgevla.errors import Usage, explain
 
 _PLANTS = ("metaworld", "integrator")
+_PROFILE = typer.Argument("metaworld-sawyer", metavar="[PROFILE]", help="Arm profile; or a .toml of your own")
 
 
 def sim_arm(
+    profile: str = _PROFILE,
     sim: str = typer.Option("drawer-open-v3", "--sim", help="Meta-World task"),
     seed: int = typer.Option(0, min=0, help="Seed of the scene"),
     half_way: bool = typer.Option(False, "--half-way", help="Start with the drawer or window half open"),
@@ -17,15 +19,25 @@ def sim_arm(
         "metaworld", help="metaworld, or integrator: no simulator, set-points are reached at once"
     ),
     period_s: float = typer.Option(0.0125, help="T, the step of the plant in seconds, 0.0001 to 10"),
+    paced: bool = typer.Option(False, "--paced", help="As slow as the wire of the profile; not of metaworld-sawyer"),
+    gravity_nm: float = typer.Option(0.2, min=0.0, help="That pulls each joint down, N m; not of metaworld-sawyer"),
     as_json: bool = typer.Option(False, "--json", help="Changes nothing: the output is one JSON object a line always"),
 ) -> None:
-    """Start a virtual arm on a pty; prints one JSON line with its port, ends with Ctrl-D or Ctrl-C.
+    """Start a virtual arm; prints one JSON line with its port, ends with Ctrl-D or Ctrl-C.
 
-    Example: edgevla sim-arm --plant integrator
+    metaworld-sawyer has a simulated scene. Every other profile has virtual actuators, byte-true, one process a bus;
+    what happens to them is a JSON line on stdin: {"do": "unplug"}, see `python -m firmware_bridge.virtual`.
+
+    Example: edgevla sim-arm so101
     """
     del as_json
     if plant not in _PLANTS:
         raise Usage(explain("unknown --plant", " or ".join(_PLANTS), plant, "see `edgevla sim-arm --help`"))
+    if profile != "metaworld-sawyer":
+        from edgevla.bus.virtual_arm import run
+
+        run(profile, paced, gravity_nm)
+        return
     from edgevla.sim.virtual_arm import main
 
     flags = ["--half-way"] if half_way else []

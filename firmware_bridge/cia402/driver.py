@@ -20,7 +20,7 @@ from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.errors import ArmRefused, BridgeError, WrongJoint, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 if TYPE_CHECKING:
     from firmware_bridge.cia402.network import Drive
@@ -340,7 +340,7 @@ def _code_of(state: State | None) -> int:
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
     """See `protocols`. Raises BridgeError for options that config.OPTIONS does not have."""
-    return Cia402Arm(SocketCan(bus.port), bus.joints, watchdog_s, options)
+    return Cia402Arm(open_transport("can", bus.port, bus.baud), bus.joints, watchdog_s, options)
 
 
 def scan(transport: FrameTransport, wait_s: float = 0.01) -> list[Found]:

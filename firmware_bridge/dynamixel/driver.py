@@ -39,7 +39,7 @@ from firmware_bridge.dynamixel.setup import Servo
 from firmware_bridge.errors import ArmRefused, BridgeError, JointFault, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.transport.open import open_transport
 
 _GUARD = 0xFFFF  # stands for the register that proves the servo's state, in _FULL
 _FULL = (_GUARD, 70, *range(126, 136), 146, 122, 144, 145)  # indirect data, byte by byte; the last three: longer tails
@@ -353,7 +353,9 @@ def _together(parts: Sequence[Reading]) -> Reading:
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> DynamixelArm:
     """Raises BridgeError for an unknown option or model, WatchdogMismatch for a time it cannot be set to."""
-    return DynamixelArm(SerialTransport(bus.port, bus.baud), bus.joints, watchdog_s, parse(options, bus.joints))
+    return DynamixelArm(
+        open_transport("serial", bus.port, bus.baud), bus.joints, watchdog_s, parse(options, bus.joints)
+    )
 
 
 def scan(transport: Transport, wait_s: float = 1.0) -> list[Found]:

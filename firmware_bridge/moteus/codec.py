@@ -70,7 +70,7 @@ def frame(destination: int, data: bytes, reply: bool = True, source: int = 0) ->
 
 
 def counts(value: float | None, scale: float, resolution: int) -> bytes:
-    """`value` in one register's bytes; None is "not given", the device's own. Raises BadSetpoint: nothing is clipped."""
+    """`value` in one register's bytes; None is "not given". Raises BadSetpoint: nothing is clipped."""
     if resolution == FLOAT:
         return _float(math.nan if value is None else value, value is None)
     if value is None:
@@ -116,10 +116,11 @@ def read(register: int, count: int, resolution: int) -> bytes:
 
 def _head(kind: int, register: int, count: int, resolution: int) -> bytes:
     first = kind | resolution << 2
-    return (bytes((first | count,)) if count <= 3 else bytes((first,)) + _varuint(count)) + _varuint(register)
+    return (bytes((first | count,)) if count <= 3 else bytes((first,)) + varuint(count)) + varuint(register)
 
 
-def _varuint(value: int) -> bytes:
+def varuint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -22,9 +22,10 @@ from firmware_bridge.moteus.registers import FLOAT, OWN_CODE, Register
 from firmware_bridge.moteus.registers import Mode as Device
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 MODEL_NUMBER, MAP_VERSION = 0, 5  # fw/moteus_hw.h, fw/moteus_controller.cc
+DATA_BAUD = 5_000_000  # of CAN-FD's data phase: moteus speaks no CAN 2.0
 ENABLE_S = 0.5  # s, from stopped to position mode: driver on, current sensors measured
 _ENABLE_PERIOD_S = 0.01
 _TEXT_S = 0.2
@@ -370,7 +371,8 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
     if watchdog_s is None or not 0.0 < watchdog_s < 32.0:
         todo = "set watchdog_s in the arm profile, 0.1 as a rule"
         raise BridgeError(explain("moteus has a watchdog", "watchdog_s within 0..32 s", watchdog_s, todo))
-    return MoteusArm(SocketCan(bus.port, fd=True), bus.joints, watchdog_s, codec.RESOLUTIONS[str(resolution)])
+    transport = open_transport("can", bus.port, bus.baud, bus.data_baud or DATA_BAUD)
+    return MoteusArm(transport, bus.joints, watchdog_s, codec.RESOLUTIONS[str(resolution)])
 
 
 def scan(transport: FrameTransport, ids: Sequence[int] = range(1, 127), window_s: float = 0.2) -> list[Found]:

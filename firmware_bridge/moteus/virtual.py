@@ -175,8 +175,7 @@ class MoteusDevice:
 
     def _error(self, kind: int, register: int, number: int) -> bytes:
         self.counts["write_errors" if kind == WRITE_ERROR else "read_errors"] += 1
-        low = bytes((register & 0x7F | 0x80, register >> 7)) if register > 0x7F else bytes((register,))
-        return bytes((kind,)) + low + bytes((number,))
+        return bytes((kind,)) + codec.varuint(register) + bytes((number,))
 
     def _answers(self, index: int, parts: Sequence[Subframe]) -> list[bytes]:
         """Replies, registers in a row and of one resolution in one subframe."""

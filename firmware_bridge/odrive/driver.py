@@ -22,7 +22,7 @@ from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, Command
 from firmware_bridge.options import read
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 OPTIONS: Mapping[str, tuple[type, Option | None]] = {
     "endpoints": (str, None),  # path of the boards' flat_endpoints.json: parameters are written and read back
@@ -378,7 +378,7 @@ def _hottest(temperature: tuple[float, ...]) -> float | None:
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
     """See `protocols`. Raises BridgeError for options that are not in OPTIONS."""
-    return ODriveArm(SocketCan(bus.port), bus.joints, watchdog_s, options)
+    return ODriveArm(open_transport("can", bus.port, bus.baud), bus.joints, watchdog_s, options)
 
 
 def scan(transport: FrameTransport, wait_s: float = 0.7) -> list[Found]:

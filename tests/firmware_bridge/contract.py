@@ -1,8 +1,9 @@
 """What every driver is held to, and the harness for it: a virtual device, the driver, a record of every byte between.
 
 `tests/firmware_bridge/NAME/arms.py` gives JOINTS, OPTIONS, WATCHDOG_S; where needed also DATA_BAUD (CAN-FD), BAUD,
-VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints). The judge is a second virtual device, in this
-process, with a wider range: it is fed what the host wrote, and its targets show what would have reached the joints.
+VIRTUAL_OPTIONS, ONE_DEVICE (one controller answers for all joints), QUESTIONS_FEED_WATCHDOG. The judge is a second
+virtual device, in this process, with a wider range: it is fed what the host wrote, and its targets show what would have
+reached the joints.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy as np
 
 from firmware_bridge.arm import Arm, Float32, Joint, JointState, Mode, exchange
 from firmware_bridge.config import BusConfig
-from firmware_bridge.errors import ArmRefused, BridgeError
+from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer
 from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport.log import Log, What, read_log
 from firmware_bridge.transport.recording import Recording
+from firmware_bridge.transport.tap import tap
 from firmware_bridge.virtual.__main__ import plant_of
 from firmware_bridge.virtual.client import VirtualProcess
 
@@ -103,17 +105,8 @@ class Session:
         self.bench, self.path = bench, path
         bus = BusConfig("main", bench.process.port, bench.baud, bench.joints, bench.data_baud)
         made: Any = module(bench.protocol, "driver").make(bus, bench.watchdog_s, bench.arms.OPTIONS)
-        self.line = Recording(made.transport, path, KINDS[bench.protocol])
-        self._put(made)
+        (self.line,) = tap(made, lambda inner: Recording(inner, path, KINDS[bench.protocol]))
         self.arm: Arm = made
-
-    def _put(self, made: Any) -> None:
-        """The recording takes the transport's place wherever the driver and its parts keep it."""
-        inner = made.transport
-        for holder in [made, *vars(made).values()]:
-            for name, value in vars(holder).items() if hasattr(holder, "__dict__") else ():
-                if value is inner:
-                    setattr(holder, name, self.line)
 
     def log(self) -> Log:
         self.line.flush()
@@ -156,6 +149,7 @@ def judge(bench: Bench, log: Log) -> int:
         before = mirror.plant.target.copy()
         mirror.tick(record.ns // 1000)
         mirror.feed(record.unit, record.ns // 1000)
+        mirror.tick(record.ns // 1000 + 1)
         moved += not np.array_equal(before, mirror.plant.target)
         for index, joint in enumerate(bench.joints):
             if mirror.plant.torque_on[index]:
@@ -173,15 +167,19 @@ def wider(joint: Joint) -> Joint:
 
 
 def noticed(session: Session, setpoint: Float32, within_s: float) -> str:
-    """What a driver says when its arm no longer follows: a fault, a mode or an error; "" when it says nothing."""
-    until = time.monotonic() + within_s
+    """What a driver says when its arm no longer follows: a fault, a mode or an error; "" when it says nothing.
+
+    Silence is an answer only if it lasts: a CANopen node that restarted sends nothing until it is configured again.
+    """
+    until, states = time.monotonic() + within_s, 0
     while time.monotonic() < until:
         try:
             state = session.cycle(setpoint, 0.03)
         except BridgeError as error:
-            if type(error).__name__ in ("NoAnswer", "JointSilent"):
-                continue  # says that nothing was heard, not what happened
+            if isinstance(error, NoAnswer | JointSilent):
+                continue
             return type(error).__name__
+        states += 1
         if state.faults or state.mode != Mode.ARMED:
             return f"mode {state.mode}, faults {state.faults:#x}"
-    return ""
+    return "" if states else "silence"

@@ -1,6 +1,7 @@
 """Frames against bytes that LeRobot 0.4.4, openarm_can 1.4.1 and damiao-motor 1.0.6 make or read."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,7 +107,8 @@ def test_a_state_comes_back_to_within_one_step(scale, q, dq, tau, status, celsiu
 
 
 def test_a_motor_beyond_full_scale_says_full_scale():
-    assert codec.state(codec.state_data(1, 1, DM4310, 99.0, -99.0, 99.0, 0, 0), DM4310)[2:5] == (12.5, -30.0, 10.0)
+    data = codec.state_data(1, 1, DM4310, 99.0, -99.0, 99.0, 0, 0)
+    assert codec.state(data, DM4310)[2:5] == pytest.approx((12.5, -30.0, 10.0))
 
 
 def test_every_status_of_the_manuals_has_its_sentence_and_its_fault():
@@ -266,3 +268,13 @@ def test_any_eight_bytes_are_a_state_within_full_scale(data, scale):
     assert abs(said.position_rad) <= scale.pmax_rad * (1 + 1e-12)
     assert abs(said.velocity_rad_s) <= scale.vmax_rad_s * (1 + 1e-12)
     assert abs(said.torque_nm) <= scale.tmax_nm * (1 + 1e-12)
+
+
+def test_the_committed_corpus_of_the_fuzzer_is_explained_without_an_exception():
+    files = sorted((Path(__file__).parents[1] / "fuzz" / "corpus" / "damiao").iterdir())
+    assert 10 <= len(files) <= 50
+    for file in files:
+        data = file.read_bytes()
+        assert len(data) <= 200
+        assert codec.describe(Frame(int.from_bytes(data[:2], "big") & 0x7FF, data[3:67]))
+        codec.register(data[3:67], data[1])

@@ -25,3 +25,4 @@ JOINTS = (
 ALIKE = tuple(joint(f"joint_{i}", i, "xm430-w350") for i in range(1, 7))  # one sync read serves them all
 SHADOWED = (joint("shoulder", 2, "xm540-w270"), joint("wrist", 4, "xm430-w350"))
 SHADOW_OPTIONS: dict[str, float | int | str | bool] = {"shadows": "3:-2", "reverse": "shoulder"}
+QUESTIONS_FEED_WATCHDOG = True  # Bus Watchdog (98) counts any instruction packet: e-manual of the X series

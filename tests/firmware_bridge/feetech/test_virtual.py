@@ -111,7 +111,9 @@ def test_a_broadcast_ping_is_answered_by_all(device):
     assert [answer[0] for answer in ask(device, codec.ping(0xFE))] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("name", "bit"), [("voltage", 1), ("encoder", 2), ("overheat", 4), ("current", 8), ("overload", 32)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "bit"), [("voltage", 1), ("encoder", 2), ("overheat", 4), ("current", 8), ("overload", 32)]
+)
 def test_each_fault_stands_in_every_answer(device, name, bit):
     device.fault(2, name)
     assert ask(device, codec.ping(3)) == [(3, bit, b"")]

@@ -57,7 +57,7 @@ def next_state(arm, seconds=2.0):
         state = arm.poll()
         if state is not None:
             return state
-        arm._transport.wait_readable(min(deadline_ns, in_s(0.01)))
+        arm.wait_readable(min(deadline_ns, in_s(0.01)))
     raise AssertionError("no state arrived")
 
 
@@ -103,7 +103,7 @@ def test_stop_latches_and_no_command_is_taken_after_it(armed):
     assert armed.stop()
     armed.poll()
     assert armed.mode is Mode.STOPPED
-    armed._transport.write(encode(Command(armed._next_seq(), armed._device_us(in_s(0.5)), (0.2, 0.6, 0.2, 0.0)),
+    armed.transport.write(encode(Command(armed._next_seq(), armed._device_us(in_s(0.5)), (0.2, 0.6, 0.2, 0.0)),
                                   Limits(ARM.channels)))  # fmt: skip
     state = next_state(armed)
     assert (state.verdict, state.mode, state.faults) == (Verdict.NOT_ARMED, Mode.STOPPED, Fault.STOP)
@@ -112,7 +112,7 @@ def test_stop_latches_and_no_command_is_taken_after_it(armed):
 @pytest.mark.parametrize(("ahead_s", "verdict"), [(-0.001, Verdict.EXPIRED), (1.2, Verdict.TOO_FAR_AHEAD)])
 def test_an_expiry_that_is_past_or_too_far_ahead_is_refused_by_the_firmware(armed, ahead_s, verdict):
     expiry_us = armed._device_us(in_s(ahead_s))
-    armed._transport.write(encode(Command(armed._next_seq(), expiry_us, tuple(START.tolist())), Limits(ARM.channels)))
+    armed.transport.write(encode(Command(armed._next_seq(), expiry_us, tuple(START.tolist())), Limits(ARM.channels)))
     state = next_state(armed)
     assert state.verdict == verdict
     assert state.rejected == 1
@@ -120,7 +120,7 @@ def test_an_expiry_that_is_past_or_too_far_ahead_is_refused_by_the_firmware(arme
 
 def test_out_of_limit_is_refused_by_the_limits_that_are_compiled_in(armed):
     wide = Limits([ChannelLimits(c.name, c.unit, -1e6, 1e6) for c in ARM.channels])
-    armed._transport.write(encode(Command(armed._next_seq(), armed._device_us(in_s(0.5)), (0.51, 0.7, 0.2, 0.0)), wide))
+    armed.transport.write(encode(Command(armed._next_seq(), armed._device_us(in_s(0.5)), (0.51, 0.7, 0.2, 0.0)), wide))
     assert next_state(armed).verdict == Verdict.OUT_OF_LIMIT
 
 
@@ -140,7 +140,7 @@ def test_another_watchdog_is_refused(started):
 def test_garbage_on_the_line_costs_nothing_but_itself(armed):
     rng = np.random.default_rng(0)
     for size in (1, 7, 211, 300):
-        armed._transport.write(rng.bytes(size))
+        armed.transport.write(rng.bytes(size))
         time.sleep(0.02)
         state = drive(armed, 0.02, seconds=0.03)
         assert (state.mode, state.verdict) == (Mode.ARMED, Verdict.ACCEPTED)
@@ -168,7 +168,7 @@ def test_the_host_board_ends_with_its_parent_and_reports(board):
     with running(name, folder) as started:
         arm = EdgelinkArm(SerialTransport(started.port, 921_600), ARM.channels)
         arm.connect()
-        arm._transport.write(encode(Ping(1)))
+        arm.transport.write(encode(Ping(1)))
         arm.close()
         time.sleep(0.05)
         report = started.end()

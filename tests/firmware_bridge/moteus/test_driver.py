@@ -274,9 +274,9 @@ def test_silence_of_all_is_no_answer(virtual, armed):
 def test_spoiled_frames_never_pass_for_a_state_that_is_not_whole(virtual, armed, kind):
     virtual.do("trouble", **{kind: 0.3})
     whole = 0
-    for _ in range(40):
+    for _ in range(25):
         try:
-            state = exchange(armed, armed.held, soon_ns(0.1))
+            state = exchange(armed, armed.held, soon_ns(0.05))
             whole += 1
         except (JointSilent, NoAnswer):
             continue
@@ -307,8 +307,7 @@ def test_bus_off_is_said_and_a_restart_of_the_controller_goes_on(virtual, armed)
 def test_unplugged_is_gone_and_replugged_connects_again_disarmed(virtual, armed):
     virtual.do("unplug")
     with pytest.raises(PortGone):
-        for _ in range(3):
-            exchange(armed, HELD, soon_ns(0.2))
+        exchange(armed, HELD, soon_ns())
     armed.close()
     virtual.do("replug")
     armed.connect()
@@ -337,7 +336,7 @@ def test_arming_is_refused_with_the_devices_own_reason():
 
 def test_gains_that_the_device_is_not_configured_for_are_refused():
     stiff = (Joint("base", "rad", -1.5, 1.5, 1, "moteus", kp=90.0),)
-    with VirtualProcess("moteus", stiff) as virtual, pytest.raises(WrongJoint, match="servo.pid_position.kp"):
+    with VirtualProcess("moteus", stiff) as virtual, pytest.raises(WrongJoint, match=r"servo\.pid_position\.kp"):
         opened(virtual, stiff)
 
 
@@ -353,7 +352,7 @@ def test_a_joint_of_another_model_or_nobody_is_refused(virtual):
 def test_a_range_that_int16_does_not_reach_is_refused_at_connect():
     far = (Joint("wheel", "rad", -30.0, 30.0, 1, "moteus"),)
     with VirtualProcess("moteus", far) as virtual:
-        with pytest.raises(BadSetpoint, match="3.2767"):
+        with pytest.raises(BadSetpoint, match=r"3\.2767"):
             opened(virtual, far, resolution="int16")
         opened(virtual, far).close()
 

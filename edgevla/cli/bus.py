@@ -1,0 +1,319 @@
+"""`edgevla bus`: scan, monitor, decode, record, replay, bench. None of them arms, except `bench --armed`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+import profiles
+from edgevla.bus import explain as words
+from edgevla.bus import scan as scanning
+from edgevla.bus import serve, watch
+from edgevla.bus.measure import Counting, measure
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
+from edgevla.errors import DeviceFault, Usage, explain
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.protocols import KINDS
+from firmware_bridge.transport.log import Log
+from firmware_bridge.transport.open import SYNTAX, kind_of, open_transport
+from firmware_bridge.transport.recording import Recording
+from firmware_bridge.transport.tap import tap
+from profiles import ArmProfile
+
+app = typer.Typer(
+    help="Look at a bus: who is on it, what passes, what the bytes mean, how fast a cycle is. Nothing is armed.",
+    epilog="Example: edgevla bus scan",
+    no_args_is_help=True,
+)
+_ARM = typer.Option(..., "--arm", help="Name or .toml of the arm profile")
+_PORT = typer.Option(..., "--port", help=f"Port, or BUS=PORT,BUS=PORT: {SYNTAX}")
+_PERIOD = typer.Option(0.05, "--period-s", min=0.001, max=10.0, help="Time between two questions, seconds")
+_FILE = typer.Option(..., "-o", "--output", metavar="FILE", help="Write the recording there")
+_SHOWN = 200  # lines of a file that a table shows
+
+
+@app.command()
+def scan(
+    protocol: list[str] = typer.Option([], "--protocol", help=f"Only this one; repeat. {', '.join(KINDS)}"),
+    port: list[str] = typer.Option([], "--port", help=f"Only this one; repeat. {SYNTAX}"),
+    baud: list[int] = typer.Option([], "--baud", help="Only this bit rate of serial lines; repeat"),
+    ids: str = typer.Option("", "--ids", metavar="FIRST-LAST", help="Only these ids, e.g. 1-8: much faster"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Ask every port, protocol and common bit rate who is there. Commands nothing; end other programs first.
+
+    Example: edgevla bus scan --protocol feetech --ids 1-8
+    """
+    _require_protocols(protocol)
+    planned, range_ = list(scanning.tries(protocol, port, baud)), _ids(ids)
+    answers = []
+    for one in planned:
+        if not as_json:
+            say(f"{one[1]} at {one[2]}: {one[0]} ...", "dim")
+        answers.append(scanning.ask(*one, range_))
+    if planned and port and all(answer.error for answer in answers):
+        raise DeviceFault(answers[-1].error)
+    rows = [(a.protocol, a.port, a.baud, f.id, f.model, f.firmware, f.note) for a in answers for f in a.found]
+    columns = ["protocol", "port", "baud", "id", "model", "firmware", "note"]
+    errors = sorted({f"{a.port}: {a.error.partition(chr(10))[0]}" for a in answers if a.error})
+    if as_json:
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({"found": found, "errors": errors, "asked": [list(one) for one in planned]})
+        return
+    for error in errors:
+        say(error, "yellow")
+    if rows:
+        print_table("found", columns, rows)
+    else:
+        asked = f"{len(planned)} tries" if planned else "no serial adapter and no CAN interface on this computer"
+        say(f"nobody answered ({asked}); check the arm's supply, then its cable")
+
+
+@app.command()
+def monitor(
+    arm: str = _ARM,
+    port: str = _PORT,
+    period_s: float = _PERIOD,
+    count: int = typer.Option(0, "--count", min=0, help="End after so many looks; 0: Ctrl-C"),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line for each look."),
+) -> None:
+    """Show position, velocity, effort, temperature, age and faults of every joint, live. Never arms.
+
+    Example: edgevla bus monitor --arm so101 --port /dev/ttyACM0
+    """
+    profile = profiles.load_arm(arm)
+    with _connected(watch.opened(profile, port)) as device:
+        _show(profile, watch.watch(device, period_s, count), as_json)
+
+
+@app.command()
+def decode(
+    what: str = typer.Argument(..., metavar="FILE|HEX", help="A recording, a candump log, bytes in hex, or ID#DATA"),
+    protocol: list[str] = typer.Option([], "--protocol", help="As this one; default: as all that could be"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Explain bytes or frames in words. Without --protocol, says which protocols they fit.
+
+    Example: edgevla bus decode "FF FF 01 04 02 38 02 BE"
+    """
+    _require_protocols(protocol)
+    _print_readings(words.log_of(what), protocol, as_json)
+
+
+@app.command()
+def record(
+    port: str = _PORT,
+    output: Path = _FILE,
+    arm: str = typer.Option("", "--arm", help="Needed on serial lines: the arm is asked for its state meanwhile"),
+    data_baud: int = typer.Option(0, "--data-baud", min=0, help="Of CAN-FD's data phase; 0: CAN 2.0 frames only"),
+    period_s: float = _PERIOD,
+    duration_s: float = typer.Option(0.0, min=0.0, help="End after this long; 0: Ctrl-C"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write down what passes on a line, byte for byte: a CAN bus silently, a serial arm while it is monitored.
+
+    Example: edgevla bus record --port can0 -o bus.log --duration-s 10
+    """
+    until_ns = time.monotonic_ns() + int(duration_s * 1e9) if duration_s else None
+    if arm:
+        lost = _record_arm(profiles.load_arm(arm), port, output, period_s, until_ns)
+    elif kind_of(port) == "can":
+        lost = _record_can(port, output, data_baud or None, until_ns)
+    else:
+        todo = "pass --arm NAME: a serial line tells a listener nothing, so the arm is asked"
+        raise Usage(explain("what is on this serial line?", "--arm", "none", todo))
+    log = words.log_of(str(output))
+    summary = {"file": str(output), "kind": log.kind, "records": len(log.records), "lost": lost}
+    if as_json:
+        print_json(summary)
+    else:
+        say(f"{output}: {summary['records']} records, {lost} lost; `edgevla bus decode {output}` explains them")
+
+
+@app.command()
+def replay(
+    file: Path = typer.Argument(..., help="A recording of `bus record`"),
+    protocol: list[str] = typer.Option([], "--protocol", help="As this one; default: the one it was recorded with"),
+    serving: bool = typer.Option(False, "--serve", help="Be the recorded device on a port, until the recording ends"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Print a recording in words, or be the recorded device: whoever writes the same gets the same answers.
+
+    Example: edgevla bus replay line.bus --serve
+    """
+    _require_protocols(protocol)
+    log = words.log_of(str(file))
+    if not serving:
+        _print_readings(log, protocol, as_json)
+        return
+
+    def announce(port: str) -> None:
+        sys.stdout.write(json.dumps({"port": port, "kind": log.kind}) + "\n")
+        sys.stdout.flush()
+
+    exchanged = serve.serve(file, log, announce)
+    sys.stdout.write(json.dumps({"event": "end", "exchanged": exchanged}) + "\n")
+
+
+@app.command()
+def bench(
+    arm: str = _ARM,
+    port: str = _PORT,
+    cycles: int = typer.Option(1_000, min=10, max=1_000_000, help="Cycles, one after the other"),
+    armed: bool = typer.Option(False, "--armed", help="Arm it and command it to stay where it is: torque is on"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Measure whole cycles: time, the wire's part, the host's share, jitter. Torque stays off without --armed.
+
+    Example: edgevla bus bench --arm so101 --port /dev/ttyACM0
+    """
+    profile = profiles.load_arm(arm)
+    device = watch.opened(profile, port)
+    counters = tap(device, lambda inner: Counting(inner, profile.baud, profile.data_baud))
+    delay_s = profile.return_delay_s + profile.usb_turnaround_s
+    with _connected(device) as connected:
+        if armed:
+            connected.arm()
+        found = measure(connected, counters, cycles, armed, delay_s, max(0.05, profile.command_ttl_s))
+    result = {"arm": profile.name, "port": port, "armed": armed, "declared_delay_s": delay_s, **asdict(found)}
+    if as_json:
+        print_json(result)
+    else:
+        print_table(f"{profile.name} on {port}", ["what", "value"], list(result.items()))
+
+
+# --- inside -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connected(device: Any) -> Iterator[Any]:
+    with closing(device):
+        device.connect()
+        yield device
+
+
+def _show(profile: ArmProfile, looks: Iterator[watch.Seen], as_json: bool) -> None:
+    if as_json:
+        for seen in looks:
+            sys.stdout.write(json.dumps(_plain(profile, seen)) + "\n")
+            sys.stdout.flush()
+        return
+    with Live(console=stdout(), auto_refresh=False) as live:
+        for seen in looks:
+            live.update(_table(profile, seen), refresh=True)
+
+
+def _table(profile: ArmProfile, seen: watch.Seen) -> Table:
+    table = Table(title=escape(f"{profile.name}: {watch.heading(seen)}"), title_justify="left")
+    for column in ("joint", "position", "velocity", "effort", "°C", "code"):
+        table.add_column(column, justify="left" if column == "joint" else "right")
+    for row in watch.rows(profile, seen.state) if seen.state is not None else []:
+        style = "" if row["inside"] else "yellow"
+        numbers = [_number(row[key]) for key in ("velocity", "effort", "temperature_c")]
+        position = f"{row['position']:.4f} {row['unit']}"
+        table.add_row(escape(row["joint"]), position, *numbers, str(row["code"] or ""), style=style)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _plain(profile: ArmProfile, seen: watch.Seen) -> dict[str, Any]:
+    if seen.state is None:
+        return {"error": seen.error}
+    return {
+        "stamp_ns": seen.state.stamp_ns,
+        "age_ms": seen.age_ms,
+        "rate_hz": seen.rate_hz,
+        "mode": int(seen.state.mode),
+        "faults": int(seen.state.faults),
+        "joints": watch.rows(profile, seen.state),
+    }
+
+
+def _print_readings(log: Log, protocols: list[str], as_json: bool) -> None:
+    recorded = str(log.head.get("protocol", ""))
+    found = words.readings(log, protocols or ([recorded] if recorded else []))
+    best = [reading for reading in found if reading.fits > 0] or found[:1]
+    if as_json:
+        fits = {reading.protocol: reading.fits for reading in found}
+        shown = found if protocols else best
+        lines = {reading.protocol: [asdict(line) for line in reading.lines] for reading in shown}
+        print_json({"kind": log.kind, "torn": log.torn, "fits": fits, "lines": lines})
+        return
+    for reading in found if protocols else best if len(best[0].lines) <= 3 else best[:1]:
+        rows = [("" if n.s is None else f"{n.s:.6f}", n.way, n.data, n.words) for n in reading.lines[:_SHOWN]]
+        print_table(f"as {reading.protocol}, {reading.fits:.0%} fits", ["s", "from", "data", "in words"], rows)
+        if len(reading.lines) > _SHOWN:
+            say(f"and {len(reading.lines) - _SHOWN} more; --json prints all")
+    others = [f"{reading.protocol} {reading.fits:.0%}" for reading in found]
+    say(f"fits: {', '.join(others)}" + (", its end is torn" if log.torn else ""))
+
+
+def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None) -> int:
+    line = Recording(open_transport("can", port, scanning.CAN_BAUD, data_baud), output, "can")
+    try:
+        line.open()
+    except BridgeError:
+        line.finish()
+        output.unlink()
+        raise
+    try:
+        while until_ns is None or time.monotonic_ns() < until_ns:
+            soon_ns = time.monotonic_ns() + 100_000_000
+            line.wait_readable(min(soon_ns, until_ns or soon_ns))
+            line.read()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        line.close()
+        line.finish()
+    return words.log_of(str(output)).lost
+
+
+def _record_arm(profile: ArmProfile, port: str, output: Path, period_s: float, until_ns: int | None) -> int:
+    if len(profile.buses) != 1:
+        todo = "record each of its buses on its own, passively: `edgevla bus record --port can0 -o left.bus`"
+        raise Usage(explain(f"{profile.name} spans buses", "one bus", ", ".join(profile.buses), todo))
+    device, kind = watch.opened(profile, port), KINDS[profile.protocol]
+    more: dict[str, Any] = {"protocol": profile.protocol, "arm": profile.name, "baud": profile.baud}
+    (line,) = tap(device, lambda inner: Recording(inner, output, kind, **more))
+    try:
+        with _connected(device):
+            for _ in watch.watch(device, period_s):
+                if until_ns is not None and time.monotonic_ns() >= until_ns:
+                    break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        line.finish()
+    return words.log_of(str(output)).lost
+
+
+def _require_protocols(protocols: list[str]) -> None:
+    known = [*words.installed("serial"), *words.installed("can")]
+    for protocol in protocols:
+        if protocol not in known:
+            raise Usage(explain("unknown --protocol", ", ".join(known), protocol, "name one of them"))
+
+
+def _ids(text: str) -> range | None:
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise Usage(explain("--ids", "FIRST-LAST, such as 1-8", text, "pass two whole numbers")) from None
