@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-lerobot test-vivid test-can fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid test-can fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -63,6 +63,21 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 figures: $(READY)  ## the tables in README and docs from bench/results
 	$(VENV)/python -m bench.summaries
 	$(VENV)/python -m bench.readme
+
+# The microcontroller's side of edgelink (docs/firmware.md). ARM=name chooses another arm profile.
+ARM ?= metaworld-sawyer
+
+firmware: $(READY)  ## out/firmware: edgelink-host (a pty) and edgelink-m4 (QEMU); gcc, gcc-arm-none-eabi, libnewlib-arm-none-eabi
+	$(VENV)/edgevla firmware build $(ARM) -o out/firmware
+
+test-firmware: firmware  ## C units, fuzz, limiter on 10^6 cases, driver against host board and Cortex-M4 in QEMU, figures (2 minutes)
+	EDGEVLA_QEMU=1 OMP_NUM_THREADS=1 $(VENV)/pytest tests/firmware_bridge/firmware tests/edgevla/cli/test_firmware.py
+	PYTHONPATH=. $(VENV)/python -m tests.firmware_bridge.firmware.limiter_cases --cases 1000000
+	$(VENV)/python -m bench.firmware --build out/firmware
+
+FUZZ_S ?= 600
+fuzz-firmware:  ## libFuzzer on the whole device in C, FUZZ_S seconds (600); the corpus stays in out/fuzz-firmware
+	PYTHONPATH=. $(VENV)/python -m tests.firmware_bridge.firmware.fuzz --seconds $(FUZZ_S) --out out/fuzz-firmware
 
 lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/ruff check .

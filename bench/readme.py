@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.budgets import check_budgets
+from bench.bus.block import bus_block
 from bench.reliability import faults_table, totals
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
@@ -32,6 +33,7 @@ EXPORT = "bench/results/export.json"
 DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
 LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop-windows", "steady", "soak"))
 FAULTS = "bench/results/faults-run.json"
+BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "can"))
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -63,11 +65,15 @@ class Results:
     steady: Mapping[str, Any] = field(default_factory=dict)
     soak: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, Any] = field(default_factory=dict)
+    bus: Mapping[str, Any] = field(default_factory=dict)
+    fuzz: Mapping[str, Any] = field(default_factory=dict)
+    can: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    paths = (root / name for name in (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS))
+    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN)
+    paths = (root / name for name in names)
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
@@ -136,6 +142,11 @@ def reliability_block(results: Results) -> str:
     head, body = faults_table(results.faults)
     measured = f"Host: {_host(results.faults)}. {totals(results.faults)}"
     return f"{measured}\n\n{_table(head, body) if body else NOT_MEASURED}"
+
+
+def bridge_block(results: Results) -> str:
+    """The block of docs/bridge.md: protocol by protocol, and beside the makers' libraries."""
+    return bus_block(results.bus, results.fuzz, results.can, _host)
 
 
 EXPORT_ROWS = {
@@ -325,6 +336,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/reference-policy.md": policy_block,
     "docs/export.md": export_block,
     "docs/reliability.md": reliability_block,
+    "docs/bridge.md": bridge_block,
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
 }

@@ -178,7 +178,10 @@ class LinkCounts:
 class Arm(Protocol):
     """One arm. Nothing here blocks longer than its text says; times are CLOCK_MONOTONIC nanoseconds."""
 
-    counts: LinkCounts
+    @property
+    def counts(self) -> LinkCounts:
+        """Since connect(); of several buses together."""
+
     last_asked: int  # `last_seq` of the state that answers what was sent last
     held: Float32  # (n,) the set-point that the device holds, known since connect() and arm()
 

@@ -2,7 +2,10 @@
 
 One cycle is a command (or none) and a question to every joint; it is whole when every joint has answered. A state is
 made of one whole cycle only, and is as old as the question: `stamp_ns` is never later than any joint's sample. What
-arrives when the next cycle begins belongs to nobody any more and is thrown away.
+arrives when the next cycle begins belongs to nobody any more and is thrown away. An answer that is still missing then
+may arrive in the next cycle and look like one to the next question: these protocols do not number their messages. So
+for LATE_S after a missing answer a state is dated, and numbered, by the question that it may answer at the earliest,
+until the joint has answered once more than it was asked.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,8 +25,10 @@ from firmware_bridge.errors import ArmRefused, BadSetpoint, BridgeError, JointSi
 from firmware_bridge.transport.base import FrameTransport, Transport
 
 FIRST_READ_S = 0.1  # s, of one try
+LATE_S = 0.05  # s: an answer later than this is lost
 _SLACK = 0.005  # of a range: a joint that rests on its stop reads a little beyond it
 TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
+_REMEMBERED = 8  # questions
 _FLOAT32 = np.dtype(np.float32)
 Line = TypeVar("Line", Transport, FrameTransport)
 
@@ -64,6 +70,8 @@ class BusArm(ABC, Generic[Line]):
         self.last_asked = 0
         self.held: Float32 = np.zeros(len(self.joints), np.float32)
         self._asked_ns = 0
+        self._asks: deque[int] = deque([0], maxlen=_REMEMBERED)  # ns of the last questions, the newest last
+        self._owed: dict[int, tuple[int, int]] = {}  # joint -> (answers that may still come, until ns)
         self._waiting: set[int] = set()
         self._answers: list[Reading | None] = [None] * len(self.joints)
         self._newest: JointState | None = None
@@ -172,12 +180,19 @@ class BusArm(ABC, Generic[Line]):
 
     def send(self, setpoint: Float32, expiry_ns: int) -> int:
         """See `Arm`. Never waits. Raises BadSetpoint, NotArmed, LinkCongested, BusOff, PortGone."""
+        return self.write(self.encode(setpoint), expiry_ns)
+
+    def encode(self, setpoint: Float32) -> object:
+        """The first half of `send`: judged and encoded, nothing written. Raises BadSetpoint, NotArmed."""
         values = self._judged(setpoint)
         if self.mode is not Mode.ARMED:
             raise self._not_armed()
         # Joint.to_device of each; no float operation in another order, so that both give the same bits
         device_rad = [d * value / ratio + zero for value, (d, zero, ratio) in zip(values, self._frame, strict=True)]
-        frames = self._frames(device_rad)
+        return self._frames(device_rad)
+
+    def write(self, frames: object, expiry_ns: int) -> int:
+        """The second half: what `encode` made, unless it has expired. Raises LinkCongested, BusOff, PortGone."""
         self._close_cycle()
         now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
         if now_ns >= expiry_ns:
@@ -210,6 +225,10 @@ class BusArm(ABC, Generic[Line]):
     def silence(self) -> BridgeError:
         """See `Arm`."""
         name = self.transport.name
+        if not self._waiting:
+            todo = "wait for the next; where this goes on, check cable and adapter: answers come late or are lost"
+            got = "answers that may be those of an earlier one"
+            return NoAnswer(explain(f"no certain answer on {name}", "answers to the last question", got, todo))
         if len(self._waiting) == len(self.joints):
             todo = "check the arm's power, the cable, the bit rate and the ids of its profile"
             return NoAnswer(explain(f"no joint answers on {name}", f"{len(self.joints)} answers", "silence", todo))
@@ -220,29 +239,51 @@ class BusArm(ABC, Generic[Line]):
 
     def _open_cycle(self, asked_ns: int) -> None:
         self._asked_ns = asked_ns
+        self._asks.append(asked_ns)
         self.last_asked += 1
         self._waiting = set(self._everyone)
 
     def _close_cycle(self) -> None:
         """Before a new question: what still comes from the old one must not pass for an answer to the new."""
         self._take()
-        self.counts.incomplete += bool(self._waiting)
-        self._waiting = set()
+        if self._waiting:
+            self.counts.incomplete += 1
+            until_ns = self._asked_ns + int(LATE_S * 1e9)
+            for joint in self._waiting:
+                self._owed[joint] = min(self._owed.get(joint, (0, 0))[0] + 1, _REMEMBERED - 1), until_ns
+            self._waiting = set()
 
     def _take(self) -> None:
         waiting = self._waiting
         for reading in self._readings():
             joint = reading[0]
-            if joint not in waiting or not math.isfinite(reading[1]):
-                self.counts.bad_replies += not math.isfinite(reading[1])
-                self.counts.foreign += joint not in waiting
+            if not math.isfinite(reading[1]):
+                self.counts.bad_replies += 1
+                continue
+            if joint not in waiting and not (self._owed and self._repaid(joint)):
+                self.counts.foreign += 1
                 continue
             waiting.discard(joint)
             self._answers[joint] = reading
             if not waiting:
                 self._newest = self._state()
 
+    def _repaid(self, joint: int) -> bool:
+        """Whether `joint` answers a second time in this cycle because the first answer was that of an earlier one."""
+        count, until_ns = self._owed.pop(joint, (0, 0))
+        if count > 1:
+            self._owed[joint] = count - 1, until_ns
+        return count > 0
+
+    def _behind(self) -> int:
+        """How many questions ago the oldest of the answers at hand may have been asked for."""
+        now_ns = time.monotonic_ns()
+        self._owed = {joint: owed for joint, owed in self._owed.items() if owed[1] > now_ns}
+        return min(max((count for count, _ in self._owed.values()), default=0), len(self._asks) - 1)
+
     def _state(self) -> JointState:
+        behind = self._behind() if self._owed else 0
+        asked_ns = self._asks[-1 - behind]
         answers = [reading for reading in self._answers if reading is not None]
         _, position, velocity, effort, temperature, faults, codes = zip(*answers, strict=True)
         seen = 0
@@ -257,9 +298,9 @@ class BusArm(ABC, Generic[Line]):
             position=rows[0],
             velocity=rows[1],
             faults=Fault(seen) if seen else Fault.NONE,
-            stamp_ns=self._asked_ns,
-            device_us=(self._asked_ns // 1000) & 0xFFFF_FFFF,
-            last_seq=self.last_asked,
+            stamp_ns=asked_ns,
+            device_us=(asked_ns // 1000) & 0xFFFF_FFFF,
+            last_seq=self.last_asked - behind,
             mode=self.mode,
             verdict=0,
             rejected=0,
@@ -275,7 +316,7 @@ class BusArm(ABC, Generic[Line]):
             deadline_ns = time.monotonic_ns() + int(FIRST_READ_S * 1e9)
             while self.wait_readable(deadline_ns):
                 state = self.poll()
-                if state is not None:
+                if state is not None and state.last_seq == self.last_asked:
                     return state
                 if time.monotonic_ns() >= deadline_ns:  # a babbling bus is readable for ever
                     break

@@ -15,6 +15,7 @@ A channel here counts rad from the middle of the range, or, for unit "1" (a grip
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -102,7 +103,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         fresh.write_text(text_of(calibration), encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise _bad(f"{path} cannot be written", "a folder that may be written", error.strerror) from None
 
 

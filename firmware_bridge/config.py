@@ -19,6 +19,7 @@ class BusConfig:
     baud: int  # bit/s; of CAN-FD the arbitration phase
     joints: tuple[Joint, ...]
     data_baud: int | None = None  # bit/s of CAN-FD's data phase; None: CAN 2.0, or serial
+    channels: tuple[int, ...] | None = None  # of the arm, one per joint; None: they follow those of the bus before
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ class ReplayDiffers(BridgeError):
     exit_code = 1
 
 
+class FirmwareError(BridgeError):
+    """Firmware that cannot be made or must not be flashed. Example causes: another schema, a broken image."""
+
+
 def explain(what: str, expected: object, got: object, todo: str) -> str:
     """One error text: what is wrong, what was expected, what came, what to do.
 

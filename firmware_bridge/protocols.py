@@ -45,8 +45,14 @@ def module(protocol: str, part: str) -> ModuleType:
 
 
 def open_arm(config: ArmConfig) -> Arm:
-    """The driver for `config`, not yet connected."""
+    """The driver for `config`, not yet connected; of several buses one that works on all of them at once.
+
+    Raises BridgeError for a protocol that is not there, or that drives its actuators over one line only.
+    """
     make = module(config.protocol, "driver").make
-    (bus,) = config.buses
-    arm: Arm = make(bus, config.watchdog_s, config.options)
+    arms: list[Arm] = [make(bus, config.watchdog_s, config.options) for bus in config.buses]
+    if len(arms) == 1:
+        return arms[0]
+    group = import_module("firmware_bridge.group")  # it needs the drivers' base, which needs this
+    arm: Arm = group.ArmGroup.of(config, arms)
     return arm

@@ -18,7 +18,10 @@ def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:
         expected, got = ", ".join(arm.buses), ", ".join(ports) or "none"
         todo = "pass --port PATH, or --port BUS=PATH for each bus"
         raise ProfileError(explain(f"ports for the buses of {arm.name}", expected, got, todo))
-    buses = tuple(BusConfig(name, ports[name], arm.baud, joints_of(arm, name), arm.data_baud) for name in arm.buses)
+    buses = tuple(
+        BusConfig(name, ports[name], arm.baud, joints_of(arm, name), arm.data_baud, channels_of(arm, name))
+        for name in arm.buses
+    )
     return ArmConfig(arm.protocol, buses, arm.watchdog_s, arm.options)
 
 
@@ -40,6 +43,11 @@ def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:
     own = [Motor(id=index, model="", bus=arm.buses[0]) for index in range(len(arm.channels))]
     pairs = [(channel, channel.motor or motor) for channel, motor in zip(arm.channels, own, strict=True)]
     return tuple(_joint(channel, motor) for channel, motor in pairs if motor.bus == bus)
+
+
+def channels_of(arm: ArmProfile, bus: str) -> tuple[int, ...]:
+    """Which channels of the arm those joints are."""
+    return tuple(i for i, channel in enumerate(arm.channels) if (channel.motor.bus if channel.motor else "main") == bus)
 
 
 def wire_s(arm: ArmProfile) -> float:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edgevla.control.config import CameraInput, PolicyConfig, ServoConfig
+from edgevla.control.guardian import GuardianConfig, to_line
 from edgevla.control.memory import Memory
 from edgevla.control.options import RunOptions
 from edgevla.control.plan import PlannedCamera, RunPlan
@@ -49,6 +50,13 @@ def servo_config(plan: RunPlan, options: RunOptions, memory: Memory, port: str) 
 
 def servo_fds(config: ServoConfig) -> list[int]:
     return [config.request_fd, config.reply_fd, config.order_fd, config.kick_fd, config.rows_fd]
+
+
+def guardian_line(plan: RunPlan, memory: Memory, port: str, servo_pid: int) -> tuple[str, list[int]]:
+    """Configuration of the guardian of an arm without a watchdog, one line of JSON, and its descriptors."""
+    step_s = plan.period_s / plan.target.servo_ratio
+    config = GuardianConfig(servo_pid, port, plan.arm, step_s, plan.target.servo_priority, memory.ticks.fd)
+    return to_line(config), [memory.ticks.fd]
 
 
 def policy_config(plan: RunPlan, options: RunOptions, memory: Memory, words: str, epoch: int) -> PolicyConfig:

@@ -81,6 +81,8 @@ def describe(event: str, data: dict[str, Any]) -> str:
         "camera-stalled": f"camera {data.get('name')} stalls: no frame for {data.get('age_s')} s",
         "camera-lost": f"camera {data.get('name')} is lost: {message}",
         "camera-resumed": f"camera {data.get('name')} delivers again",
+        "guardian-held": f"{data.get('why')}: the guardian holds the arm, after {data.get('took_ms', 0.0):.0f} ms",
+        "guardian-failed": f"{data.get('why')}, and the guardian could not hold the arm: {message}",
         "recorder-failed": f"the flight recorder failed, the run goes on: {message}",
     }
     return lines.get(event, "")

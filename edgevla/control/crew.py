@@ -126,6 +126,10 @@ class Crew:
     def get(self, name: str) -> Child | None:
         return self._children.get(name)
 
+    def alive(self, name: str) -> bool:
+        child = self._children.get(name)
+        return child is not None and child.process.poll() is None
+
     def tell(self, name: str, line: str) -> None:
         """One line to a child's standard input; a child that has ended is noticed elsewhere."""
         stdin = self._children[name].process.stdin

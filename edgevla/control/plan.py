@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from edgevla.bundle.manifest import Manifest
 from edgevla.bundle.reader import Bundle
 from edgevla.check.compatible import compatibility
+from edgevla.control.guardian import require_guardian
 from edgevla.control.schedule import Schedule
-from edgevla.control.timing import evaluate, require, schedule_of
+from edgevla.control.timing import evaluate, require, schedule_of, servo_period_s
 from edgevla.errors import Refused, Usage, explain
 from edgevla.policy.blend import blend_ticks, blend_ticks_of, takes_prefix
 from edgevla.policy.process import BUNDLE_ENGINE
@@ -64,6 +65,8 @@ def plan_of(
     timing = evaluate(manifest.timing, target, arm, None, manifest.cameras, accept_no_watchdog, blend)
     require([*compatibility(manifest, target, arm), *timing])
     _require_known_torque_policy(arm)
+    if arm.watchdog_s is None:
+        require_guardian(arm, servo_period_s(manifest.timing, target))
     return RunPlan(
         policy=manifest.name,
         bundle=str(bundle.path),

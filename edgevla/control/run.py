@@ -21,6 +21,7 @@ from edgevla.control.children import (
     START_S,
     arm_arguments,
     camera_line,
+    guardian_line,
     policy_config,
     policy_fds,
     recorder_line,
@@ -48,6 +49,7 @@ _WATCH_S = 0.05  # s between two looks at the children
 _SILENT_S = 1.0  # s without a servo step of an armed arm: ten watchdogs, the servo hangs
 _MAX_RESTARTS, _RESTART_WINDOW_S = 3, 600.0  # of the policy process, and of each camera
 _ARM_NICE = -15  # of the virtual arm, where that is permitted
+_GUARDIAN_S = 2.0  # s for the guardian to hold the arm of a dead servo
 _RECORD_S = 6.0  # s for the recorder to close its file
 _ERRORS: dict[int, type[EdgevlaError]] = {
     error.exit_code: error for error in (Refused, Usage, Unsound, BadInput, DeviceFault)
@@ -115,6 +117,7 @@ class _Run:
         steps: list[tuple[Callable[[], bool], str, Callable[[], None]]] = [
             (lambda: self._seen.port is not None, "the virtual arm", self._start_servo),
             (lambda: bool(self._seen.connected), "the servo process", self._connected),
+            (lambda: self._seen.guarded or not self._needs_guardian, "the guardian", lambda: None),
             (lambda: self._seen.policy_up, "the policy process", self._ready),
         ]
         if self._options.arm_at_start:
@@ -128,6 +131,8 @@ class _Run:
     def _connected(self) -> None:
         self._course.missing = tuple(self._seen.connected.get("granted", {}).get("missing", ()))
         self._say(f"arm connected on {self._seen.port}")
+        if self._needs_guardian:
+            self._start_guardian()
 
     def _ready(self) -> None:
         self._say("policy ready")
@@ -161,6 +166,17 @@ class _Run:
     def _start_servo(self) -> None:
         config = servo_config(self._plan, self._options, self._memory, str(self._seen.port))
         self._crew.start("servo", "edgevla.control.servo", [], servo_fds(config), to_line(config))
+
+    @property
+    def _needs_guardian(self) -> bool:
+        """An arm without a watchdog of its own has one process more, which holds it when the servo process dies."""
+        return self._plan.arm.watchdog_s is None
+
+    def _start_guardian(self) -> None:
+        servo = self._crew.get("servo")
+        if servo is not None:
+            line, fds = guardian_line(self._plan, self._memory, str(self._seen.port), servo.process.pid)
+            self._crew.start("guardian", "edgevla.control.guardian", [], fds, line)
 
     def _start_recorder(self) -> None:
         line, fds = recorder_line(self._plan, self._options, self._memory, self._seen.connected)
@@ -250,6 +266,8 @@ class _Run:
             seen.port = str(data["port"])
         elif event.name == "connected":
             seen.connected = data
+        elif event.name == "guarding":
+            seen.guarded = True
         elif event.name == "ready":
             seen.ready, seen.policy_up = data, True
         elif event.name == "armed":
@@ -286,6 +304,10 @@ class _Run:
             self._ask_to_end(Stop(message.splitlines()[0], int(event.data.get("exit_code", 1)), message))
         elif event.name != "exited":
             return
+        elif event.child == "guardian" and not self._seen.end and self._crew.alive("servo"):
+            todo = "run again; nothing would hold the arm if the servo process died"
+            words = explain("the guardian ended", "a running process", self._last_words("guardian"), todo)
+            self._ask_to_end(Stop("the guardian ended", DeviceFault.exit_code, words))
         elif event.child == "policy":
             self._restart_policy("ended")
         elif event.child.startswith("camera "):
@@ -404,6 +426,7 @@ class _Run:
     def _close(self) -> None:
         """Servo first (it stops the arm), then the rest, the recorder late, the virtual arm last with its report."""
         self._end("servo", (signal.SIGTERM,), _STOP_S)
+        self._end("guardian", (None,), _GUARDIAN_S)  # it ends by itself when the servo has ended, or has held the arm
         self._end("policy", (signal.SIGTERM,), 1.0)
         for name in self._options.cameras:
             self._end(f"camera {name}", (None, signal.SIGTERM), 1.0)

@@ -35,6 +35,7 @@ class Seen:
     inference_failed: str = ""
     restarts: int = 0
     policy_up: bool = False
+    guarded: bool = False  # the guardian watches
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     camera_stalls: int = 0
     events_lost: int = 0  # that the recorder did not take

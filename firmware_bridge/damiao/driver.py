@@ -1,7 +1,7 @@
 """Damiao motors as an arm: the answer to a command is the state, so a cycle is one frame each way per joint.
 
-A joint with `kp` and `kd` is driven in MIT mode; one without, in force-position mode, with `max_effort` as its force (a
-gripper). While disarmed a state is asked for by request 0xCC, which commands nothing.
+A joint with `kp` and `kd` is driven in MIT mode; one without, in force-position mode, with nine tenths of `max_effort`
+as its force (a gripper). While disarmed a state is asked for by request 0xCC, which commands nothing.
 
 Registers are set in the motor's RAM and read back, never saved: a motor that lost its supply is set again by arm().
 Every motor switches itself off when commands cease for the watchdog time, and stays off until armed: the arm falls. A
@@ -13,18 +13,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from firmware_bridge import options as options_of
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import FIRST_READ_S, TRIES, BusArm, Reading
-from firmware_bridge.config import BusConfig
+from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.damiao import codec, registers
 from firmware_bridge.damiao.access import Access, judge_number, judge_scale, scan
 from firmware_bridge.damiao.models import scale_of
 from firmware_bridge.errors import ArmRefused, BridgeError, WrongJoint, explain
 from firmware_bridge.transport.base import Frame, FrameTransport
-from firmware_bridge.transport.socket_can import SocketCan
+from firmware_bridge.transport.open import open_transport
 
 REPLY_OFFSET = 0x10  # MST_ID where the profile names none: ESC_ID + 16, as the OpenArm is set up
 SPEED_RAD_S = 5.0  # of a force-position joint, unless option `speed_rad_s` says otherwise (openarm_can's own default)
+FORCE_SHARE = 0.9  # of max_effort: gripping as hard as it may is not yet the overload that `max_effort` watches for
+OPTIONS = {"speed_rad_s": (float, SPEED_RAD_S)}
 _EACH_S = 0.002  # s, for one motor's answer before the next one is commanded, outside cycles
 _SETTINGS = (registers.CTRL_MODE, registers.TIMEOUT)
 
@@ -101,14 +104,14 @@ class DamiaoArm(BusArm[FrameTransport]):
         self.transport.read()  # what was on the bus before us
         self._last = []
         found = self._registers(registers.IDENTITY)
-        for i, values in enumerate(found):
+        for i, values in found.items():
             judge_scale(self._who(i), self.joints[i].model, self._scales[i], values)
             judge_number(self._who(i), registers.ESC_ID, self.joints[i].id, values)
             judge_number(self._who(i), registers.MST_ID, self._reply_ids[i], values)
         self._read_whole()
         off = [i for i, status in enumerate(self._status) if status != codec.ENABLED]
         self._set_up(off)  # one that holds would let go: nobody feeds its watchdog until arm()
-        return tuple(self._info(i, values, i in off) for i, values in enumerate(found))
+        return tuple(self._info(i, values, i in off) for i, values in found.items())
 
     def _enable(self) -> None:
         was_on = [i for i, status in enumerate(self._status) if status == codec.ENABLED]
@@ -136,10 +139,11 @@ class DamiaoArm(BusArm[FrameTransport]):
             return self._disable()
         if not self._last:  # never commanded: nothing to hold, and nothing may be switched on
             return self._send_until(lambda i: [codec.refresh(self.joints[i].id, self._fd)], lambda i: True)
-        forever = dict.fromkeys(range(len(self.joints)), 0)  # no commands will follow
         done = self._send_until(lambda i: [self._damp(i) if kind is StopKind.DAMP else self._last[i]], self._is_on)
-        self._access.write(registers.TIMEOUT, forever)
-        return done and all(v.get(registers.TIMEOUT) == 0 for v in self._access.read([registers.TIMEOUT]))
+        on = [i for i in range(len(self.joints)) if i not in self._waiting]
+        self._access.write(registers.TIMEOUT, dict.fromkeys(on, 0))  # no commands will follow
+        left = self._access.read([registers.TIMEOUT], on)
+        return done and all(values.get(registers.TIMEOUT) == 0 for values in left.values())
 
     def _clear_faults(self) -> None:
         faulty = [i for i, status in enumerate(self._status) if status > codec.ENABLED]
@@ -153,19 +157,22 @@ class DamiaoArm(BusArm[FrameTransport]):
         wanted = [
             {registers.CTRL_MODE: self._mode_of(i), registers.TIMEOUT: self._timeout} for i in range(len(self.joints))
         ]
-        for number in _SETTINGS if joints else ():
+        if not joints:
+            return
+        for number in _SETTINGS:
             self._access.write(number, {i: wanted[i][number] for i in joints})
-        found = self._registers(_SETTINGS if joints else ())
+        found = self._registers(_SETTINGS)
         for i in joints:
             for number in _SETTINGS:
                 judge_number(self._who(i), number, wanted[i][number], found[i])
 
-    def _registers(self, numbers: Sequence[int]) -> list[dict[int, float]]:
+    def _registers(self, numbers: Sequence[int]) -> dict[int, dict[int, float]]:
         """These registers of every joint. Raises NoAnswer, JointSilent."""
         found = self._access.read(numbers)
-        self._waiting = {i for i, values in enumerate(found) if len(values) < max(len(v) for v in found)}
-        if not all(len(values) == len(numbers) for values in found):
-            self._waiting = self._waiting or set(range(len(self.joints)))
+        most = max(len(values) for values in found.values())
+        if most < len(numbers) or any(len(values) < most for values in found.values()):
+            behind = {i for i, values in found.items() if len(values) < most}
+            self._waiting = behind or set(found)
             raise self.silence()
         return found
 
@@ -218,7 +225,7 @@ class DamiaoArm(BusArm[FrameTransport]):
 
     def _force_nm(self, joint: int) -> float:
         """Of a force-position joint, at the motor: the channel's effort is the motor's divided by `ratio`."""
-        return (self.joints[joint].max_effort or 0.0) * self.joints[joint].ratio
+        return (self.joints[joint].max_effort or 0.0) * FORCE_SHARE * self.joints[joint].ratio
 
     def _who(self, joint: int) -> str:
         return f"{self.joints[joint].name} (id {self.joints[joint].id}) on {self.transport.name}"
@@ -227,7 +234,7 @@ class DamiaoArm(BusArm[FrameTransport]):
         at = self.joints[joint]
         notes = [] if is_off else ["torque was on already: its watchdog is set by arm()"]
         if self._tails[joint] is None:
-            notes.insert(0, f"force-position, at most {at.max_effort:g}")
+            notes.insert(0, f"force-position, at most {self._force_nm(joint) / at.ratio:g}")
         firmware = f"{found[registers.SW_VER]:g}"
         watchdog_s = None if self.watchdog_s is None else self._timeout * codec.TIMEOUT_UNIT_S
         reach = at.minimum, at.maximum
@@ -262,19 +269,11 @@ class DamiaoArm(BusArm[FrameTransport]):
         return WrongJoint(explain(f"{who} on {self.transport.name}", expected, got, todo))
 
 
-def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, object]) -> Arm:
+def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
     """The driver for one bus. Option: `speed_rad_s`. Raises BridgeError for others, and for joints it cannot drive."""
-    fd = bus.data_baud is not None
-    return DamiaoArm(SocketCan(bus.port, fd), bus.joints, watchdog_s, fd, _speed_rad_s(options))
-
-
-def _speed_rad_s(options: Mapping[str, object]) -> float:
-    for name, value in options.items():
-        if name != "speed_rad_s" or not isinstance(value, int | float) or isinstance(value, bool):
-            expected = "speed_rad_s: a number, of joints in force-position mode"
-            raise BridgeError(explain("an option of damiao", expected, f"{name} = {value!r}", "correct the profile"))
-        return float(value)
-    return SPEED_RAD_S
+    transport = open_transport("can", bus.port, bus.baud, bus.data_baud)
+    chosen = options_of.read("damiao", options, OPTIONS)
+    return DamiaoArm(transport, bus.joints, watchdog_s, bus.data_baud is not None, chosen["speed_rad_s"])
 
 
 __all__ = ["DamiaoArm", "make", "scan"]

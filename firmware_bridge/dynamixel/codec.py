@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmware_bridge.arm import Joint
-from firmware_bridge.dynamixel.models import BY_NUMBER, MOST_COUNTS, RAD_PER_COUNT, Register
+from firmware_bridge.dynamixel.models import MOST_COUNTS, RAD_PER_COUNT, Register
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.wire import uart_ns
 
@@ -85,7 +85,7 @@ _WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2 + 8)]
 
 
 def crc16(data: bytes, crc: int = 0) -> int:
-    """CRC-16 (0x8005, most significant bit first) of a packet without its last two bytes. `crc`: of what came before."""
+    """CRC-16 (0x8005, most significant bit first) of a packet less its last two. `crc`: of what came before."""
     table = _WORD
     for word in _WORDS[len(data) >> 1].unpack_from(data):
         crc = table[crc ^ word]
@@ -398,9 +398,3 @@ def _values(body: bytes, length: int) -> list[str]:
         f"; id {body[at]} = {int.from_bytes(body[at + 1 : at + size], 'little', signed=True)}"
         for at in range(0, len(body), size)
     ]
-
-
-def describe_model(number: int, firmware: int) -> str:
-    """What a ping says of a servo."""
-    model = BY_NUMBER.get(number)
-    return f"{model.name if model else f'unknown model {number}'}, firmware {firmware}"

@@ -9,6 +9,9 @@ What is read of each servo is the option `read`; the bytes are those of one serv
 `full` is the default: 30 us more for each servo at 1 Mbaud than `motion` buy that every state says itself that the
 servo's watchdog has not run out and that it has not restarted. Without that an arm that ignores its goals looks idle.
 
+A restart forgets the indirect addresses with everything else, so such a block shows zeros: no state is made of it, and
+from the next question on the registers themselves are read (as `motion`), until arm() has set the addresses again.
+
 Answers carry no number. After a cycle that was not whole, the next question asks for a longer tail of the same block:
 an answer to the old question has another length and cannot pass for an answer to the new one.
 """
@@ -20,7 +23,7 @@ import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -33,14 +36,13 @@ from firmware_bridge.dynamixel.codec import ALERT, Block, Decoder, GoalWriter, S
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, VELOCITY_RAD_S, WATCHDOG_EXPIRED, WATCHDOG_UNIT_S
 from firmware_bridge.dynamixel.options import Options, parse
 from firmware_bridge.dynamixel.setup import Servo
-from firmware_bridge.errors import ArmRefused, BridgeError, explain
+from firmware_bridge.errors import ArmRefused, BridgeError, JointFault, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
 from firmware_bridge.transport.serial import SerialTransport
 
 _GUARD = 0xFFFF  # stands for the register that proves the servo's state, in _FULL
 _FULL = (_GUARD, 70, *range(126, 136), 146, 122, 144, 145)  # indirect data, byte by byte; the last three: longer tails
-_UNSEEN = -1  # of a guard that is not read
 
 
 class Read(NamedTuple):
@@ -80,7 +82,6 @@ class DynamixelArm(BusArm[Transport]):
         full = tuple(self._guard_register.address if a == _GUARD else a for a in _FULL)
         self.servos = setup.servos_of(joints, self.options, self._units, full if self._is_full else ())
         self._goals = GoalWriter(joints)
-        self._decode = _LAYOUT[self.options.read].unpack_from
         self._by_id = {servo.id: servo for servo in self.servos}
         self._crowd = [sum(s.index == i for s in self.servos) for i in range(len(joints))]  # servos of each joint
         super().__init__(transport, joints, watchdog_s)
@@ -90,6 +91,9 @@ class DynamixelArm(BusArm[Transport]):
         self.fast = False  # decided at connect, from the firmware of every servo
         self._decoder = Decoder()
         self._parts: dict[int, list[Reading]] = {}  # joint with shadows -> what its servos have said
+        self._kind = self.options.read  # what is read now
+        self._decode = _LAYOUT[self._kind].unpack_from
+        self._restarted: set[int] = set()  # joints whose servos have forgotten what connecting set
         self._questions: list[bytes] = []
         self._length = 0  # data bytes of the answers to the question asked last
         self._variant = 0
@@ -112,10 +116,13 @@ class DynamixelArm(BusArm[Transport]):
                 setup.identify(bus, servo, self.options)
         infos = [setup.identify(bus, servo, self.options) for servo in self.servos if servo.leader is None]
         self.fast = self.options.fast and all(s.model.reads_fast(s.firmware) for s in self.servos)
-        self._ask_by(READS[self.options.read])
+        self._ask_by(self.options.read)
         return tuple(self._with_shadows(info) for info in infos)
 
-    def _ask_by(self, read: Read) -> None:
+    def _ask_by(self, kind: str) -> None:
+        read = READS[kind]
+        self._kind, self._variant, self._decode = kind, 0, _LAYOUT[kind].unpack_from
+
         def block(servo: Servo, length: int) -> Block:
             return Block(servo.id, read.address or servo.model.indirect_data(servo.firmware), length)
 
@@ -138,17 +145,18 @@ class DynamixelArm(BusArm[Transport]):
         return self._goals.encode(device_rad)
 
     def _write(self, frames: object) -> None:
-        assert isinstance(frames, bytes)
-        self._last_goals = frames
+        self._last_goals = cast(bytes, frames)
         self._begin()
-        self.transport.write(frames + self._questions[self._variant])
+        self.transport.write(self._last_goals + self._questions[self._variant])
 
     def _ask(self) -> None:
         self._begin()
         self.transport.write(self._questions[self._variant])
 
     def _begin(self) -> None:
-        self._length = READS[self.options.read].lengths[self._variant]
+        if self._restarted and self._kind == "full":
+            self._ask_by("motion")
+        self._length = READS[self._kind].lengths[self._variant]
         self._parts.clear()
         if self._decoder.rest:
             self._decoder.clear()
@@ -184,6 +192,8 @@ class DynamixelArm(BusArm[Transport]):
 
     def _heard(self, servo: Servo, answer: Status, readings: list[Reading]) -> None:
         reading = self._reading(servo, answer)
+        if reading is None:
+            return
         if self._crowd[servo.index] == 1:
             readings.append(reading)
             return
@@ -194,33 +204,50 @@ class DynamixelArm(BusArm[Transport]):
         if len(parts) == self._crowd[servo.index]:
             readings.append(_together(parts))
 
-    def _reading(self, servo: Servo, answer: Status) -> Reading:
-        guard, error, current, velocity, temperature = _UNSEEN, answer.error & ALERT, 0, math.nan, math.nan
-        if self._is_full:
+    def _reading(self, servo: Servo, answer: Status) -> Reading | None:
+        error, current, velocity, temperature = answer.error & ALERT, 0, math.nan, math.nan
+        faults = Fault.OTHER if error else 0
+        if self._kind == "full":
             guard, error, current, velocity, position, temperature = self._decode(answer.data)
-        elif self.options.read == "motion":
+            if guard != self._units or error or not temperature:
+                if self._is_lost(servo, guard, error, temperature):
+                    return None
+                faults = self._faults(guard, error)
+        elif self._kind == "motion":
             current, velocity, position = self._decode(answer.data)
         else:
             (position,) = self._decode(answer.data)
-        effort = current * servo.model.nm_per_unit if self.options.read != "position" else math.nan
+        if self._lapsed:
+            faults |= Fault.WATCHDOG
+        if self._guarded and servo.index in self._restarted:
+            faults |= Fault.RESET
+        effort = current * servo.model.nm_per_unit if self._kind != "position" else math.nan
         return Reading(
             servo.index,
             position * RAD_PER_COUNT,
             velocity * VELOCITY_RAD_S,
             effort,
             temperature,
-            int(self._faults(guard, error)) if error or guard != self._units or self._lapsed else 0,
+            int(faults),
             error,
         )
 
+    def _is_lost(self, servo: Servo, guard: int, error: int, temperature: int) -> bool:
+        """The block is not what was set at connect: the servo has restarted since, and shows zeros for a position."""
+        if self._units:
+            known: tuple[int, ...] = (self._units, WATCHDOG_EXPIRED)
+        else:  # torque is the guard: on once armed, until an error takes it
+            known = (1,) if self._guarded and not error else (0, 1)
+        if temperature and guard in known:
+            return False
+        self._restarted.add(servo.index)
+        if self.mode is Mode.ARMED:
+            self.mode = Mode.STOPPED
+        return True
+
     def _faults(self, guard: int, error: int) -> Fault:
-        faults = Fault.OTHER if error == ALERT and not self._is_full else faults_of(error)
-        expected = self._units or 1  # TORQUE is the guard where there is no watchdog
-        if self._lapsed or (guard == WATCHDOG_EXPIRED and self._units):
-            faults |= Fault.WATCHDOG
-        elif self._guarded and guard not in (_UNSEEN, expected) and not error:
-            faults |= Fault.RESET
-        return faults
+        expired = guard == WATCHDOG_EXPIRED and self._units
+        return faults_of(error) | (Fault.WATCHDOG if expired else Fault.NONE)
 
     # --- modes ----------------------------------------------------------------------------------------------------
 
@@ -232,6 +259,8 @@ class DynamixelArm(BusArm[Transport]):
             setup.refuse_broken(bus, servo)
         for servo in reversed(self.servos):
             setup.prepare(bus, servo, self.options)
+        self._restarted.clear()
+        self._ask_by(self.options.read)
         for servo in self.servos:
             kept = setup.torque_on(bus, servo, goals[servo.index])
             if servo.leader is None:
@@ -283,6 +312,7 @@ class DynamixelArm(BusArm[Transport]):
         """
         self.mode = Mode.STOPPED if self.mode is Mode.ARMED else self.mode
         bus = Bus(self.transport)
+        self._restarted.add(joint)
         for servo in self.servos:
             if servo.index == joint:
                 bus.ask(codec.reboot(servo.id), servo.id, 0)
@@ -293,6 +323,12 @@ class DynamixelArm(BusArm[Transport]):
             spoke = {self._by_id[a.servo].index for a in codec.fast_blocks(self._decoder.rest, self._length)}
             if spoke & self._waiting and self._waiting - spoke:
                 self._waiting -= spoke
+        again = self._waiting & self._restarted
+        if again and self._kind == "full":
+            names = ", ".join(self.joints[i].name for i in sorted(again))
+            todo = "check its supply; arm() sets it up and switches it on again"
+            got = "it has restarted: torque is off"
+            return JointFault(explain(f"{names} on {self.transport.name}", "what connecting set", got, todo))
         return super().silence()
 
     def _silent_names(self) -> str:

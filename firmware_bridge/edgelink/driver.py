@@ -178,7 +178,7 @@ class EdgelinkArm:
         if ack.schema != self._schema or len(ack.held) != len(self._limits):
             raise SchemaMismatch(
                 explain(
-                    f"the device on {name} was built for another schema",
+                    f"{name}: firmware schema {ack.schema:#010x}, host schema {self._schema:#010x}: reflash",
                     f"schema {self._schema:#010x} with channels {', '.join(self._limits.names)}",
                     f"schema {ack.schema:#010x} with {len(ack.held)} channels",
                     "flash the firmware of this release, or choose the arm profile it was built for",

@@ -10,7 +10,8 @@ from firmware_bridge.feetech import codec
 from firmware_bridge.feetech.models import BY_NUMBER, EEPROM_END, MODELS, SCS, STS, Register, Series
 from firmware_bridge.transport.base import Transport
 
-ANSWER_S = 0.05  # s: a USB adapter may hold an answer back for 16 ms
+ANSWER_S = 0.1  # s, of one try: a USB adapter may hold an answer back for 16 ms, a busy host for longer
+PING_S = 0.03  # s: scanning asks 254 ids, most of which are nobody's
 TRIES = 3
 _RAM_BYTES = Register.MOVING + 1 - EEPROM_END
 
@@ -90,7 +91,7 @@ class ServoBus:
 
     def ping(self, servo: int) -> bool:
         """One try. An adapter that echoes answers like a servo with a voltage fault: `read` is the proof."""
-        return self._try(codec.ping(servo), servo, 0) is not None
+        return self._try(codec.ping(servo), servo, 0, PING_S) is not None
 
     def read(self, servo: int, address: int, count: int) -> codec.Packet:
         """`count` must not be 2: an echo of the question would be as long as its answer. Raises NoAnswer."""
@@ -136,12 +137,12 @@ class ServoBus:
             raise JointSilent(explain(what, "an answer of each", ", ".join(silent), todo))
         return found
 
-    def _try(self, request: bytes, servo: int, count: int) -> codec.Packet | None:
+    def _try(self, request: bytes, servo: int, count: int, wait_s: float = ANSWER_S) -> codec.Packet | None:
         """The answer with `count` bytes of data to one question, or None."""
         self.transport.read()  # what is left of the question before
         decoder = codec.Decoder(max(len(request), count + 6))
         self.transport.write(request)
-        deadline_ns = time.monotonic_ns() + int(ANSWER_S * 1e9)
+        deadline_ns = time.monotonic_ns() + int(wait_s * 1e9)
         while self.transport.wait_readable(deadline_ns):
             for answer in decoder.feed(self.transport.read()):
                 if answer.id == servo and len(answer.data) == count:

@@ -264,7 +264,7 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
 
 
 def scan(transport: Transport, ids: Iterable[int] = range(254)) -> list[Found]:
-    """Every servo that answers on the open `transport`, by its id; some 50 ms for each that does not."""
+    """Every servo that answers on the open `transport`, by its id; some 30 ms for each that does not."""
     bus = ServoBus(transport)
     found = []
     for servo in ids:

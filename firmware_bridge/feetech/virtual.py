@@ -24,6 +24,7 @@ _READ_ONLY = {*range(5), *range(Register.PRESENT_POSITION, 71)}
 _CALIBRATE_MIDDLE = 128  # written to TORQUE_ENABLE
 _BITS = {"voltage": 1, "encoder": 2, "overheat": 4, "current": 8, "overload": 32}
 _OVERLOAD = 32
+_UNDRIVEN = 2.0  # N m s/rad: a gear of 1:345 without torque sinks slowly (about what an SO-101 does), it does not drop
 
 
 class VirtualServo:
@@ -176,6 +177,7 @@ class FeetechDevice:
 
     def __init__(self, joints: Sequence[Joint], plant: JointPlant, delay_us: int, offsets: Sequence[int]) -> None:
         self.plant = plant
+        self._driven_friction = plant.friction
         pairs = enumerate(zip(joints, offsets or [0] * len(joints), strict=True))
         self.servos = [VirtualServo(joint, i, plant, delay_us, offset) for i, (joint, offset) in pairs]
         self._decoder = codec.Decoder()
@@ -190,6 +192,8 @@ class FeetechDevice:
         return replies
 
     def tick(self, now_us: int) -> list[Reply]:
+        friction = np.where(self.plant.torque_on, self._driven_friction, _UNDRIVEN)
+        self.plant.friction = friction  # type: ignore[assignment]  # one per joint
         self.plant.run_to(now_us)
         for servo in self.servos:
             servo.advance(now_us)

@@ -248,9 +248,7 @@ def _sdo(opcode: int, endpoint: int) -> bytes:
 def _values(message: Message) -> str:
     first = message.values[0] if message.values else 0
     if message.command in (Command.RX_SDO, Command.TX_SDO):
-        raw = message.values[1]
-        value = raw.hex(" ") if isinstance(raw, bytes) else str(raw)
-        return f"endpoint {int(first)}, value {value}"
+        return f"endpoint {first!r}, value {_shown(message.values[1])}"
     if message.command is Command.HEARTBEAT:
         error, state, result, _ = (int(value) for value in message.values)
         return f"{models.AXIS_STATES.get(state, f'state {state}')}, {models.sentence(error)}, last procedure: " + (

@@ -58,7 +58,7 @@ def driven(arm, **changes):
     n = len(arm.channels)
     return replace(
         plan("aside", arm=arm),
-        period_s=0.05,
+        period_s=0.025,
         kinds=("absolute",) * n,
         scale=(1.0,) * n,
         offset=(0.0,) * n,

@@ -88,7 +88,9 @@ def test_ranges_and_models_outside_the_tables_are_refused():
     assert codec.count_range(joint, MODELS["sts3215"]) == (1070, 3026)  # 2048 -+ 1.5 * 4096 / 2 pi = 977.85
 
 
-@pytest.mark.parametrize(("value", "bit", "raw"), [(0, 15, 0), (5, 15, 5), (-5, 15, 0x8005), (-1, 10, 0x401), (-1023, 10, 0x7FF)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "bit", "raw"), [(0, 15, 0), (5, 15, 5), (-5, 15, 0x8005), (-1, 10, 0x401), (-1023, 10, 0x7FF)]
+)
 def test_negative_numbers_are_a_magnitude_and_a_sign_bit(value, bit, raw):
     assert codec.from_signed(value, bit) == raw
     assert codec.to_signed(raw, bit) == value

@@ -1,5 +1,6 @@
 """The driver against virtual servos in a process of their own, over a pty."""
 
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -196,7 +197,7 @@ def test_connecting_to_silent_servos_names_them(device):
         arm_on(device.port).connect()
 
 
-@pytest.mark.parametrize("trouble", [{"echo": True}, {"wrong_echo": True}, {"twice": 1.0}, {"foreign": 0.2}])  # fmt: skip
+@pytest.mark.parametrize("trouble", [{"echo": True}, {"wrong_echo": True}, {"twice": 1.0}, {"foreign": 0.2}])
 @pytest.mark.parametrize("joints", [JOINTS, SCS_JOINTS], ids=["sts", "scs"])
 def test_states_are_right_on_a_line_with(trouble, joints):
     with VirtualProcess("feetech", joints, gravity_nm=0.0) as device:
@@ -378,8 +379,13 @@ def test_a_servo_that_is_not_the_one_of_the_profile_is_refused(device, joints, o
 
 @pytest.mark.parametrize(
     ("register", "data", "words"),
-    [(33, b"\x01", "no position servo"), (18, b"\x1c", "counts turns"), (9, bytes(4), "counts turns"), (18, b"\x04", "would not move")],
-)  # fmt: skip
+    [
+        (33, b"\x01", "no position servo"),
+        (18, b"\x1c", "counts turns"),
+        (9, bytes(4), "counts turns"),
+        (18, b"\x04", "would not move"),
+    ],
+)
 def test_a_servo_in_another_mode_is_refused(device, register, data, words):
     from firmware_bridge.feetech.bus import ServoBus
 
@@ -426,7 +432,7 @@ def test_scs_joints_are_read_one_after_the_other():
         exchange(arm, ANGLES, soon())
         busy = device.do("report")["busy"]
         assert len(busy) == 12  # goals and first read, five reads, six answers: never two at a time
-        assert all(a[1] <= b[0] for a, b in zip(busy, busy[1:], strict=False))
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(busy))
         arm.close()
 
 

@@ -1,6 +1,6 @@
 """CANSimple's bytes. Literals: ODrive's manual ("CAN Protocol": id 0x2C = axis 1, command 0x0C; little-endian,
-IEEE 754) and its example scripts (`struct.pack('<I', 8)` for Set_Axis_State, `'<ff'` for estimates,
-`'<BHB'` for SDOs)."""
+IEEE 754) and its example scripts (`struct.pack('<I', 8)` for Set_Axis_State, `'<ff'` for estimates, `'<BHB'`
+for SDOs)."""
 
 import math
 import struct

@@ -1,0 +1,123 @@
+"""`edgevla arm` against virtual servos: as a process, with a person's Enter on its stdin."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from edgevla.cli.arm import app
+from firmware_bridge.calibration import read_calibration, text_of
+from firmware_bridge.virtual.client import VirtualProcess
+from profiles import load_arm
+from profiles.bridge import joints_of
+from profiles.calibrated import with_calibration
+
+JOINTS = joints_of(load_arm("so101"), "main")
+COMMAND = [sys.executable, "-c", "from edgevla.cli.main import describe\nfrom edgevla.cli.arm import app\napp()"]
+
+
+@pytest.fixture
+def device():
+    with VirtualProcess("feetech", JOINTS, gravity_nm=0.0) as process:
+        yield process
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [*arguments])
+
+
+def test_show_prints_every_joint(device):
+    result = invoke("show", "--arm", "so101", "--port", device.port)
+    assert result.exit_code == 0, result.exception
+    for joint in JOINTS:
+        assert joint.name in result.stdout
+    assert device.do("report")["torque_on"] == [False] * 6
+
+
+def test_show_as_json(device):
+    told = json.loads(invoke("show", "--arm", "so101", "--port", device.port, "--json").stdout)
+    assert [joint["model"] for joint in told["joints"]] == ["sts3215"] * 6
+    assert len(told["held"]) == 6
+
+
+def test_home_ramps_into_the_start_range_and_holds(device):
+    result = invoke("home", "--arm", "so101", "--port", device.port, "--json")
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout) == {"arm": "so101", "arrived": True}
+    assert device.do("report")["torque_on"] == [True] * 6
+
+
+def calibrate(port, path, *more):
+    command = [*COMMAND, "calibrate", "--arm", "so101", "--port", port, "-o", str(path), "--json", *more]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, words):
+    while words not in (line := process.stderr.readline()):
+        assert line, "it ended before"
+
+
+def press_enter(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_calibrating_measures_saves_and_fits_what_run_asks_of_the_servos(tmp_path):
+    path = tmp_path / "arm.json"
+    with VirtualProcess("feetech", JOINTS, gravity_nm=1.0) as device:  # the hand: joints sink through their range
+        process = calibrate(device.port, path)
+        wait_for(process, "Hold the so101")
+        press_enter(process)
+        wait_for(process, "middle")
+        press_enter(process)
+        wait_for(process, "both ends")
+        time.sleep(1.2)
+        press_enter(process)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        found = read_calibration(path)
+        assert json.loads(out)["motors"] == json.loads(text_of(found))
+        assert (found["wrist_roll"].range_min, found["wrist_roll"].range_max) == (0, 4095)
+        assert found["shoulder_pan"].range_max == pytest.approx(2047, abs=60)  # where it was called the middle
+        registers = [bytes.fromhex(row) for row in device.do("report")["device"]["registers"]]
+        assert [row[55] for row in registers] == [1] * 6  # locked again
+        assert int.from_bytes(registers[0][9:11], "little") == found["shoulder_pan"].range_min
+        assert device.do("report")["torque_on"] == [False] * 6
+        profile = with_calibration(load_arm("so101"), found)
+        assert profile.options["homing_offsets"].count(",") == 5
+
+
+def test_an_arm_that_was_not_moved_keeps_what_it_had(device, tmp_path):
+    before = device.do("report")["device"]["registers"]
+    process = calibrate(device.port, tmp_path / "arm.json")
+    _, err = process.communicate("\n\n\n", timeout=30)
+    assert process.returncode != 0
+    assert "did not move" in err
+    assert not (tmp_path / "arm.json").exists()
+    after = device.do("report")["device"]["registers"]
+    assert [row[: 2 * 33] for row in after] == [row[: 2 * 33] for row in before]
+
+
+def test_a_file_is_not_replaced_without_a_yes(device, tmp_path):
+    path = tmp_path / "arm.json"
+    path.write_text("mine")
+    process = calibrate(device.port, path)
+    _, err = process.communicate("no\n", timeout=30)
+    assert process.returncode != 0
+    assert "Replace it" in err
+    assert path.read_text() == "mine"
+
+
+def test_nobody_there_to_press_enter_is_told(device, tmp_path):
+    process = calibrate(device.port, tmp_path / "arm.json")
+    _, err = process.communicate("", timeout=30)
+    assert process.returncode != 0
+    assert "calibration needs a person" in err
+
+
+def test_an_arm_of_another_kind_is_not_calibrated_here(tmp_path):
+    result = invoke("calibrate", "--arm", "metaworld-sawyer", "--port", "nowhere", "-o", str(tmp_path / "x"))
+    assert "an arm of feetech servos" in str(result.exception)
