@@ -265,9 +265,8 @@ class DynamixelArm(BusArm[Transport]):
             kept = setup.torque_on(bus, servo, goals[servo.index])
             if servo.leader is None:
                 goals[servo.index] = kept
-        self.held = np.array(
-            [joint.to_channel(goal * RAD_PER_COUNT) for joint, goal in zip(self.joints, goals, strict=True)], np.float32
-        )
+        at = [joint.to_channel(goal * RAD_PER_COUNT) for joint, goal in zip(self.joints, goals, strict=True)]
+        self.held = self._inside(np.array(at, np.float32))
         self._last_goals = self._goals.encode([goal * RAD_PER_COUNT for goal in goals])
         self._lapsed, self._guarded = False, True
         state = self._read_whole()

@@ -48,7 +48,7 @@ def there():
 def patient(name):
     """The shipped arm on a machine that may be busy: stalls must not end a test of logic."""
     arm = profiles.load_arm(name)
-    channels = tuple(replace(channel, max_following_error=None, max_effort=None) for channel in arm.channels)
+    channels = tuple(replace(channel, max_following_error=None, effort_s=10.0) for channel in arm.channels)
     loose = {"hold_s": 20.0, "max_state_age_s": 10.0, "max_skew_s": 10.0, "command_ttl_s": 0.5}
     start = {"start_low": tuple(c.minimum for c in channels), "start_high": tuple(c.maximum for c in channels)}
     return replace(arm, cameras=(), channels=channels, **start, **loose)
