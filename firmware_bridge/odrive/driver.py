@@ -151,9 +151,9 @@ class ODriveArm(BusArm[FrameTransport]):
 
     def _listen(self) -> None:
         """Heartbeats must come and cyclic estimates must not. Raises WrongJoint, JointSilent."""
-        began_ns = time.monotonic_ns()
+        began_ns, patience_s = time.monotonic_ns(), max(3 * self._heartbeat_s, 0.3)
         unasked: set[int] = set()
-        while time.monotonic_ns() - began_ns < 3 * self._heartbeat_s * 1e9:
+        while time.monotonic_ns() - began_ns < patience_s * 1e9:
             self.transport.wait_readable(time.monotonic_ns() + 10_000_000)
             for frame in self.transport.read():
                 joint, kind = self._heard.get(frame.id, (-1, None))
@@ -165,7 +165,7 @@ class ODriveArm(BusArm[FrameTransport]):
                 break
         silent = [j.name for j, beat in zip(self.joints, self._beats, strict=True) if beat is None]
         if silent:
-            expected = f"one within {3 * self._heartbeat_s:g} s"
+            expected = f"one within {patience_s:g} s"
             todo = "set axis0.config.can.heartbeat_msg_rate_ms and the profile's option heartbeat_s alike"
             raise JointSilent(explain("axes without heartbeat", expected, ", ".join(silent), todo))
         if unasked:
