@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -60,6 +60,12 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 	$(VENV)/python -m examples.metaworld.evidence --bundle out/demo/student.bundle --teacher examples/metaworld/teacher \
 	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
 
+bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
+	$(VENV)/python -m bench.bus -o bench/results/bus.json
+
+test-mutation: $(READY)  ## single faults in limiter, send paths and watchdog: each must fail a test (half an hour on two cores)
+	$(VENV)/python -m tests.mutation -o out/mutation.json
+
 figures: $(READY)  ## the tables in README and docs from bench/results
 	$(VENV)/python -m bench.summaries
 	$(VENV)/python -m bench.readme
@@ -97,6 +103,9 @@ test-lerobot:  ## against the real LeRobot, in an environment of its own (.venv-
 
 test-vivid: $(READY)  ## V4L2 cameras against the kernel's test driver in QEMU (needs qemu-system-x86 busybox-static kmod)
 	$(VENV)/python -m tests.vivid
+
+test-can: $(READY)  ## real SocketCAN in QEMU (vcan, slcan): transport, drivers, vendor libraries; bench/results/can.json (needs qemu-system-x86 busybox-static kmod iproute2)
+	$(VENV)/python -m tests.qemu_can --out bench/results/can.json
 
 fuzz-bridge: $(READY)  ## every decoder of the bridge for 10 minutes, two at a time (atheris); bench/results/fuzz.json
 	$(VENV)/pip install --quiet "atheris>=2.3,<4"

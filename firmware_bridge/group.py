@@ -157,15 +157,15 @@ class ArmGroup:
             self._asked_now(i)
 
     def poll(self) -> JointState | None:
-        """See `Arm`. The state of a cycle once, when its last part has arrived; a fault in it stops every part."""
+        """See `Arm`. A state as soon as every part has one of this cycle; a fault in it stops every part."""
+        fresh = False
         for i, part in enumerate(self.parts):
             state = self._of(i, part.poll)
-            if state is not None and state.last_seq == self._asked[i]:
-                self._states[i] = state
+            if state is not None and self._asked[i] >= 0:
+                self._states[i], fresh = state, True
         states = [state for state in self._states if state is not None]
-        if not self._open or len(states) < len(self.parts):
+        if not fresh or len(states) < len(self.parts):
             return None
-        self._open = False
         if any(state.faults for state in states):
             self._stop_armed()  # not before the last part has answered: its answers would be taken for the stop's
         return self._merged(states)
@@ -184,7 +184,8 @@ class ArmGroup:
 
     def silence(self) -> BridgeError:
         """See `Arm`. Of the buses that did not answer wholly."""
-        silent = [i for i, state in enumerate(self._states) if state is None] or list(range(len(self.parts)))
+        answered = [None if state is None else state.last_seq for state in self._states]
+        silent = [i for i, seq in enumerate(answered) if seq != self._asked[i]] or list(range(len(self.parts)))
         return self._named([(i, self.parts[i].silence()) for i in silent])
 
     # --- inside -----------------------------------------------------------------------------------------------
@@ -268,6 +269,7 @@ class ArmGroup:
 
     def _merged(self, states: Sequence[JointState]) -> JointState:
         oldest = min(states, key=lambda state: state.stamp_ns)
+        behind = max(asked - state.last_seq for asked, state in zip(self._asked, states, strict=True))
         faults = 0
         for state in states:
             faults |= state.faults
@@ -282,7 +284,7 @@ class ArmGroup:
             effort=self._spread([state.effort for state in states]),
             temperature=self._spread([state.temperature for state in states]),
             faults=Fault(faults),
-            last_seq=self.last_asked,
+            last_seq=self.last_asked - behind,  # a part may not be sure that its answers are of this cycle
             mode=self.mode,
             rejected=sum(state.rejected for state in states),
             joint_faults=tuple(codes),

@@ -20,7 +20,7 @@ from firmware_bridge.protocols import KINDS
 
 @dataclass(frozen=True)
 class Case:
-    """One arm on one bus. `options`: of the driver and of the virtual device alike."""
+    """One arm on one bus. `options`: of the driver; `device`: of the virtual device, the driver's own where None."""
 
     protocol: str
     joints: tuple[Joint, ...]
@@ -28,6 +28,7 @@ class Case:
     data_baud: int | None = None
     watchdog_s: float | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    device: Mapping[str, Option] | None = None
 
     def config(self, port: str) -> ArmConfig:
         bus = BusConfig("bench", port, self.baud, self.joints, self.data_baud)

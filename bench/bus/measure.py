@@ -47,7 +47,9 @@ class Seats:
         os.sched_setaffinity(0, {self.host})
 
     def device_of(self, case: Case, **asked: Any) -> VirtualProcess:
-        served = VirtualProcess(case.protocol, case.joints, options=dict(case.options), **asked)
+        served = VirtualProcess(
+            case.protocol, case.joints, options=dict(case.options if case.device is None else case.device), **asked
+        )
         os.sched_setaffinity(served.pid, {self.device})
         return served
 
@@ -84,8 +86,8 @@ class Theirs:
         self.peer: Peer = module.connect(port, case)
         self._goals = [goal.tolist() for goal in goals(case)]
 
-    def call(self, step: int) -> object:
-        return self.peer.exchange(self._goals[step % _GOALS])
+    def call(self, step: int) -> None:
+        self.peer.exchange(self._goals[step % _GOALS])
 
 
 def paced(case: Case, module: ModuleType, seats: Seats, count: int = CYCLES) -> dict[str, Any]:
@@ -134,8 +136,9 @@ class _Block:
 
     def __call__(self) -> None:
         begin = time.process_time_ns()
-        for self.step in range(self.step, self.step + BLOCK):
-            self.call(self.step)
+        for step in range(self.step, self.step + BLOCK):
+            self.call(step)
+        self.step += BLOCK
         self.cpu_ns = time.process_time_ns() - begin
 
     def probe(self) -> dict[str, int]:

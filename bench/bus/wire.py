@@ -47,7 +47,7 @@ class Cycles:
 
 
 def _windows(values: NDArray[np.float64]) -> list[float]:
-    medians = [float(np.median(part)) for part in np.array_split(values, WINDOWS)]
+    medians = [float(np.median(part)) for part in np.array_split(values, min(WINDOWS, len(values)))]
     return [min(medians), max(medians)]
 
 

@@ -136,12 +136,12 @@ def describe(unit: bytes | Frame) -> str:
 
 
 def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, motion: bool = False) -> int:
-    """Wire time of one cycle: RPDO1 and TPDO1 of each joint, SYNC, and the host's heartbeat, which is not in each.
+    """Wire time of one cycle: RPDO1 and TPDO1 of each joint and SYNC; with `motion` TPDO2 too.
 
-    `motion`: TPDO2 too.
+    Heartbeats, 55 bits each, come on top: the host's four times in a watchdog time, a drive's every `heartbeat_s`.
     """
     pdo = can_ns(Frame(RPDO1, bytes(COMMAND.size)), baud)
-    return len(joints) * pdo * (3 if motion else 2) + can_ns(SYNC, baud) + can_ns(heartbeat(MAX_NODE), baud)
+    return len(joints) * pdo * (3 if motion else 2) + can_ns(SYNC, baud)
 
 
 def _nmt_words(data: bytes) -> str:

@@ -1,8 +1,8 @@
 """CiA 402 drives on one CAN bus. A cycle is RPDO1 of every joint and a SYNC; every drive acts and answers at it.
 
 Configuration goes through the `canopen` library over the same transport (network.py), in connect(), arm() and
-disarm(); the cycle is ours alone: one packed frame a joint. The drives' watchdog is their heartbeat consumer. The host's heartbeat
-goes out with commands while armed, never with a question alone, so that a loop that only asks lets the drives stop.
+disarm(); the cycle is ours: one packed frame a joint. The drives' watchdog is their heartbeat consumer. The host's
+heartbeat goes out with commands while armed, never with a question alone: who only asks lets the drives stop.
 """
 
 from __future__ import annotations
@@ -178,17 +178,27 @@ class Cia402Arm(BusArm[FrameTransport]):
         if found is not None:
             self._emcy[joint] = found.code
         elif kind == _BEAT and len(frame.data) == 1:
-            if frame.data[0] == codec.BOOT_UP:
-                self._lost[joint] = sentences.BOOTED
-            elif self.mode is Mode.ARMED and frame.data[0] & 0x7F != codec.OPERATIONAL:
-                self._lost[joint] = self._lost[joint] or sentences.LEFT_OPERATIONAL
+            self._nmt_state(joint, frame.data[0] & 0x7F)
         elif kind != _TPDO1 and kind != _TPDO2 and frame.id & 0x780 != codec.SDO_ANSWER:
             self.counts.foreign += 1
+
+    def _nmt_state(self, joint: int, state: int) -> None:
+        """A drive that restarted or left operational sends no process data: motion ends here, not by its state."""
+        if state == codec.BOOT_UP:
+            self._lost[joint] = sentences.BOOTED
+        elif self.mode is Mode.ARMED and state != codec.OPERATIONAL:
+            self._lost[joint] = self._lost[joint] or sentences.LEFT_OPERATIONAL
+        if self._lost[joint] and self.mode is Mode.ARMED:
+            self.mode = Mode.STOPPED
 
     # --- modes ------------------------------------------------------------------------------------------------
 
     def arm(self) -> None:
         """See `Arm`. A drive that restarted has lost what connect() set: it is refused."""
+        self._drain()
+        for joint, lost in zip(self.joints, self._lost, strict=True):
+            if lost == sentences.BOOTED:
+                raise self._unset(joint)
         self._start()  # a drive that lost the host may have left operational; this gives no torque
         super().arm()
 
@@ -219,17 +229,19 @@ class Cia402Arm(BusArm[FrameTransport]):
 
     def _verify(self) -> None:
         """What connect() wrote is still there: mode and watchdog, read back. Raises ArmRefused, JointSilent."""
-        for index, (joint, drive) in enumerate(zip(self.joints, self._drives, strict=True)):
-            kept = drive.read(0x1016, 1) == self._chosen.consumer and drive.read(0x6060) == config.CSP
-            if not kept or self._lost[index] == sentences.BOOTED:
-                raise ArmRefused(
-                    explain(
-                        f"drive {joint.name} (node {joint.id}) has lost its settings",
-                        "heartbeat consumer and mode as connect() wrote them",
-                        sentences.sentence(sentences.BOOTED),
-                        "close and connect again",
-                    )
-                )
+        for joint, drive in zip(self.joints, self._drives, strict=True):
+            if drive.read(0x1016, 1) != self._chosen.consumer or drive.read(0x6060) != config.CSP:
+                raise self._unset(joint)
+
+    def _unset(self, joint: Joint) -> ArmRefused:
+        return ArmRefused(
+            explain(
+                f"drive {joint.name} (node {joint.id}) has lost its settings",
+                "heartbeat consumer and mode as connect() wrote them",
+                sentences.sentence(sentences.BOOTED),
+                "close and connect again",
+            )
+        )
 
     def _disable(self) -> bool:
         def down(joint: int, state: State | None) -> int:

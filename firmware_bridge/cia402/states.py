@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-from firmware_bridge.arm import Fault
-
 
 class State(Enum):
     """Name and what it means."""
@@ -77,10 +75,3 @@ def stopped(state: State | None, hold: bool) -> bool:
     if state is None:
         return False
     return state not in (State.OPERATION_ENABLED, State.FAULT_REACTION) if hold else state not in TORQUE
-
-
-def fault_of_state(state: State | None) -> Fault:
-    """Bits of `Fault` for a drive that should be in operation enabled and is not."""
-    if state in (State.FAULT, State.FAULT_REACTION):
-        return Fault.OTHER  # the EMCY has the reason
-    return Fault.STOP if state is State.QUICK_STOP else Fault.RESET

@@ -62,7 +62,9 @@ FAULT_BITS = tuple(int(_FAULTS.get(status, Fault.OTHER)) for status in range(16)
 
 _U16, _U12 = 65535, 4095
 _SPECIAL = b"\xff" * 7
+_STEP16, _STEP12 = 2.0 / _U16, 2.0 / _U12
 _FORCE = struct.Struct("<fHH")
+_STATE = struct.Struct(">BHBHBB")  # id and status, q, upper 8 bits of dq, lower 4 and tau, two temperatures
 _WORDS = {ENABLE: "enable", DISABLE: "disable", SET_ZERO: "zero here", CLEAR: "clear error"}
 _SPEED_MAX, _SHARE_MAX = 100.0, 1.0  # rad/s, of TMAX
 
@@ -172,15 +174,16 @@ def save(motor: int, fd: bool) -> Frame:
 
 def state(data: bytes, scale: Scale) -> State:
     """A motor's 8 bytes. Any 8 bytes are some state: the caller knows by id, and `register`, whose and what."""
-    word = int.from_bytes(data[:6], "big")
+    head, q, high, low, mos_c, rotor_c = _STATE.unpack(data)
+    pmax_rad, vmax_rad_s, tmax_nm = scale
     return State(
-        data[0] & 0x0F,
-        data[0] >> 4,
-        (word >> 24 & 0xFFFF) / _U16 * (2.0 * scale.pmax_rad) - scale.pmax_rad,
-        (word >> 12 & 0xFFF) / _U12 * (2.0 * scale.vmax_rad_s) - scale.vmax_rad_s,
-        (word & 0xFFF) / _U12 * (2.0 * scale.tmax_nm) - scale.tmax_nm,
-        data[6],
-        data[7],
+        head & 0x0F,
+        head >> 4,
+        q * (pmax_rad * _STEP16) - pmax_rad,
+        (high << 4 | low >> 12) * (vmax_rad_s * _STEP12) - vmax_rad_s,
+        (low & 0xFFF) * (tmax_nm * _STEP12) - tmax_nm,
+        mos_c,
+        rotor_c,
     )
 
 

@@ -52,6 +52,7 @@ class DamiaoArm(BusArm[FrameTransport]):
         self._status = [codec.DISABLED] * len(joints)  # as last heard
         self._judge_joints()
         self._tails = [self._tail(i) for i in range(len(joints))]
+        self._plans = [(joint.id, self._scales[i].pmax_rad, self._tails[i]) for i, joint in enumerate(joints)]
         self._last: list[Frame] = []  # commands written last
         self._access = Access(transport, [joint.id for joint in joints], self._whose, fd)
 
@@ -69,34 +70,37 @@ class DamiaoArm(BusArm[FrameTransport]):
         self.transport.write([codec.refresh(joint.id, self._fd) for joint in self.joints])
 
     def _readings(self) -> Iterable[Reading]:
+        of_reply, armed = self._of_reply, self.mode is Mode.ARMED
         for frame in self.transport.read():
-            joint = self._whose(frame)
-            if joint is None or codec.register(frame.data, self.joints[joint].id) is not None:
+            can_id, data, extended, _, _, remote = frame
+            joint = None if len(data) != 8 or extended or remote else of_reply.get((can_id, data[0] & 15))
+            if joint is None or self._is_register(joint, data):
                 self.counts.foreign += 1
                 continue
-            yield self._reading(joint, frame.data)
+            _, status, position, velocity, torque, mos_c, rotor_c = codec.state(data, self._scales[joint])
+            self._status[joint] = status
+            if status == codec.ENABLED:
+                faults = code = 0
+            else:  # off although it was enabled: its supply went, or somebody else switched it off
+                faults = int(Fault.RESET) if armed and status == codec.DISABLED else codec.FAULT_BITS[status]
+                code = status
+            yield Reading(joint, position, velocity, torque, max(mos_c, rotor_c), faults, code)
 
     def _command(self, joint: int, at_rad: float) -> Frame:
-        motor, scale, tail = self.joints[joint].id, self._scales[joint], self._tails[joint]
+        motor, pmax_rad, tail = self._plans[joint]
         if tail is not None:
-            return codec.frame(motor, codec.position_bytes(motor, scale.pmax_rad, at_rad) + tail, self._fd)
-        data = codec.force_position(motor, scale, at_rad, self._speed_rad_s, self._force_nm(joint))
+            return Frame(motor, codec.position_bytes(motor, pmax_rad, at_rad) + tail, False, self._fd, self._fd)
+        data = codec.force_position(motor, self._scales[joint], at_rad, self._speed_rad_s, self._force_nm(joint))
         return codec.frame(codec.FORCE_ID + motor, data, self._fd)
+
+    def _is_register(self, joint: int, data: bytes) -> bool:
+        """A late answer to a question about a register, which looks like a state at the far end of PMAX."""
+        return data[2] in (codec.READ, codec.WRITE) and codec.register(data, self.joints[joint].id) is not None
 
     def _whose(self, frame: Frame) -> int | None:
         if len(frame.data) != 8 or frame.extended or frame.remote:
             return None
         return self._of_reply.get((frame.id, frame.data[0] & 15))
-
-    def _reading(self, joint: int, data: bytes) -> Reading:
-        said = codec.state(data, self._scales[joint])
-        self._status[joint] = said.status
-        faults = codec.FAULT_BITS[said.status]
-        if said.status == codec.DISABLED and self.mode is Mode.ARMED:
-            faults |= Fault.RESET  # it was enabled: its supply went, or somebody else switched it off
-        code = 0 if said.status == codec.ENABLED else said.status
-        hottest_c = float(max(said.mos_c, said.rotor_c))
-        return Reading(joint, said.position_rad, said.velocity_rad_s, said.torque_nm, hottest_c, faults, code)
 
     # --- modes ------------------------------------------------------------------------------------------------
 
@@ -119,10 +123,10 @@ class DamiaoArm(BusArm[FrameTransport]):
         try:
             self._set_up([i for i in range(len(self.joints)) if i not in was_on])
             self._clear_faults()
-            self._send_until(self._enable_frames, self._is_on)
+            self._send_until(lambda i: codec.special(self.joints[i].id, codec.ENABLE, self._fd), self._is_on)
+            self._send_until(lambda i: self._last[i], self._is_on)
             self._refuse_unless(self._is_on, "torque on at every joint")
-            if was_on:  # its watchdog runs from the command in front of it
-                self._send_until(lambda i: [self._last[i]], self._is_on)
+            if was_on:  # their watchdogs run from the command in front of this
                 self._set_up(was_on)
         except BridgeError:
             self._halt(StopKind.HOLD if was_on else StopKind.FREE)
@@ -131,15 +135,15 @@ class DamiaoArm(BusArm[FrameTransport]):
     def _disable(self) -> bool:
         self._last = []
         return self._send_until(
-            lambda i: [codec.special(self.joints[i].id, codec.DISABLE, self._fd)], lambda i: not self._is_on(i)
+            lambda i: codec.special(self.joints[i].id, codec.DISABLE, self._fd), lambda i: not self._is_on(i)
         )
 
     def _halt(self, kind: StopKind) -> bool:
         if kind is StopKind.FREE:
             return self._disable()
         if not self._last:  # never commanded: nothing to hold, and nothing may be switched on
-            return self._send_until(lambda i: [codec.refresh(self.joints[i].id, self._fd)], lambda i: True)
-        done = self._send_until(lambda i: [self._damp(i) if kind is StopKind.DAMP else self._last[i]], self._is_on)
+            return self._send_until(lambda i: codec.refresh(self.joints[i].id, self._fd), lambda i: True)
+        done = self._send_until(lambda i: self._damp(i) if kind is StopKind.DAMP else self._last[i], self._is_on)
         on = [i for i in range(len(self.joints)) if i not in self._waiting]
         self._access.write(registers.TIMEOUT, dict.fromkeys(on, 0))  # no commands will follow
         left = self._access.read([registers.TIMEOUT], on)
@@ -176,13 +180,13 @@ class DamiaoArm(BusArm[FrameTransport]):
             raise self.silence()
         return found
 
-    def _send_until(self, frames: Callable[[int], list[Frame]], done: Callable[[int], bool]) -> bool:
-        """Send `frames(joint)` to each joint until it is `done` by its answer, up to TRIES times; True when all are."""
+    def _send_until(self, frame: Callable[[int], Frame], done: Callable[[int], bool]) -> bool:
+        """Send `frame(joint)`, which has one answer, until it leaves the joint `done`, up to TRIES times; True: all."""
         self.transport.read()  # answers to what was before say nothing about this
         self._waiting = set(range(len(self.joints)))
         for _ in range(TRIES):
             for i in sorted(self._waiting):
-                self.transport.write(frames(i))
+                self.transport.write([frame(i)])
                 self._listen(done, i, time.monotonic_ns() + int(_EACH_S * 1e9))
             self._listen(done, None, time.monotonic_ns() + int(FIRST_READ_S * 1e9))
             if not self._waiting:
@@ -200,9 +204,6 @@ class DamiaoArm(BusArm[FrameTransport]):
 
     def _is_on(self, joint: int) -> bool:
         return self._status[joint] == codec.ENABLED
-
-    def _enable_frames(self, joint: int) -> list[Frame]:
-        return [codec.special(self.joints[joint].id, codec.ENABLE, self._fd), self._last[joint]]
 
     def _mode_of(self, joint: int) -> int:
         return registers.FORCE_POS if self._tails[joint] is None else registers.MIT

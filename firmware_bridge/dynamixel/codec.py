@@ -1,33 +1,67 @@
-"""Protocol 2.0, bytes and values. Pure. Source: e-manual, docs/en/dxl/protocol2/
-
-    FF FF FD 00  id  length (2, little-endian)  instruction  parameters  CRC-16 (2)
-
-In instruction and parameters FF FF FD becomes FF FF FD FD ("byte stuffing"), and length and CRC count what is sent.
-The answer to a fast read is one packet to which every servo adds a block, unstuffed:
-
-    FF FF FD 00  FE  length  55  [error  id  data  CRC-16 over everything before] x n
-"""
+"""Values to bytes, bytes to words; the packets: packet.py. Pure. Source: e-manual, docs/en/dxl/protocol2/"""
 
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmware_bridge.arm import Joint
-from firmware_bridge.dynamixel.models import MOST_COUNTS, RAD_PER_COUNT, Register
+from firmware_bridge.dynamixel.models import MODELS, MOST_COUNTS, RAD_PER_COUNT, Register
+from firmware_bridge.dynamixel.packet import (
+    ALERT,
+    BROADCAST,
+    HEADER,
+    LONGEST,
+    STATUS,
+    STUFF,
+    STUFFED,
+    Decoder,
+    Status,
+    crc16,
+    fast_blocks,
+    fast_status,
+    packet,
+    split,
+    status,
+    statuses,
+)
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.wire import uart_ns
 
-HEADER = b"\xff\xff\xfd\x00"
-BROADCAST = 0xFE
+__all__ = [  # what is asked for under this name, the packets' part included
+    "ALERT",
+    "BROADCAST",
+    "HEADER",
+    "LONGEST",
+    "STATUS",
+    "Block",
+    "Decoder",
+    "GoalWriter",
+    "Status",
+    "crc16",
+    "cycle_bytes",
+    "cycle_ns",
+    "describe",
+    "fast_blocks",
+    "fast_status",
+    "packet",
+    "ping",
+    "read",
+    "read_all",
+    "reboot",
+    "split",
+    "status",
+    "statuses",
+    "sync_write",
+    "to_bytes",
+    "write",
+]
+
 MOST_ID = 0xFC
-PING, READ, WRITE, REBOOT, CLEAR, STATUS = 0x01, 0x02, 0x03, 0x08, 0x10, 0x55
+PING, READ, WRITE, REBOOT, CLEAR = 0x01, 0x02, 0x03, 0x08, 0x10
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
 BULK_READ, BULK_WRITE, FAST_BULK_READ = 0x92, 0x93, 0x9A
-ALERT = 0x80  # of a status packet's error: Hardware Error Status(70) is not 0
-LONGEST = 1024  # length field; what the vendor's library takes too
 
 INSTRUCTIONS = {
     PING: "ping",
@@ -57,51 +91,8 @@ SENTENCES = {  # error number of a status packet, without the alert bit
     6: "value outside the limit set in another register",
     7: "register is read-only, not defined, or locked while torque is on",
 }
-_STUFF, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
-
-
-# --- CRC ------------------------------------------------------------------------------------------------------------
-
-
-def _table(bits: int) -> array[int]:
-    """CRC-16, polynomial 0x8005, most significant bit first, of every word of `bits`."""
-    table = array("H", bytes(2 << bits))
-    for word in range(1 << bits):
-        crc = word << (16 - bits)
-        for _ in range(bits):
-            crc = (crc << 1) ^ (0x8005 if crc & 0x8000 else 0)
-            crc &= 0xFFFF
-        table[word] = crc
-    return table
-
-
-_BYTE = _table(8)
-_WORD = array("H", bytes(2 << 16))
-for _high in range(256):  # two bytes at a time: one look-up for each pair, built from the table of single ones
-    _after = _BYTE[_high]
-    for _low in range(256):
-        _WORD[_high << 8 | _low] = (_after << 8 & 0xFFFF) ^ _BYTE[(_after >> 8) ^ _low]
-_WORDS = [struct.Struct(f">{count}H") for count in range(LONGEST // 2 + 8)]
-
-
-def crc16(data: bytes, crc: int = 0) -> int:
-    """CRC-16 (0x8005, most significant bit first) of a packet less its last two. `crc`: of what came before."""
-    table = _WORD
-    for word in _WORDS[len(data) >> 1].unpack_from(data):
-        crc = table[crc ^ word]
-    if len(data) & 1:
-        crc = (crc << 8 & 0xFFFF) ^ _BYTE[(crc >> 8) ^ data[-1]]
-    return crc
-
 
 # --- instructions -----------------------------------------------------------------------------------------------------
-
-
-def packet(servo: int, instruction: int, parameters: bytes = b"") -> bytes:
-    """One instruction packet (or a status packet: its first parameter is the error)."""
-    body = (bytes((instruction,)) + parameters).replace(_STUFF, _STUFFED)
-    head = HEADER + struct.pack("<BH", servo, len(body) + 2) + body
-    return head + struct.pack("<H", crc16(head))
 
 
 def ping(servo: int) -> bytes:
@@ -184,7 +175,7 @@ class GoalWriter:
                 raise self._bad(device_rad)
             values += (servo, round(angle / RAD_PER_COUNT))
         head = self._struct.pack(*self._fixed, *values)
-        if _STUFF in head[7:]:
+        if STUFF in head[7:]:
             return packet(BROADCAST, SYNC_WRITE, head[8:])
         return head + self._crc.pack(crc16(head))
 
@@ -195,124 +186,6 @@ class GoalWriter:
         return BadSetpoint(
             explain("goal refused before the wire", expected, got, "limit set-points before they are sent")
         )
-
-
-# --- answers ----------------------------------------------------------------------------------------------------------
-
-
-class Status(NamedTuple):
-    """One servo's answer. `error`: SENTENCES, and the ALERT bit."""
-
-    servo: int
-    error: int
-    data: bytes
-
-
-def status(servo: int, error: int, data: bytes = b"") -> bytes:
-    """A status packet, as a servo makes it."""
-    return packet(servo, STATUS, bytes((error,)) + data)
-
-
-def fast_status(answers: Sequence[Status]) -> list[bytes]:
-    """The one packet that answers a fast read, in the pieces that the servos send one after another."""
-    length = 1 + sum(4 + len(answer.data) for answer in answers)
-    piece = HEADER + struct.pack("<BHB", BROADCAST, length, STATUS)
-    pieces, crc = [], 0
-    for answer in answers:
-        piece += bytes((answer.error, answer.servo)) + answer.data
-        crc = crc16(piece, crc)
-        tail = struct.pack("<H", crc)
-        crc = crc16(tail, crc)
-        pieces.append(piece + tail)
-        piece = b""
-    return pieces
-
-
-def statuses(unit: bytes, length: int) -> list[Status]:
-    """What a whole packet says: one status, or as many as a fast read's answer has blocks of `length` data bytes.
-
-    Empty for an instruction (an echo), and for an answer of another length.
-    """
-    if unit[7] != STATUS:
-        return []
-    if unit[4] == BROADCAST:
-        return _blocks(unit, length)
-    body = unit[8:-2]
-    if _STUFFED in body:
-        body = body.replace(_STUFFED, _STUFF)
-    return [Status(unit[4], body[0], body[1:])] if len(body) == length + 1 else []
-
-
-def fast_blocks(data: bytes, length: int) -> list[Status]:
-    """The leading whole blocks of a fast read's answer that was cut short: every block has a CRC of its own."""
-    found: list[Status] = []
-    for block in _blocks(data, length):
-        crc_at = 8 + (len(found) + 1) * (length + 4) - 2
-        if crc16(data[:crc_at]) != data[crc_at] + (data[crc_at + 1] << 8):
-            break
-        found.append(block)
-    return found
-
-
-def _blocks(data: bytes, length: int) -> list[Status]:
-    """Unchecked. Empty where the length that the packet announces does not fit blocks of `length` data bytes."""
-    size = length + 4
-    if len(data) < 8 or (data[5] + (data[6] << 8) - 1) % size:
-        return []
-    end = min(len(data), 7 + data[5] + (data[6] << 8))
-    return [Status(data[at + 1], data[at], data[at + 2 : at + 2 + length]) for at in range(8, end - size + 1, size)]
-
-
-class Decoder:
-    """Bytes in any pieces to whole packets with a right CRC. `longest`: of a packet, bytes; longer is noise."""
-
-    def __init__(self, longest: int = LONGEST + 7) -> None:
-        self.longest = longest
-        self.junk = 0  # bytes that belonged to no packet
-        self.rest = b""  # what may still become a packet
-
-    def clear(self) -> None:
-        """Forget what has not become a packet."""
-        self.junk += len(self.rest)
-        self.rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The packets that `data` completes, oldest first."""
-        found: list[bytes] = []
-        data, at = self.rest + data, 0
-        while (start := data.find(HEADER, at)) >= 0 and len(data) - start >= 7:
-            self.junk += start - at
-            length = data[start + 5] + (data[start + 6] << 8)
-            end = start + 7 + length
-            if 3 <= length <= self.longest - 7:
-                if end > len(data):
-                    self.rest = data[start:]
-                    return found
-                unit = data[start:end]
-                if crc16(unit[:-2]) == unit[-2] + (unit[-1] << 8):
-                    found.append(unit)
-                    at = end
-                    continue
-            at = start + 1
-            self.junk += 1
-        keep = start if start >= 0 else max(at, len(data) - 3)  # a header may begin in the last three bytes
-        self.junk += keep - at
-        self.rest = data[keep:]
-        return found
-
-
-def split(data: bytes) -> list[bytes]:
-    """A recorded stream into packets and what lies between them, in order; nothing is lost."""
-    units: list[bytes] = []
-    decoder = Decoder()
-    at = 0
-    for unit in decoder.feed(data):
-        start = data.index(unit, at)
-        if start > at:
-            units.append(data[at:start])
-        units.append(unit)
-        at = start + len(unit)
-    return units + ([data[at:]] if at < len(data) else [])
 
 
 # --- time on the wire -------------------------------------------------------------------------------------------------
@@ -326,8 +199,13 @@ def cycle_bytes(joints: int, length: int, fast: bool = False, bulk: bool = False
 
 
 def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None) -> int:
-    """One cycle of the default read (13 bytes, plain sync read: the firmware may know no fast one)."""
-    return uart_ns(cycle_bytes(len(joints), 13), baud)
+    """One cycle of the default read: 13 bytes a servo, without fast reads, which the firmware may not know.
+
+    Shadows are not in `joints`: each adds a servo's 25 bytes. X330 beside another family is read by a bulk read, as
+    from firmware 52 their indirect data lies at different addresses.
+    """
+    small = [joint.model in MODELS and MODELS[joint.model].family == "330" for joint in joints]
+    return uart_ns(cycle_bytes(len(joints), 13, bulk=any(small) and not all(small)), baud)
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -345,7 +223,7 @@ def describe(unit: object) -> str:
         return f"Dynamixel packet of id {unit[4]}, cut: {length + 7} bytes announced, {len(unit)} here"
     if crc16(unit[:-2]) != unit[-2] + (unit[-1] << 8):
         return f"Dynamixel packet of id {unit[4]}: wrong CRC"
-    body = unit[7:-2] if _is_fast(unit) else unit[7:-2].replace(_STUFFED, _STUFF)
+    body = unit[7:-2] if _is_fast(unit) else unit[7:-2].replace(STUFFED, STUFF)
     who = "all" if unit[4] == BROADCAST else f"id {unit[4]}"
     if unit[7] == STATUS:
         return _describe_status(unit, who, body[1:])

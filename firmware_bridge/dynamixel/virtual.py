@@ -164,6 +164,8 @@ class DynamixelDevice:
                 self._write(servo, address, data)
 
     def _read_many(self, asked: list[tuple[int, int, int]], fast: bool) -> list[Reply]:
+        if sum(length + 11 for _, _, length in asked) > codec.LONGEST:
+            return []
         by_id = {servo.id: servo for servo in self.servos}
         answers: list[tuple[VirtualServo, Status]] = []
         for wanted, address, length in asked:

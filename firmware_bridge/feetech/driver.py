@@ -57,7 +57,7 @@ class FeetechArm(BusArm[Transport]):
     def _reset_cycle(self) -> None:
         self._block = self._slow
         self._cycles = self._incomplete = 0
-        self._want_slow = True
+        self._want_slow, self._only_slow = True, False
         self._turn = 0  # of SCS: whose answer comes next
         self._decoder = codec.Decoder(self._slow[1] + 6)
         self._torque_on = [False] * len(self.joints)
@@ -125,11 +125,12 @@ class FeetechArm(BusArm[Transport]):
         lost = self.counts.incomplete != self._incomplete
         self._incomplete = self.counts.incomplete
         self._want_slow = self._want_slow or lost or (every > 0 and self._cycles % every == 0)
-        return self._slow if self._want_slow else self._fast
+        return self._slow if self._want_slow or self._only_slow else self._fast
 
     def _begin(self, block: Block, data: bytes) -> None:
         self._decoder.clear()
         self._block, self._turn = block, 0
+        self._want_slow = False  # asked for; a lost answer makes it wanted again
         self.transport.write(data)
 
     def _readings(self) -> Iterable[Reading]:
@@ -140,21 +141,22 @@ class FeetechArm(BusArm[Transport]):
         skipped = self._decoder.skipped
         for answer in self._decoder.feed(data):
             joint = self._index.get(answer.id, -1)
-            in_turn = joint >= self._turn if self._series.sync_read else joint == self._turn
-            expected = in_turn and len(answer.data) == self._block[1]
-            reading = self._reading(joint, answer) if expected else None
+            asked = joint <= self._turn or self._series.sync_read
+            expected = asked and len(answer.data) == self._block[1]
+            reading = self._reading(joint, answer) if joint >= 0 and expected else None
             if reading is None:
                 self.counts.foreign += 1  # an echo, a servo that is not in the profile, an answer of before
                 continue
             found.append(reading)
-            self._next_turn(joint)
+            if joint == self._turn and not self._series.sync_read:
+                self._next_turn()
         self.counts.foreign += self._decoder.skipped > skipped
         return found
 
-    def _next_turn(self, joint: int) -> None:
-        """Answers come in order: one that does not is of another cycle. SCS: now the next joint may be asked."""
-        self._turn = joint + 1
-        if not self._series.sync_read and self._turn < len(self.joints):
+    def _next_turn(self) -> None:
+        """SCS: the line is free again, the next joint may be asked."""
+        self._turn += 1
+        if self._turn < len(self.joints):
             self.transport.write(self._questions[self._block][self._turn])
 
     def _reading(self, joint: int, answer: codec.Packet) -> Reading | None:
@@ -165,8 +167,6 @@ class FeetechArm(BusArm[Transport]):
             return None
         if self._block == self._slow:
             faults |= self._look_at_torque(joint, data)
-            if joint == len(self.joints) - 1:
-                self._want_slow = False
         none = float("nan")
         return Reading(
             joint,
@@ -236,8 +236,11 @@ class FeetechArm(BusArm[Transport]):
 
     def _read_slow(self) -> int:
         """Torque switch, goal and all of every joint, read anew; bits of Fault."""
-        self._want_slow = True
-        return self._read_whole().faults
+        self._only_slow = True
+        try:
+            return self._read_whole().faults
+        finally:
+            self._only_slow = False
 
     def _write_all(self, register: int, values: Sequence[bytes]) -> None:
         rows = {joint.id: value for joint, value in zip(self.joints, values, strict=True)}

@@ -378,6 +378,7 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
 def scan(transport: FrameTransport, ids: Sequence[int] = range(1, 127), window_s: float = 0.2) -> list[Found]:
     """Controllers that answer within `window_s`, on an open transport. Sixteen are asked at a time."""
     found: dict[int, Found] = {}
+    ids = [joint_id for joint_id in ids if 0 < joint_id < codec.BROADCAST]
     for start in range(0, len(ids), 16):
         transport.write([codec.frame(joint_id, codec.IDENTIFY) for joint_id in ids[start : start + 16]])
         deadline_ns = time.monotonic_ns() + int(window_s * 1e9 / math.ceil(len(ids) / 16))

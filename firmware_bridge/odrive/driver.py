@@ -34,7 +34,7 @@ OPTIONS: Mapping[str, tuple[type, Option | None]] = {
 }
 _OLDEST = (0, 6, 0)  # firmware: 0.5 has other layouts, and its watchdog is fed by questions
 _HEARTBEATS = 5  # missed ones until what an axis reports counts as unknown
-_CONFIRM_S, _AGAIN_S = 0.3, 0.01
+_ENABLE_S, _STOP_S, _AGAIN_S = 1.0, 0.3, 0.01
 _WATCHDOG_ON, _WATCHDOG_S = "axis0.config.enable_watchdog", "axis0.config.watchdog_timeout"
 _CYCLIC = "axis0.config.can.encoder_msg_rate_ms"
 Check = Callable[[int, int], bool]  # (axis state, error bits) -> as asked for
@@ -295,7 +295,7 @@ class ODriveArm(BusArm[FrameTransport]):
         self.transport.write([*setup, *hold, *self._to_state(CLOSED_LOOP)])
         # The input is repeated while waiting: it feeds the watchdog, which runs from the first closed-loop instant.
         self._last = hold
-        if not self._confirmed(lambda state, error: state == CLOSED_LOOP and not error, hold):
+        if not self._confirmed(lambda state, error: state == CLOSED_LOOP and not error, hold, _ENABLE_S):
             reasons = "; ".join(self._why(index) for index in range(len(self.joints)) if not self._in_loop(index))
             self.transport.write(self._to_state(IDLE))
             todo = "remove the cause, calibrate with odrivetool where it says so, and arm again"
@@ -338,11 +338,11 @@ class ODriveArm(BusArm[FrameTransport]):
     def _to_state(self, state: int) -> list[Frame]:
         return [codec.encode(joint.id, Command.SET_AXIS_STATE, state) for joint in self.joints]
 
-    def _confirmed(self, wanted: Check, again: Sequence[Frame]) -> bool:
-        """True when a heartbeat that came after this call says so at every axis; `again` every 10 ms, up to 0.3 s."""
+    def _confirmed(self, wanted: Check, again: Sequence[Frame], limit_s: float = _STOP_S) -> bool:
+        """True when a heartbeat that came after this call says so at every axis; `again` every 10 ms."""
         self._drain()
         self._beats = [None] * len(self.joints)
-        deadline_ns = time.monotonic_ns() + int(_CONFIRM_S * 1e9)
+        deadline_ns = time.monotonic_ns() + int(limit_s * 1e9)
         while time.monotonic_ns() < deadline_ns:
             again_ns = min(deadline_ns, time.monotonic_ns() + int(_AGAIN_S * 1e9))
             while _waited(self.transport, again_ns):

@@ -260,13 +260,18 @@ class Server:
         self.pass_on(now_ns)
 
     def pass_on(self, now_ns: int) -> None:
-        """Everything whose last bit is over by now, in that order."""
+        """Everything whose last bit is over by now, in that order. Bytes that are due together leave in one piece."""
+        ready: list[Any] = []
         while self._due and self._due[0][0] <= now_ns:
             at_ns, _, direction, unit = heapq.heappop(self._due)
             if direction == TO_HOST:
-                self.port.write(unit)
+                ready.append(unit)
             elif self.powered and not self.bus_off:
                 self._send(self.trouble.after(self.device.feed(unit, at_ns // 1000)), at_ns)
+        if ready and isinstance(ready[0], bytes):
+            ready = [b"".join(ready)]
+        for unit in ready:
+            self.port.write(unit)
 
     def lose_what_is_on_its_way(self) -> None:
         """Power or cable went: nothing of it arrives any more."""

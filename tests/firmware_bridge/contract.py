@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,13 +33,15 @@ from firmware_bridge.virtual.client import VirtualProcess
 HERE = Path(__file__).parent
 SLACK_S = 0.25  # of a busy computer, on top of every deadline
 ROOM = 0.02  # of a joint's range: rounding of registers and fields, never a real excursion
+_INTERFACE = os.environ.get("EDGEVLA_CAN")  # `make test-can`
 WIDER = 0.1  # of the range: how far the judge looks beyond each end
 
 
 def installed() -> list[str]:
-    """Protocols of the registry whose folder is there."""
+    """Protocols of the registry whose folder is there; those of CAN where EDGEVLA_CAN names an interface."""
     bridge = HERE.parents[1] / "firmware_bridge"
-    return [name for name in KINDS if (bridge / name).is_dir()]
+    there = [name for name in KINDS if (bridge / name).is_dir()]
+    return [name for name in there if KINDS[name] == "can"] if _INTERFACE else there
 
 
 class Bench:
@@ -57,8 +60,9 @@ class Bench:
         self._virtual_options = dict(getattr(self.arms, "VIRTUAL_OPTIONS", {}))
         if self.watchdog_s is not None:
             asked["watchdog_s"] = self.watchdog_s
+        link = _INTERFACE if self.can and _INTERFACE else str(folder / "port")
         self.process = VirtualProcess(
-            protocol, self.joints, gravity_nm=0.0, options=self._virtual_options, link=str(folder / "port"), **asked
+            protocol, self.joints, gravity_nm=0.0, options=self._virtual_options, link=link, **asked
         )
         self.middle = np.array([0.5 * (joint.minimum + joint.maximum) for joint in self.joints], np.float32)
         self.span = np.array([joint.maximum - joint.minimum for joint in self.joints], np.float32)

@@ -38,6 +38,8 @@ TARGETS = (
             "stop",
             "close",
             "send",
+            "encode",
+            "write",
             "request_state",
             "poll",
             "_open_cycle",
@@ -45,7 +47,7 @@ TARGETS = (
             "_take",
             "_state",
             "_judged",
-        ),  # fmt: skip
+        ),
     ),
     Target(
         "firmware_bridge/edgelink/driver.py",
@@ -66,7 +68,7 @@ TARGETS = (
             "_next_seq",
             "_take",
             "_keep",
-        ),  # fmt: skip
+        ),
     ),
     Target(
         "firmware_bridge/edgelink/virtual.py",
@@ -87,6 +89,6 @@ TARGETS = (
             "_obey",
             "_arm",
             "_state",
-        ),  # fmt: skip
+        ),
     ),
 )

@@ -19,7 +19,7 @@ from bench.files import write_json
 from tests.qemu import machine
 from tests.qemu_can.guest import MARK
 
-_LIMIT_S = 900
+_LIMIT_S = 1800
 _MODULES = ("vcan", "can_raw", "can_isotp", "slcan")
 
 
@@ -35,7 +35,7 @@ def main() -> int:
     slcand = machine.unpacked("can-utils", options.work).resolve() / "usr/bin/slcand"
     environment = {"EDGEVLA_CAN": "vcan0", "SLCAND": str(slcand), "EDGEVLA_CAN_TESTS": f"'{' '.join(options.tests)}'"}
     started_s = time.monotonic()
-    said = machine.run(tree, _MODULES, "tests.qemu_can.guest", options.work, _LIMIT_S, environment)
+    said = machine.run(tree, _MODULES, "tests.qemu_can.guest", options.work, _LIMIT_S, environment, counted=True)
     print(said)
     result = result_of(said)
     if result is None:

@@ -67,21 +67,26 @@ def press_enter(process):
 
 def test_calibrating_measures_saves_and_fits_what_run_asks_of_the_servos(tmp_path):
     path = tmp_path / "arm.json"
-    with VirtualProcess("feetech", JOINTS, gravity_nm=1.0) as device:  # the hand: joints sink through their range
+    with VirtualProcess("feetech", JOINTS, gravity_nm=0.0) as device:
+        middles = [0.5 * sum(joint.device_range_rad) for joint in JOINTS]
         process = calibrate(device.port, path)
         wait_for(process, "Hold the so101")
         press_enter(process)
         wait_for(process, "middle")
+        device.do("place", position_rad=middles)
         press_enter(process)
         wait_for(process, "both ends")
-        time.sleep(1.2)
+        for offset_rad in (-0.5, 0.75):  # the hand of a person
+            device.do("place", position_rad=[at + offset_rad for at in middles])
+            time.sleep(1.0)
         press_enter(process)
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
         found = read_calibration(path)
         assert json.loads(out)["motors"] == json.loads(text_of(found))
         assert (found["wrist_roll"].range_min, found["wrist_roll"].range_max) == (0, 4095)
-        assert found["shoulder_pan"].range_max == pytest.approx(2047, abs=60)  # where it was called the middle
+        low, high = found["shoulder_pan"].range_min, found["shoulder_pan"].range_max
+        assert (low, high) == pytest.approx((2047 - 326, 2047 + 489), abs=3)  # -0.5 and 0.75 rad of 4096 counts a turn
         registers = [bytes.fromhex(row) for row in device.do("report")["device"]["registers"]]
         assert [row[55] for row in registers] == [1] * 6  # locked again
         assert int.from_bytes(registers[0][9:11], "little") == found["shoulder_pan"].range_min

@@ -9,5 +9,5 @@ JOINTS = tuple(
     for i in range(1, 7)
 )
 OPTIONS: dict[str, float | int | str | bool] = {}
-WATCHDOG_S = 0.1
+WATCHDOG_S = 0.3
 COUNTS_PER_RAD = 65536 / (2 * math.pi)

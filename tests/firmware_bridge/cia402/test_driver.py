@@ -48,6 +48,15 @@ def arm(device):
     driven.close()
 
 
+def settled(device):
+    """Commands taken, once those under way have arrived."""
+    seen = -1
+    while (now := device.do("report")["device"]["commands"]) != seen:
+        seen = now
+        time.sleep(0.02)
+    return seen
+
+
 def cycle(arm, setpoint):
     return exchange(arm, np.asarray(setpoint, np.float32), time.monotonic_ns() + CYCLE_NS)
 
@@ -68,7 +77,7 @@ def states(device):
 def test_connecting_identifies_every_drive_and_reads_its_watchdog_back(device, arm):
     info = arm.connect()
     assert {row.model for row in info.joints} == {"edgevla virtual drive 00000000:00000402"}
-    assert info.watchdog_ms == 100
+    assert info.watchdog_ms == 300
     assert info.joints[0].note == ""
     assert states(device) == {"SWITCH_ON_DISABLED"}  # no torque
 
@@ -118,7 +127,7 @@ def test_velocity_and_torque_come_with_motion(device):
 def test_bad_set_point_never_reaches_the_wire(device, arm, bad):
     held = arm.connect().held_setpoint
     arm.arm()
-    before = device.do("report")["device"]["commands"]
+    before = settled(device)
     setpoint = held.copy()
     setpoint[3] = bad
     with pytest.raises(BadSetpoint):
@@ -129,7 +138,7 @@ def test_bad_set_point_never_reaches_the_wire(device, arm, bad):
 def test_expired_command_is_not_written(device, arm):
     arm.connect()
     arm.arm()
-    before = device.do("report")["device"]["commands"]
+    before = settled(device)
     with pytest.raises(Expired):
         exchange(arm, arm.held, time.monotonic_ns() - 1)
     assert device.do("report")["device"]["commands"] == before
@@ -138,7 +147,7 @@ def test_expired_command_is_not_written(device, arm):
 def test_silence_of_the_host_is_a_fault_of_the_drives_and_only_arming_clears_it(device, arm):
     held = arm.connect().held_setpoint
     arm.arm()
-    time.sleep(0.25)
+    time.sleep(2 * WATCHDOG_S)
     assert states(device) == {"FAULT"}
     state = cycle(arm, held)
     assert state.faults & Fault.WATCHDOG
@@ -153,7 +162,7 @@ def test_silence_of_the_host_is_a_fault_of_the_drives_and_only_arming_clears_it(
 def test_questions_alone_do_not_keep_an_armed_arm_alive(device, arm):
     arm.connect()
     arm.arm()
-    until = time.monotonic() + 0.3
+    until = time.monotonic() + 2 * WATCHDOG_S
     while time.monotonic() < until:
         arm.request_state()
         time.sleep(0.005)
@@ -165,7 +174,7 @@ def test_stopped_arm_is_held_as_long_as_the_host_asks(device, arm):
     arm.connect()
     arm.arm()
     assert arm.stop()
-    until = time.monotonic() + 0.3
+    until = time.monotonic() + 2 * WATCHDOG_S
     while time.monotonic() < until:
         arm.request_state()
         time.sleep(0.005)
@@ -202,7 +211,7 @@ def test_disarmed_drives_have_no_torque_and_do_not_fault_afterwards(device, arm)
     arm.connect()
     arm.arm()
     arm.disarm()
-    time.sleep(0.2)
+    time.sleep(2 * WATCHDOG_S)
     report = device.do("report")["device"]
     assert (set(report["states"]), set(report["errors"])) == ({"SWITCH_ON_DISABLED"}, {0})
 

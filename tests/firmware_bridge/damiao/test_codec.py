@@ -107,7 +107,8 @@ def test_a_state_comes_back_to_within_one_step(scale, q, dq, tau, status, celsiu
 
 
 def test_a_motor_beyond_full_scale_says_full_scale():
-    assert codec.state(codec.state_data(1, 1, DM4310, 99.0, -99.0, 99.0, 0, 0), DM4310)[2:5] == (12.5, -30.0, 10.0)
+    data = codec.state_data(1, 1, DM4310, 99.0, -99.0, 99.0, 0, 0)
+    assert codec.state(data, DM4310)[2:5] == pytest.approx((12.5, -30.0, 10.0))
 
 
 def test_every_status_of_the_manuals_has_its_sentence_and_its_fault():

@@ -14,7 +14,8 @@ from firmware_bridge.virtual.client import VirtualProcess
 from tests.firmware_bridge.damiao.arms import GRIPPER, JOINTS
 from tests.firmware_bridge.unix_bus import UnixBus
 
-damiao_motor = pytest.importorskip("damiao_motor", reason="damiao-motor is not installed: see requirements/")
+MISSING = "damiao-motor is not installed: pip install --no-deps damiao-motor==1.0.6"
+damiao_motor = pytest.importorskip("damiao_motor", reason=MISSING)
 ALL = (*JOINTS, GRIPPER)
 
 

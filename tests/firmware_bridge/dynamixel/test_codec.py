@@ -14,7 +14,7 @@ from firmware_bridge.dynamixel.codec import Block, Decoder, GoalWriter, Status
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
 from firmware_bridge.errors import BadSetpoint
 from firmware_bridge.transport.base import Frame
-from tests.firmware_bridge.dynamixel.arms import ALIKE
+from tests.firmware_bridge.dynamixel.arms import ALIKE, JOINTS
 
 # e-manual, Ping, Example 1: id 1 is an XM430-W210 (1030) with firmware 38
 PING_1 = bytes.fromhex("ff ff fd 00 01 03 00 01 19 4e")
@@ -150,6 +150,7 @@ def test_the_wire_limit_of_each_read():
     assert codec.cycle_bytes(6, 13, fast=True) == 44 + 20 + 110
     assert codec.cycle_bytes(6, 13, bulk=True) == 44 + 40 + 144
     assert codec.cycle_ns(ALIKE, 1_000_000) == 2_080_000
+    assert codec.cycle_ns(JOINTS, 1_000_000) == 2_280_000  # two families: a bulk read
 
 
 def test_counted_bytes_are_those_of_real_packets():
@@ -260,6 +261,10 @@ def test_goals_round_to_the_nearest_count(angles):
     frame = GoalWriter([joint(1, -1.2, 1.2), joint(2, -1.2, 1.2)]).encode(angles)
     counts = [round(angle / RAD_PER_COUNT) for angle in angles]
     assert frame == codec.sync_write(models.GOAL_POSITION, [(1, counts[0]), (2, counts[1])])
+
+
+def test_a_packet_longer_than_any_servo_sends_is_explained_too():
+    assert "write to id 1" in codec.describe(codec.packet(1, codec.WRITE, bytes(5000)))
 
 
 def test_an_instruction_is_no_answer():

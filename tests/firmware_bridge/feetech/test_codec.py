@@ -96,6 +96,11 @@ def test_negative_numbers_are_a_magnitude_and_a_sign_bit(value, bit, raw):
     assert codec.to_signed(raw, bit) == value
 
 
+def test_words_go_in_the_order_of_the_series():
+    assert codec.word(0x0518, big_endian=False) == b"\x18\x05"
+    assert codec.word(0x0518, big_endian=True) == b"\x05\x18"
+
+
 def test_numbers_without_room_are_refused():
     for bad in (lambda: codec.from_signed(2048, 11), lambda: codec.word(65536, False), lambda: codec.word(-1, True)):
         with pytest.raises(BadSetpoint):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from firmware_bridge.arm import Fault, Joint, Mode, StopKind, exchange
+from firmware_bridge.bus_arm import LATE_S
 from firmware_bridge.config import BusConfig
 from firmware_bridge.errors import (
     ArmRefused,
@@ -18,6 +19,7 @@ from firmware_bridge.errors import (
     JointSilent,
     NoAnswer,
     NotArmed,
+    PortGone,
     WatchdogMismatch,
     WrongJoint,
 )
@@ -173,6 +175,7 @@ def test_after_a_silence_the_torque_is_looked_at_at_once(arm, device):
     with pytest.raises(NoAnswer):
         exchange(arm, ANGLES, soon(30))
     device.do("power", on=True)
+    time.sleep(LATE_S)
     states = [exchange(arm, ANGLES, soon())]
     if states[-1].mode is Mode.ARMED:
         states.append(exchange(arm, ANGLES, soon()))
@@ -185,6 +188,7 @@ def test_a_silent_joint_is_named_and_gives_no_state(arm, device):
     with pytest.raises(JointSilent, match=r"wrist_flex \(id 4\)"):
         exchange(arm, ANGLES, soon(30))
     device.do("trouble")
+    time.sleep(LATE_S)  # until then its answers may be those to earlier questions
     assert exchange(arm, ANGLES, soon()).mode is Mode.ARMED
 
 
@@ -197,7 +201,9 @@ def test_connecting_to_silent_servos_names_them(device):
         arm_on(device.port).connect()
 
 
-@pytest.mark.parametrize("trouble", [{"echo": True}, {"wrong_echo": True}, {"twice": 1.0}, {"foreign": 0.2}])
+@pytest.mark.parametrize(
+    "trouble", [{"echo": True}, {"wrong_echo": True}, {"twice": 1.0}, {"foreign": 0.2}, {"swap": 0.3}]
+)
 @pytest.mark.parametrize("joints", [JOINTS, SCS_JOINTS], ids=["sts", "scs"])
 def test_states_are_right_on_a_line_with(trouble, joints):
     with VirtualProcess("feetech", joints, gravity_nm=0.0) as device:
@@ -218,17 +224,9 @@ def test_states_are_right_on_a_line_with(trouble, joints):
         arm.close()
 
 
-def test_answers_in_another_order_are_of_no_cycle(arm, device):
-    arm.arm()
-    device.do("trouble", swap=1.0)
-    with pytest.raises(JointSilent):
-        exchange(arm, ANGLES, soon(30))
-    assert arm.counts.foreign > 0
-
-
 def test_spoiled_answers_cost_cycles_and_never_make_a_state(arm, device):
     arm.arm()
-    device.do("trouble", flip=0.1, cut=0.05)
+    device.do("trouble", flip=0.02, cut=0.01)
     whole = 0
     for _ in range(100):
         try:
@@ -238,7 +236,7 @@ def test_spoiled_answers_cost_cycles_and_never_make_a_state(arm, device):
         whole += 1
         assert np.abs(state.position).max() < 0.6
         assert state.faults == 0
-    assert 5 < whole < 95
+    assert 0 < whole < 100
     assert arm.counts.incomplete > 0
 
 
@@ -249,9 +247,8 @@ def test_unplugged_and_plugged_in_again_it_connects_anew_and_stays_disarmed(tmp_
         arm.connect()
         arm.arm()
         device.do("unplug")
-        with pytest.raises(BridgeError):
-            for _ in range(5):
-                exchange(arm, ANGLES, soon(20))
+        with pytest.raises(PortGone):
+            exchange(arm, ANGLES, soon(500))
         arm.close()
         device.do("replug")
         arm.connect()

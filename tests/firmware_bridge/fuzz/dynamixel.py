@@ -25,6 +25,9 @@ with _instrumented():
     from tests.firmware_bridge.dynamixel.arms import JOINTS
 
 
+FEW = JOINTS[1:3]  # one of each family: making six takes most of the time
+
+
 def check(data: bytes) -> None:
     """What must hold for any bytes: nothing raises, nothing is lost, and pieces make no difference."""
     cut, length = (data[0], data[1] % 32) if len(data) > 1 else (0, 4)
@@ -39,7 +42,7 @@ def check(data: bytes) -> None:
         codec.statuses(unit, length)
     codec.fast_blocks(stream, length)
     codec.describe(stream)
-    device = virtual.make(JOINTS, plant_of(list(JOINTS), 0.0), {})
+    device = virtual.make(FEW, plant_of(list(FEW), 0.0), {})
     device.feed(stream, 1000)
     if found:  # the same bytes behind a right header and a right CRC reach the servos' registers
         device.tick(2000)

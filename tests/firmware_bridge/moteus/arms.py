@@ -14,3 +14,4 @@ JOINTS: tuple[Joint, ...] = (
 )
 OPTIONS: dict[str, str] = {}
 WATCHDOG_S = 0.1
+DATA_BAUD = 5_000_000

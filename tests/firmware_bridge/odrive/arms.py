@@ -10,4 +10,4 @@ JOINTS = tuple(
     for i in range(1, 7)
 )
 OPTIONS = {"endpoints": str(ENDPOINTS)}
-WATCHDOG_S = 0.1
+WATCHDOG_S = 0.3

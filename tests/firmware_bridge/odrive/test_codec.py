@@ -4,6 +4,7 @@ for SDOs)."""
 
 import math
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -179,3 +180,13 @@ def test_unknown_error_bits_are_still_faults():
     assert models.faults_of(0x8000_0200) == Fault.VOLTAGE | Fault.OTHER
     assert models.sentence(0x8000_0200) == "bus voltage too low; unknown error bits 0x80000000"
     assert models.sentence(0) == "no error"
+
+
+def test_committed_corpus_of_the_fuzzer_is_explained_without_an_exception():
+    files = sorted((Path(__file__).parents[1] / "fuzz" / "corpus" / "odrive").iterdir())
+    assert 10 <= len(files) <= 50
+    for file in files:
+        word, payload = int.from_bytes(file.read_bytes()[:2], "big"), file.read_bytes()[2:]
+        assert len(payload) <= 198
+        frame = Frame(word & 0xFFF, payload, bool(word & 0x1000), bool(word & 0x2000), False, bool(word & 0x4000))
+        assert codec.describe(frame)

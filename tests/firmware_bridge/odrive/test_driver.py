@@ -45,6 +45,15 @@ def arm(device):
     driven.close()
 
 
+def settled(device):
+    """Commands taken, once those under way have arrived."""
+    seen = -1
+    while (now := device.do("report")["device"]["commands"]) != seen:
+        seen = now
+        time.sleep(0.02)
+    return seen
+
+
 def cycle(arm, setpoint):
     return exchange(arm, np.asarray(setpoint, np.float32), time.monotonic_ns() + CYCLE_NS)
 
@@ -62,7 +71,7 @@ def test_connecting_identifies_every_axis_and_reads_its_watchdog_back(device, ar
     info = arm.connect()
     assert [row.model for row in info.joints] == ["s1"] * 6
     assert {row.firmware for row in info.joints} == {"0.6.11"}
-    assert info.watchdog_ms == 100
+    assert info.watchdog_ms == 300
     assert info.joints[0].voltage_v == 24.0
     assert device.do("report")["device"]["states"] == [1] * 6  # torque stays off
 
@@ -99,7 +108,7 @@ def test_effort_comes_where_it_is_asked_for(device):
 def test_bad_set_point_never_reaches_the_wire(device, arm, bad):
     held = arm.connect().held_setpoint
     arm.arm()
-    before = device.do("report")["device"]["commands"]
+    before = settled(device)
     setpoint = held.copy()
     setpoint[3] = bad
     with pytest.raises(BadSetpoint):
@@ -110,7 +119,7 @@ def test_bad_set_point_never_reaches_the_wire(device, arm, bad):
 def test_expired_command_is_not_written(device, arm):
     arm.connect()
     arm.arm()
-    before = device.do("report")["device"]["commands"]
+    before = settled(device)
     with pytest.raises(Expired):
         exchange(arm, arm.held, time.monotonic_ns() - 1)
     assert device.do("report")["device"]["commands"] == before
@@ -119,7 +128,7 @@ def test_expired_command_is_not_written(device, arm):
 def test_watchdog_frees_the_axes_and_only_arming_clears_it(device, arm):
     held = arm.connect().held_setpoint
     arm.arm()
-    time.sleep(0.16)
+    time.sleep(2 * WATCHDOG_S)
     assert device.do("report")["device"]["states"] == [1] * 6
     state = cycle(arm, held)
     assert state.faults & Fault.WATCHDOG
@@ -198,7 +207,7 @@ def test_closing_an_armed_arm_stops_it_and_the_watchdog_frees_it(device, arm):
     arm.connect()
     arm.arm()
     arm.close()
-    time.sleep(0.15)
+    time.sleep(2 * WATCHDOG_S)
     assert device.do("report")["device"]["states"] == [1] * 6
 
 
@@ -231,7 +240,7 @@ def test_without_endpoint_file_the_watchdog_needs_someones_word(quiet):
 def test_endpoint_file_of_another_firmware_writes_nothing(device, tmp_path):
     other = json.loads(ENDPOINTS.read_text()) | {"fw_version": "0.6.10"}
     (tmp_path / "flat.json").write_text(json.dumps(other))
-    before = device.do("report")["device"]["commands"]
+    before = settled(device)
     with pytest.raises(WrongJoint, match="nothing was written"):
         driver(device, endpoints=str(tmp_path / "flat.json")).connect()
     assert device.do("report")["device"]["commands"] == before
