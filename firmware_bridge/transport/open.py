@@ -56,7 +56,7 @@ def kind_of(port: str) -> str:
 
 
 def _serial(port: str, scheme: str, baud: int) -> SerialTransport:
-    if scheme in python_can.KINDS or "/" not in port:
+    if scheme in python_can.KINDS or port.startswith(("can", "vcan", "slcan")):
         todo = "pass the path of a serial port (ls /dev/serial/by-id)"
         raise PortError(explain("this arm is on a serial line", "/dev/ttyACM0 or the like", port, todo))
     return SerialTransport(port, baud)

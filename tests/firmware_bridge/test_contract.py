@@ -281,19 +281,14 @@ def test_a_state_is_as_old_as_its_sample_and_never_younger(bench, armed):
         assert state.last_seq == armed.arm.last_asked
 
 
-def test_an_answer_after_its_deadline_never_passes_for_the_next_one(bench, armed):
+def test_an_answer_after_its_deadline_never_looks_younger_than_it_is(bench, armed):
     armed.cycle(bench.middle)
     bench.do("trouble", latency_us=25_000)
     error, took_s = timed(lambda: armed.cycle(bench.middle, 0.010))
     assert isinstance(error, NoAnswer | JointSilent)
     assert took_s <= 0.010 + SLACK_S
-    asked_ns = time.monotonic_ns()
-    try:
-        state = armed.cycle(bench.middle, 0.2)
-    except NoAnswer:
-        pass  # devices that drop an answer when the next question comes leave a doubt, and say nothing more
-    else:
-        assert asked_ns - 2_000 <= state.stamp_ns <= time.monotonic_ns() - 25 * MS + 2_000
+    state = armed.cycle(bench.middle, 0.2)  # of the late answer, if the protocol cannot tell: then it is dated so
+    assert state.stamp_ns <= time.monotonic_ns() - 25 * MS + 2_000
     bench.do("trouble")
     recovered(armed, bench.middle)
 
