@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import ArmConfig, BusConfig
@@ -51,9 +52,13 @@ def channels_of(arm: ArmProfile, bus: str) -> tuple[int, ...]:
 
 
 def wire_s(arm: ArmProfile) -> float:
-    """Time that one exchange takes on the wire, s: of several buses, which work side by side, the longest."""
+    """Time that one exchange takes on the wire, s: of several buses, which work side by side, the longest.
+
+    An option that changes it has the name of a parameter of the protocol's `cycle_ns`.
+    """
     cycle_ns = module(arm.protocol, "codec").cycle_ns
-    return max(cycle_ns(joints_of(arm, bus), arm.baud, arm.data_baud) for bus in arm.buses) * 1e-9
+    told = {name: value for name, value in arm.options.items() if name in signature(cycle_ns).parameters}
+    return max(cycle_ns(joints_of(arm, bus), arm.baud, arm.data_baud, **told) for bus in arm.buses) * 1e-9
 
 
 def _joint(channel: Channel, motor: Motor) -> Joint:

@@ -1,8 +1,9 @@
-"""An arm profile with the calibration of one arm: `edgevla run --calibration FILE` calls `with_calibration`."""
+"""An arm profile with the calibration of one arm: what `--calibration FILE` means."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.calibration import (
@@ -13,12 +14,20 @@ from firmware_bridge.calibration import (
     Scale,
     calibrated_joints,
     lerobot_units,
+    read_calibration,
 )
 from firmware_bridge.errors import explain
 from firmware_bridge.feetech.models import MODELS
 from profiles.bridge import joints_of
 from profiles.errors import ProfileError
+from profiles.loader import load_arm
 from profiles.model import ArmProfile
+
+
+def load_calibrated(name_or_path: str, calibration: Path | None) -> ArmProfile:
+    """The arm of that name or file, with the calibration where one is given. Raises ProfileError, BadCalibration."""
+    arm = load_arm(name_or_path)
+    return arm if calibration is None else with_calibration(arm, read_calibration(calibration))
 
 
 def with_calibration(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> ArmProfile:

@@ -1,7 +1,7 @@
 """Run both probes at once, as in operation: the policy on its core, the servo on its own, an arm to answer.
 
-Three children: a virtual arm on a pty (kinematic, no simulator), the servo probe, the inference probe. None
-outlives this function, whatever happens.
+Children: a virtual device for each bus of the arm, the servo probe, the inference probe. None outlives this function,
+whatever happens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from edgevla.bundle import Bundle
 from edgevla.bundle.arrays import expect, load_npy
 from edgevla.control.timing import delay_ticks, servo_period_s
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, Usage, explain
+from firmware_bridge.virtual.client import VirtualProcess
 from profiles import ArmProfile, Target
+from profiles.bridge import joints_of
 
 PACED = 50  # inferences with a pause before each, after those back to back
 SERVO_PERIOD_S = 0.002  # s, at most: 10,000 periods of a slow servo would take minutes
@@ -54,7 +56,7 @@ def measure(
     """
     timing = bundle.manifest.timing
     period_s = min(SERVO_PERIOD_S, servo_period_s(timing, target))
-    with tempfile.TemporaryDirectory(prefix="edgevla-check-") as folder, _virtual_arm() as port:
+    with tempfile.TemporaryDirectory(prefix="edgevla-check-") as folder, _virtual_arm(arm) as port:
         host, inference = Path(folder, "host.npy"), Path(folder, "inference.npy")
         servo_command = [
             "edgevla.check.servo_probe", "--port", port, "--arm", target_arm, "--out", str(host),
@@ -89,18 +91,14 @@ def _samples(path: Path, count: int) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _virtual_arm() -> Iterator[str]:
-    """A virtual arm process; yields its port. It ends when its standard input closes."""
-    command = [sys.executable, "-m", "edgevla.sim.virtual_arm", "--plant", "integrator"]
-    with _started(command, stdin=subprocess.PIPE) as child:
-        line = _output(child).readline()
-        try:
-            port = json.loads(line)["port"]
-        except (ValueError, KeyError, TypeError):
-            what = "the virtual arm did not start"
-            todo = "call `python -m edgevla.sim.virtual_arm --plant integrator`"
-            raise DeviceFault(explain(what, "a line with its port", line or "nothing", todo)) from None
-        yield port
+def _virtual_arm(arm: ArmProfile) -> Iterator[str]:
+    """Virtual devices of every bus of the arm, each a process; yields what `--port` would say."""
+    with ExitStack() as stack:
+        asked = {"options": dict(arm.options), "watchdog_s": arm.watchdog_s}
+        devices = {bus: VirtualProcess(arm.protocol, joints_of(arm, bus), **asked) for bus in arm.buses}
+        for device in devices.values():
+            stack.enter_context(device)
+        yield ",".join(f"{bus}={device.port}" for bus, device in devices.items())
 
 
 def _both(commands: Sequence[Sequence[str]], timeout_s: float) -> list[dict[str, Any]]:

@@ -21,12 +21,12 @@ from edgevla.control.arm_calibration import Ranges, calibration_of
 from edgevla.control.home import go_home
 from edgevla.errors import Refused, Usage, explain
 from firmware_bridge.arm import Arm, ArmInfo, Joint, JointState
-from firmware_bridge.calibration import MotorCalibration, read_calibration, text_of, write_calibration
+from firmware_bridge.calibration import MotorCalibration, text_of, write_calibration
 from firmware_bridge.protocols import module, open_arm
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import ArmProfile, load_arm
 from profiles.bridge import arm_config, joints_of, parse_ports
-from profiles.calibrated import with_calibration
+from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
     help="Show, calibrate or move a real arm, without a policy.",
@@ -51,7 +51,7 @@ def show(
 
     Example: edgevla arm show --arm so101 --port /dev/ttyACM0 --calibration arm.json --live
     """
-    profile = _profile(arm, calibration)
+    profile = load_calibrated(arm, calibration)
     link = open_arm(arm_config(profile, parse_ports(profile, port)))
     try:
         info = link.connect()
@@ -73,7 +73,7 @@ def home(
 
     Example: edgevla arm home --arm so101 --port /dev/ttyACM0 --calibration arm.json
     """
-    profile = _profile(arm, calibration)
+    profile = load_calibrated(arm, calibration)
     link = open_arm(arm_config(profile, parse_ports(profile, port)))
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda *_: asked.append(1))
@@ -218,11 +218,6 @@ def _table(ranges: Ranges, full_turn: list[str]) -> Table:
 # --- show ---------------------------------------------------------------------------------------------------------
 
 _COLUMNS = ["joint", "id", "model", "firmware", "range", "now", "watchdog", "return delay", "supply", "heat", "note"]
-
-
-def _profile(name: str, calibration: Path | None) -> ArmProfile:
-    profile = load_arm(name)
-    return profile if calibration is None else with_calibration(profile, read_calibration(calibration))
 
 
 def _rows(info: ArmInfo) -> list[tuple[object, ...]]:

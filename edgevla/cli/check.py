@@ -22,6 +22,7 @@ from edgevla.errors import Unsound, explain
 from edgevla.policy.blend import blend_ticks_of
 from edgevla.telemetry.stats import samples_needed
 from profiles import ArmProfile, Target
+from profiles.calibrated import load_calibrated
 
 if TYPE_CHECKING:
     from edgevla.check.measure import Measured
@@ -37,6 +38,7 @@ def check(
     samples: int = typer.Option(10_000, min=1, help="Of each measurement; below 4,603 nothing is bounded"),
     arithmetic_only: bool = typer.Option(False, "--arithmetic-only", help="Prove, measure nothing"),
     best_effort: bool = typer.Option(False, "--best-effort", help="Measure without real-time priority too"),
+    calibration: Path | None = typer.Option(None, help="File of `edgevla arm calibrate`, or LeRobot's"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -46,7 +48,7 @@ def check(
     """
     bundle = open_bundle(path)
     arm_name = arm or bundle.manifest.arm
-    computer, device = profiles.load_target(target or bundle.manifest.target), profiles.load_arm(arm_name)
+    computer, device = profiles.load_target(target or bundle.manifest.target), load_calibrated(arm_name, calibration)
     claims = _claims(bundle, computer, device, None, accept_no_watchdog)
     notes, cpu_share = ["arithmetic only: nothing was measured"] if arithmetic_only else [], 1.0
     if not arithmetic_only and not broken(claims):

@@ -34,8 +34,10 @@ SUMMARIES = {
     "replay": "Run a flight record again; name the first difference.",
     "harvest": "Turn flight records into a LeRobot dataset (needs the extra `data`).",
     "eval": "Evaluate a bundle on recorded episodes, or two of them blinded on the real arm.",
+    "arm": "Show, calibrate or move a real arm, without a policy.",
     "bus": "Scan, monitor, decode, record, replay or measure a serial line or CAN bus.",
     "sim-arm": "Start the virtual arm of any profile (metaworld-sawyer needs the extra `sim`).",
+    "firmware": "Configure, build, look into or flash the reference firmware.",
     "profiles": "List, show or validate target and arm profiles.",
     "bench": "Measure and report (needs the extra `bench`).",
 }

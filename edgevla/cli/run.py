@@ -30,6 +30,7 @@ from edgevla.sensors.confirm import require_confirmed
 from edgevla.sensors.identity import of_source
 from edgevla.sensors.sources.base import parse_cameras
 from profiles import ArmProfile
+from profiles.calibrated import load_calibrated
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
 _INSTRUCTION = typer.Option("", help="What to do, in the policy's words; or --instruction-file, or --tasks")
@@ -64,6 +65,7 @@ def run(
     socket: Path | None = _SOCKET,
     seam: str = typer.Option("auto", help="How chunks are joined: auto, prefix, blend; see docs/seams.md"),
     best_effort: bool = typer.Option(False, "--best-effort", help="Run without real-time priority too"),
+    calibration: Path | None = typer.Option(None, help="File of `edgevla arm calibrate`, or LeRobot's"),
     accept_no_watchdog: bool = typer.Option(False, "--accept-no-watchdog", help="For an arm without one"),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -95,7 +97,7 @@ def run(
     desk, first = _desk(instruction, instruction_file, tasks, as_json)
     if record is not None:
         require_new_folder(record)
-    device = profiles.load_arm(arm or opened.manifest.arm)
+    device = load_calibrated(arm or opened.manifest.arm, calibration)
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog, seam)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.

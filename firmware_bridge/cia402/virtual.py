@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from firmware_bridge.arm import Joint
+from firmware_bridge.cia402 import config
 from firmware_bridge.cia402.drive import VirtualDrive
 from firmware_bridge.config import Option
 from firmware_bridge.options import read
@@ -19,7 +20,8 @@ from firmware_bridge.virtual.device import Reply
 from firmware_bridge.virtual.plant import JointPlant
 
 _FAULTS = {"overload": 0x2310, "overheat": 0x4310, "voltage": 0x3220, "encoder": 0x7305}
-_OPTIONS: Mapping[str, tuple[type, Option]] = {"brakes": (bool, True)}
+# What only the driver knows is allowed: a profile has one set of options.
+_OPTIONS: Mapping[str, tuple[type, Option | None]] = {**config.OPTIONS, "brakes": (bool, True)}
 
 
 class Cia402Device:

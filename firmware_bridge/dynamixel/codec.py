@@ -198,14 +198,15 @@ def cycle_bytes(joints: int, length: int, fast: bool = False, bulk: bool = False
     return 14 + 5 * joints + question + answer
 
 
-def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None) -> int:
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, shadows: str = "") -> int:
     """One cycle of the default read: 13 bytes a servo, without fast reads, which the firmware may not know.
 
-    Shadows are not in `joints`: each adds a servo's 25 bytes. X330 beside another family is read by a bulk read, as
-    from firmware 52 their indirect data lies at different addresses.
+    Shadows ("3:4,5:-6") are not in `joints`: each adds a servo's 25 bytes. X330 beside another family
+    is read by a bulk read, as from firmware 52 their indirect data lies at different addresses.
     """
     small = [joint.model in MODELS and MODELS[joint.model].family == "330" for joint in joints]
-    return uart_ns(cycle_bytes(len(joints), 13, bulk=any(small) and not all(small)), baud)
+    followers = len(shadows.split(",")) if shadows else 0
+    return uart_ns(cycle_bytes(len(joints), 13, bulk=any(small) and not all(small)) + 25 * followers, baud)
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

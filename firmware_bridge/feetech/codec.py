@@ -341,10 +341,10 @@ def reader(count: int, big_endian: bool) -> Callable[[bytes], Present]:
     return present
 
 
-def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, block: str = "motion") -> int:
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, read: str = "motion") -> int:
     """Wire time of one cycle, without return delays: sync write of goals, then the read that the series has."""
     del data_baud  # of CAN-FD
-    count, answer = len(joints), _OVERHEAD + block_of(joints, block)[1]
+    count, answer = len(joints), _OVERHEAD + block_of(joints, read)[1]
     goals = 8 + 3 * count
     sync = model_of(joints[0]).series.sync_read
     asked = 8 + count if sync else 8 * count  # SCS: one read per joint, in turn

@@ -405,10 +405,10 @@ def _value(part: Subframe, raw: Number) -> str:
     return f"{scaled(raw, scales[part.resolution], part.resolution):g} {reg.UNITS[scales]}".rstrip()
 
 
-def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, resolution: int = FLOAT) -> int:
+def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, form: int = FLOAT) -> int:
     """Wire time of one cycle: a command with its question and an answer for each joint."""
-    command = PositionCommand(Gains(), 0.1, resolution, query(resolution)).data(0.0)
-    answer = bytes(24 if resolution == FLOAT else 16)
+    command = PositionCommand(Gains(), 0.1, form, query(form)).data(0.0)
+    answer = bytes(24 if form == FLOAT else 16)
     sent = sum(can_ns(frame(joint.id, command), baud, data_baud) for joint in joints)
     ids = (joint.id << 8 for joint in joints)
     return sent + sum(can_ns(Frame(i, answer, i > 0x7FF, True, True), baud, data_baud) for i in ids)

@@ -131,7 +131,8 @@ def test_a_probe_that_is_given_an_altered_bundle_reports_bad_input(bundle_copy: 
 
 
 def test_the_virtual_arm_is_gone_after_the_measurement() -> None:
-    with _virtual_arm() as port:
+    with _virtual_arm(load_arm("metaworld-sawyer")) as ports:
+        _, _, port = ports.partition("=")
         assert Path(port).exists()
     assert not Path(port).exists()
 

@@ -227,8 +227,8 @@ def test_any_packet_is_told_in_words(packet, words):
 def test_wire_time_is_that_of_the_bytes():
     # Goals 8 + 3 N, question 8 + N, answers N (6 + 4): 26 + 14 + 60 = 100 bytes of 10 bits (facts, section 6).
     assert codec.cycle_ns(JOINTS, 1_000_000) == 1_000_000
-    assert codec.cycle_ns(JOINTS, 1_000_000, block="effort") == 1_120_000
-    assert codec.cycle_ns(JOINTS, 1_000_000, block="slow") == 2_200_000
+    assert codec.cycle_ns(JOINTS, 1_000_000, read="effort") == 1_120_000
+    assert codec.cycle_ns(JOINTS, 1_000_000, read="slow") == 2_200_000
     assert codec.cycle_ns(SCS_JOINTS, 1_000_000) == (26 + 6 * 8 + 6 * 12) * 10_000
 
 
