@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Any
 
 from firmware_bridge.arm import Joint
@@ -26,7 +26,7 @@ class VirtualProcess:
         if KINDS[protocol] == "can" and (interface := os.environ.get("EDGEVLA_CAN")):
             wanted.setdefault("link", interface)
         command = [sys.executable, "-m", "firmware_bridge.virtual", json.dumps(wanted)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
         self.port = str(self._answer().get("port"))
         self.pid = self._process.pid
 
@@ -47,7 +47,7 @@ class VirtualProcess:
                 pipe.close()
         try:
             self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             self._process.kill()
             self._process.wait()
 

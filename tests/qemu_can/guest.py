@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from firmware_bridge.protocols import KINDS
+from firmware_bridge.virtual import __main__ as virtual
+from firmware_bridge.virtual import client
 
 REPO = Path(__file__).resolve().parents[2]
 PARTS = ("test_driver.py", "test_oracle.py")
@@ -43,6 +46,46 @@ class Outcomes:
             print(f"\nok    {file} {name} ({report.duration:.2f} s)", end="", flush=True)
 
 
+class Forked:
+    """The process of a virtual device as a fork of this one, with what `VirtualProcess` uses of Popen.
+
+    A fresh interpreter imports for seconds on an emulated processor; several hundred tests start one each.
+    """
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become_device(command[3], their_in, their_out)
+        os.close(their_in)
+        os.close(their_out)
+        self.stdin, self.stdout = os.fdopen(our_out, "w"), os.fdopen(our_in)
+
+    def wait(self, timeout: float = 5.0) -> None:
+        until_s = time.monotonic() + timeout
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > until_s:
+                raise subprocess.TimeoutExpired("virtual device", timeout)
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _become_device(asked: str, stdin: int, stdout: int) -> None:
+    """Never returns. Descriptors of the tests are closed: a socket of theirs must not live on here."""
+    os.dup2(stdin, 0)
+    os.dup2(stdout, 1)
+    os.closerange(3, 256)
+    sys.stdout, sys.argv = os.fdopen(1, "w", closefd=False), ["virtual", asked]
+    code = 5
+    try:
+        code = virtual.main()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
 def can_tests() -> list[str]:
     """The protocols' own tests, and the contract test, as far as they exist."""
     folder = REPO / "tests/firmware_bridge"
@@ -57,6 +100,7 @@ def main() -> int:
     subprocess.run(["ip", "link", "add", "dev", interface, "type", "vcan"], check=True)
     subprocess.run(["ip", "link", "set", interface, "mtu", "72", "up"], check=True)
     os.chdir(REPO)
+    vars(client)["Popen"] = Forked
     outcomes, started_s = Outcomes(), time.monotonic()
     chosen = os.environ.get("EDGEVLA_CAN_TESTS", "").split() or ["tests/qemu_can/real_can.py", *can_tests()]
     quiet = ["-p", "no:cacheprovider", "-p", "no:terminal", "-W", "ignore", "--confcutdir=tests/firmware_bridge"]
