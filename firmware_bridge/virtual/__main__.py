@@ -36,10 +36,13 @@ from firmware_bridge.virtual.plant import JointPlant
 from firmware_bridge.virtual.server import Port, PtyPort, Server, SocketCanPort, UnixCanPort
 
 
-def plant_of(joints: list[Joint], gravity_nm: float) -> JointPlant:
-    """Joints at the middle of their range, from where they sink onto the stop at its lower end until torque is on."""
+def plant_of(joints: list[Joint], gravity_nm: float, beyond: float = 0.0) -> JointPlant:
+    """Joints at the middle of their range, from where they sink onto the stop at its lower end until torque is on.
+
+    `beyond`: how much further out the stops are, as a share of the range.
+    """
     ranges = [joint.device_range_rad for joint in joints]
-    low, high = [r[0] for r in ranges], [r[1] for r in ranges]
+    low, high = [r[0] - beyond * (r[1] - r[0]) for r in ranges], [r[1] + beyond * (r[1] - r[0]) for r in ranges]
     return JointPlant(low, high, [0.5 * (r[0] + r[1]) for r in ranges], gravity_nm=gravity_nm)
 
 
@@ -50,7 +53,7 @@ def server_of(asked: dict[str, Any]) -> Server:
     options = dict(asked.get("options", {}))
     if protocol == "edgelink" and "watchdog_s" in asked:  # built into its firmware; the others are told by the host
         options["watchdog_s"] = asked["watchdog_s"]
-    device = module(protocol, "virtual").make(joints, plant_of(joints, asked.get("gravity_nm", 0.2)), options)
+    device = module(protocol, "virtual").make(joints, plant_of(joints, asked.get("gravity_nm", 0.2), asked.get("beyond", 0.0)), options)
     port = port_of(protocol, asked.get("link"))
     line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
     return Server(device, port, line)
