@@ -53,7 +53,9 @@ def server_of(asked: dict[str, Any]) -> Server:
     options = dict(asked.get("options", {}))
     if protocol == "edgelink" and "watchdog_s" in asked:  # built into its firmware; the others are told by the host
         options["watchdog_s"] = asked["watchdog_s"]
-    device = module(protocol, "virtual").make(joints, plant_of(joints, asked.get("gravity_nm", 0.2), asked.get("beyond", 0.0)), options)
+    device = module(protocol, "virtual").make(
+        joints, plant_of(joints, asked.get("gravity_nm", 0.2), asked.get("beyond", 0.0)), options
+    )
     port = port_of(protocol, asked.get("link"))
     line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
     return Server(device, port, line)

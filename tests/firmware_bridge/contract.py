@@ -62,7 +62,7 @@ class Bench:
             asked["watchdog_s"] = self.watchdog_s
         link = _INTERFACE if self.can and _INTERFACE else str(folder / "port")
         self.process = VirtualProcess(
-            protocol, self.joints, gravity_nm=0.0, options=self._virtual_options, link=link, **asked
+            protocol, self.joints, gravity_nm=0.0, beyond=0.1, options=self._virtual_options, link=link, **asked
         )
         self.middle = np.array([0.5 * (joint.minimum + joint.maximum) for joint in self.joints], np.float32)
         self.span = np.array([joint.maximum - joint.minimum for joint in self.joints], np.float32)
