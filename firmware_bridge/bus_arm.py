@@ -306,13 +306,17 @@ class BusArm(ABC, Generic[Line]):
         )
 
     def _read_whole(self) -> JointState:
-        """A state of every joint, asked for up to TRIES times. Raises NoAnswer, JointSilent."""
+        """A state of every joint as they are now, asked for up to TRIES times. Raises NoAnswer, JointSilent.
+
+        An answer that may be of an earlier question is not taken: an arm must not be armed where it was.
+        """
+        begun_ns = time.monotonic_ns()
         for _ in range(TRIES):
             self.request_state()
             deadline_ns = time.monotonic_ns() + int(FIRST_READ_S * 1e9)
             while self.wait_readable(deadline_ns):
                 state = self.poll()
-                if state is not None:
+                if state is not None and state.stamp_ns >= begun_ns:
                     return state
                 if time.monotonic_ns() >= deadline_ns:  # a babbling bus is readable for ever
                     break

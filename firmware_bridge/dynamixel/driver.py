@@ -267,7 +267,9 @@ class DynamixelArm(BusArm[Transport]):
                 goals[servo.index] = kept
         at = [joint.to_channel(goal * RAD_PER_COUNT) for joint, goal in zip(self.joints, goals, strict=True)]
         self.held = self._inside(np.array(at, np.float32))
-        self._last_goals = self._goals.encode([goal * RAD_PER_COUNT for goal in goals])
+        self._last_goals = self._goals.encode(
+            [joint.to_device(value) for joint, value in zip(self.joints, self.held.tolist(), strict=True)]
+        )
         self._lapsed, self._guarded = False, True
         state = self._read_whole()
         self._whole_ns = state.stamp_ns

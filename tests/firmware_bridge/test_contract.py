@@ -518,4 +518,4 @@ def test_cycle_ns_is_the_time_that_the_line_is_busy_for_one_cycle(bench, tmp_pat
         paced.close()
     expected_ns = module(bench.protocol, "codec").cycle_ns(bench.joints, bench.baud, bench.data_baud)
     # Never more than it says; a little less where the firmware knows a shorter way (Dynamixel's fast sync read).
-    assert 0.9 * expected_ns <= min(busy) <= 1.02 * expected_ns
+    assert 0.8 * expected_ns <= min(busy) <= 1.02 * expected_ns
