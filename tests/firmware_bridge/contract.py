@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 SLACK_S = 0.25  # of a busy computer, on top of every deadline
 ROOM = 0.02  # of a joint's range: rounding of registers and fields, never a real excursion
 _INTERFACE = os.environ.get("EDGEVLA_CAN")  # `make test-can`
+_SECOND = os.environ.get("EDGEVLA_CAN_SECOND")  # a bus of its own for a second device
 WIDER = 0.1  # of the range: how far the judge looks beyond each end
 
 
@@ -60,7 +61,8 @@ class Bench:
         self._virtual_options = dict(getattr(self.arms, "VIRTUAL_OPTIONS", {}))
         if self.watchdog_s is not None:
             asked["watchdog_s"] = self.watchdog_s
-        link = _INTERFACE if self.can and _INTERFACE else str(folder / "port")
+        interface = _SECOND if asked.pop("second", False) else _INTERFACE
+        link = interface if self.can and interface else str(folder / "port")
         self.process = VirtualProcess(
             protocol, self.joints, gravity_nm=0.0, beyond=0.1, options=self._virtual_options, link=link, **asked
         )

@@ -244,7 +244,7 @@ def test_a_host_that_stalls_past_the_expiry_writes_nothing_afterwards(bench, arm
 
 def test_the_judge_of_this_contract_sees_what_is_out_of_range(bench, tmp_path):
     """Not of the driver: a driver and a device built for a wider range must be caught, or the judge is blind."""
-    loose = Bench(bench.protocol, tmp_path, [wider(joint) for joint in bench.joints])
+    loose = Bench(bench.protocol, tmp_path, [wider(joint) for joint in bench.joints], second=True)
     try:
         session = loose.driver().armed()
         for share in (0.3, 0.45, 0.55):
@@ -503,7 +503,7 @@ def test_everything_on_the_line_has_its_sentence_and_no_byte_is_lost_in_splittin
 
 
 def test_cycle_ns_is_the_time_that_the_line_is_busy_for_one_cycle(bench, tmp_path):
-    paced = Bench(bench.protocol, tmp_path, paced_baud=bench.baud, data_baud=bench.data_baud)
+    paced = Bench(bench.protocol, tmp_path, paced_baud=bench.baud, data_baud=bench.data_baud, second=True)
     try:
         paced.fresh()
         session = paced.driver().armed()

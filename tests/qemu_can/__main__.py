@@ -33,7 +33,12 @@ def main() -> int:
         return 3
     tree = machine.kernel(options.kernel, options.work)
     slcand = machine.unpacked("can-utils", options.work).resolve() / "usr/bin/slcand"
-    environment = {"EDGEVLA_CAN": "vcan0", "SLCAND": str(slcand), "EDGEVLA_CAN_TESTS": f"'{' '.join(options.tests)}'"}
+    environment = {
+        "EDGEVLA_CAN": "vcan0",
+        "EDGEVLA_CAN_SECOND": "vcan7",
+        "SLCAND": str(slcand),
+        "EDGEVLA_CAN_TESTS": f"'{' '.join(options.tests)}'",
+    }
     started_s = time.monotonic()
     said = machine.run(tree, _MODULES, "tests.qemu_can.guest", options.work, _LIMIT_S, environment, counted=True)
     print(said)

@@ -97,8 +97,9 @@ def can_tests() -> list[str]:
 
 def main() -> int:
     interface = os.environ["EDGEVLA_CAN"]
-    subprocess.run(["ip", "link", "add", "dev", interface, "type", "vcan"], check=True)
-    subprocess.run(["ip", "link", "set", interface, "mtu", "72", "up"], check=True)
+    for name in (interface, os.environ["EDGEVLA_CAN_SECOND"]):
+        subprocess.run(["ip", "link", "add", "dev", name, "type", "vcan"], check=True)
+        subprocess.run(["ip", "link", "set", name, "mtu", "72", "up"], check=True)
     os.chdir(REPO)
     vars(client)["Popen"] = Forked
     outcomes, started_s = Outcomes(), time.monotonic()
