@@ -35,7 +35,7 @@ def main() -> int:
     slcand = machine.unpacked("can-utils", options.work).resolve() / "usr/bin/slcand"
     environment = {
         "EDGEVLA_CAN": "vcan0",
-        "EDGEVLA_CAN_SECOND": "vcan7",
+        "EDGEVLA_CAN_SECOND": "vcan1",
         "SLCAND": str(slcand),
         "EDGEVLA_CAN_TESTS": f"'{' '.join(options.tests)}'",
     }
