@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-import profiles
 from edgevla.bus import explain as words
 from edgevla.bus import scan as scanning
 from edgevla.bus import serve, watch
@@ -30,6 +29,7 @@ from firmware_bridge.transport.open import SYNTAX, kind_of, open_transport
 from firmware_bridge.transport.recording import Recording
 from firmware_bridge.transport.tap import tap
 from profiles import ArmProfile
+from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
     help="Look at a bus: who is on it, what passes, what the bytes mean, how fast a cycle is. Nothing is armed.",
@@ -37,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _ARM = typer.Option(..., "--arm", help="Name or .toml of the arm profile")
+_CALIBRATION = typer.Option(None, "--calibration", help="Calibration file, LeRobot's or of `edgevla arm calibrate`")
 _PORT = typer.Option(..., "--port", help=f"Port, or BUS=PORT,BUS=PORT: {SYNTAX}")
 _PERIOD = typer.Option(0.05, "--period-s", min=0.001, max=10.0, help="Time between two questions, seconds")
 _FILE = typer.Option(..., "-o", "--output", metavar="FILE", help="Write the recording there")
@@ -84,6 +85,7 @@ def scan(
 def monitor(
     arm: str = _ARM,
     port: str = _PORT,
+    calibration: Path | None = _CALIBRATION,
     period_s: float = _PERIOD,
     count: int = typer.Option(0, "--count", min=0, help="End after so many looks; 0: Ctrl-C"),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line for each look."),
@@ -92,7 +94,7 @@ def monitor(
 
     Example: edgevla bus monitor --arm so101 --port /dev/ttyACM0
     """
-    profile = profiles.load_arm(arm)
+    profile = load_calibrated(arm, calibration)
     with _connected(watch.opened(profile, port)) as device:
         _show(profile, watch.watch(device, period_s, count), as_json)
 
@@ -116,6 +118,7 @@ def record(
     port: str = _PORT,
     output: Path = _FILE,
     arm: str = typer.Option("", "--arm", help="Needed on serial lines: the arm is asked for its state meanwhile"),
+    calibration: Path | None = _CALIBRATION,
     data_baud: int = typer.Option(0, "--data-baud", min=0, help="Of CAN-FD's data phase; 0: CAN 2.0 frames only"),
     period_s: float = _PERIOD,
     duration_s: float = typer.Option(0.0, min=0.0, help="End after this long; 0: Ctrl-C"),
@@ -127,7 +130,7 @@ def record(
     """
     until_ns = time.monotonic_ns() + int(duration_s * 1e9) if duration_s else None
     if arm:
-        lost = _record_arm(profiles.load_arm(arm), port, output, period_s, until_ns)
+        lost = _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns)
     elif kind_of(port) == "can":
         lost = _record_can(port, output, data_baud or None, until_ns)
     else:
@@ -170,6 +173,7 @@ def replay(
 def bench(
     arm: str = _ARM,
     port: str = _PORT,
+    calibration: Path | None = _CALIBRATION,
     cycles: int = typer.Option(1_000, min=10, max=1_000_000, help="Cycles, one after the other"),
     armed: bool = typer.Option(False, "--armed", help="Arm it and command it to stay where it is: torque is on"),
     as_json: bool = JSON_OPTION,
@@ -178,7 +182,7 @@ def bench(
 
     Example: edgevla bus bench --arm so101 --port /dev/ttyACM0
     """
-    profile = profiles.load_arm(arm)
+    profile = load_calibrated(arm, calibration)
     device = watch.opened(profile, port)
     counters = tap(device, lambda inner: Counting(inner, profile.baud, profile.data_baud))
     delay_s = profile.return_delay_s + profile.usb_turnaround_s
