@@ -227,8 +227,8 @@ _STATUS: Final = tuple(Register(number) for number in (0x000, 0x001, 0x002, 0x00
 # --- answers -----------------------------------------------------------------------------------------------------
 
 _FAST: Final = {
-    24: (struct.Struct("<2sb2s3f2sbBB2s"), b"\x2f\x01", FLOAT, b"\x50\x50"),
-    16: (struct.Struct("<2sb2s3h2sbBB0s"), b"\x27\x01", INT16, b""),
+    24: (struct.Struct("<2sb2s3f2sbbb2s"), b"\x2f\x01", FLOAT, b"\x50\x50"),
+    16: (struct.Struct("<2sb2s3h2sbbb0s"), b"\x27\x01", INT16, b""),
 }
 
 
@@ -238,14 +238,15 @@ def status(data: bytes) -> Status | None:
     if known is not None:
         layout, motion, r, pad = known
         m, at, moves, position, velocity, torque, tail, volt, temp, fault, rest = _unpacked(layout, data)
-        if m == b"\x21\x00" and moves == motion and tail == b"\x23\x0d" and rest == pad:
+        whole = m == b"\x21\x00" and moves == motion and tail == b"\x23\x0d" and rest == pad
+        if whole and -128 not in (at, fault):  # -128: the device does not know
             return Status(
                 at,
                 scaled(position, reg.POSITION_SCALE[r], r),
                 scaled(velocity, reg.VELOCITY_SCALE[r], r),
                 scaled(torque, reg.TORQUE_SCALE[r], r),
                 scaled(volt, 0.5, INT8),
-                scaled(_signed(temp), 1.0, INT8),
+                scaled(temp, 1.0, INT8),
                 fault,
             )
     return _status_of_any_layout(data)
@@ -256,10 +257,6 @@ def _unpacked(
 ) -> tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes]:
     found: tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes] = layout.unpack(data)
     return found
-
-
-def _signed(byte: int) -> int:
-    return byte - 256 if byte > 127 else byte
 
 
 def _status_of_any_layout(data: bytes) -> Status | None:
