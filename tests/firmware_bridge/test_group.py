@@ -189,7 +189,7 @@ def test_both_buses_are_busy_at_the_same_time(patient):
         arm.stop(StopKind.FREE)
         arm.close()
         # one after the other it would be nothing in any cycle; a busy machine spoils some
-        assert max(shared_ns) > 0.5 * 6 * 111_000
+        assert max(shared_ns) > 111_000
 
 
 def overlap_ns(ones, others):
