@@ -142,7 +142,7 @@ class BusArm(ABC, Generic[Line]):
                     f"the arm on {self.transport.name} is not armed: {', '.join(outside)} outside its range",
                     self._ranges(),
                     ", ".join(f"{at:.4g}" for at in state.position),
-                    "move it inside by hand, torque is off; or correct the calibration",
+                    "move it inside by hand (support it, then disarm if it holds), or correct the calibration",
                 )
             )
         self._enable()

@@ -15,7 +15,8 @@ from firmware_bridge.transport.base import Frame
 from firmware_bridge.transport.log import Log, Record, What, frame_of, read_log
 
 _SAYS_NO = re.compile(
-    r"^no\b|^not\b|: not? |\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length|\bunknown instruction|\bnoise\b",
+    r"^no\b|^not\b|: not\b|: no\b(?! fault)|\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length"
+    r"|\bunknown instruction|\bnoise\b",
     re.IGNORECASE,
 )
 _HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,]*(?:0x)?[0-9A-Fa-f]{2})*")

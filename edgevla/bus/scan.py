@@ -60,12 +60,17 @@ def tries(protocols: Sequence[str], ports: Sequence[str], bauds: Sequence[int]) 
 
 def ask(protocol: str, port: str, baud: int, ids: range | None = None) -> Answer:
     """One try. A port that cannot be opened is the `error` of its answer."""
-    transport = open_transport(kind_of(port), port, baud, FD_DATA_BAUD.get(protocol))
-    scan = module(protocol, "driver").scan
+    try:
+        scan = module(protocol, "driver").scan
+        transport = open_transport(kind_of(port), port, baud, FD_DATA_BAUD.get(protocol))
+    except ImportError as error:  # the others are asked all the same
+        return Answer(protocol, port, baud, (), f"{protocol} was not asked: {error.name} is missing (extra `can`)")
     more: dict[str, Any] = {"ids": ids} if ids is not None and "ids" in inspect.signature(scan).parameters else {}
     try:
         transport.open()
         found = tuple(one for one in scan(transport, **more) if ids is None or one.id in ids or protocol == "edgelink")
+    except ImportError as error:
+        return Answer(protocol, port, baud, (), f"{protocol} was not asked: {error.name} is missing (extra `can`)")
     except BridgeError as error:
         return Answer(protocol, port, baud, (), str(error))
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import sys
@@ -20,7 +21,7 @@ from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
 from edgevla.control.arm_calibration import Ranges, calibration_of
 from edgevla.control.home import go_home
 from edgevla.errors import Refused, Usage, explain
-from firmware_bridge.arm import Arm, ArmInfo, Joint, JointState
+from firmware_bridge.arm import Arm, ArmInfo, Joint, JointInfo, JointState
 from firmware_bridge.calibration import MotorCalibration, text_of, write_calibration
 from firmware_bridge.protocols import module, open_arm
 from firmware_bridge.transport.serial import SerialTransport
@@ -34,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _LIVE_S = 0.1
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a dropped connection must not leave an arm on its way
 _ARM = typer.Option(..., "--arm", help="Name or file of the arm profile")
 _PORT = typer.Option(..., "--port", help="Port of the arm, or BUS=PORT,... of one on several buses")
 _CALIBRATION = typer.Option(None, "--calibration", help="Calibration file, LeRobot's or of `edgevla arm calibrate`")
@@ -58,7 +60,7 @@ def show(
         if as_json:
             print_json({"arm": profile.name, "port": info.port, **_told(info)})
             return
-        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info))
+        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile))
         if live:
             _follow(link, profile)
     finally:
@@ -69,19 +71,20 @@ def show(
 def home(
     arm: str = _ARM, port: str = _PORT, calibration: Path | None = _CALIBRATION, as_json: bool = JSON_OPTION
 ) -> None:
-    """Ramp slowly into the start range and hold there; Ctrl-C stops within the limits.
+    """Ramp slowly into the start range and hold there; Ctrl-C, SIGTERM and SIGHUP stop within the limits.
 
     Example: edgevla arm home --arm so101 --port /dev/ttyACM0 --calibration arm.json
     """
     profile = load_calibrated(arm, calibration)
     link = open_arm(arm_config(profile, parse_ports(profile, port)))
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+    before = {which: signal.signal(which, lambda *_: asked.append(1)) for which in _STOPS}
     try:
         link.connect()
         arrived = go_home(link, profile, lambda: bool(asked), lambda left: None)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
         link.close()
     if as_json:
         print_json({"arm": profile.name, "arrived": arrived})
@@ -112,6 +115,9 @@ def calibrate(
     ports = parse_ports(profile, port)
     (bus,) = ports  # every arm of servos that LeRobot calibrates is on one bus
     joints = joints_of(profile, bus)
+    if strange := set(full_turn) - {joint.name for joint in joints}:
+        known = ", ".join(joint.name for joint in joints)
+        raise Usage(explain("--full-turn", known, ", ".join(sorted(strange)), "name joints of the arm"))
     transport = SerialTransport(ports[bus], profile.baud)
     transport.open()
     try:
@@ -167,6 +173,8 @@ def _guided(
 
 def _may_write(path: Path, replace: bool, tell: Callable[[str], None]) -> None:
     """Asked before anything is changed in the servos. Raises Usage when the answer is not yes."""
+    if not os.access(path.parent, os.W_OK):
+        raise Usage(explain(f"{path} cannot be written", "a folder to write into", str(path.parent), "pass -o FILE"))
     if replace or not path.exists():
         return
     tell(f"{path} exists. Replace it when done? yes/no")
@@ -220,7 +228,14 @@ def _table(ranges: Ranges, full_turn: list[str]) -> Table:
 _COLUMNS = ["joint", "id", "model", "firmware", "range", "now", "watchdog", "return delay", "supply", "heat", "note"]
 
 
-def _rows(info: ArmInfo) -> list[tuple[object, ...]]:
+def _rows(info: ArmInfo, profile: ArmProfile) -> list[tuple[object, ...]]:
+    """One row a joint; where the controller knows its own motors (edgelink), one a channel."""
+    watchdog_s, note = 1e-3 * info.watchdog_ms, "behind the controller"
+    channels = [
+        JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), watchdog_s, None, note=note)
+        for i, c in enumerate(profile.channels)
+    ]
+    joints = info.joints or channels
     return [
         (
             joint.name,
@@ -235,7 +250,7 @@ def _rows(info: ArmInfo) -> list[tuple[object, ...]]:
             "-" if joint.temperature_c is None else f"{joint.temperature_c:.0f} C",
             joint.note,
         )
-        for joint, held in zip(info.joints, info.held_setpoint.tolist(), strict=True)
+        for joint, held in zip(joints, info.held_setpoint.tolist(), strict=True)
     ]
 
 

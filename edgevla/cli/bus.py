@@ -37,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _ARM = typer.Option(..., "--arm", help="Name or .toml of the arm profile")
+_LAST_ID = 252  # the highest that any of the protocols gives to one device
 _CALIBRATION = typer.Option(None, "--calibration", help="Calibration file, LeRobot's or of `edgevla arm calibrate`")
 _PORT = typer.Option(..., "--port", help=f"Port, or BUS=PORT,BUS=PORT: {SYNTAX}")
 _PERIOD = typer.Option(0.05, "--period-s", min=0.001, max=10.0, help="Time between two questions, seconds")
@@ -122,12 +123,16 @@ def record(
     data_baud: int = typer.Option(0, "--data-baud", min=0, help="Of CAN-FD's data phase; 0: CAN 2.0 frames only"),
     period_s: float = _PERIOD,
     duration_s: float = typer.Option(0.0, min=0.0, help="End after this long; 0: Ctrl-C"),
+    replace: bool = typer.Option(False, "--replace", help="Write over a file that is there"),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Write down what passes on a line, byte for byte: a CAN bus silently, a serial arm while it is monitored.
 
     Example: edgevla bus record --port can0 -o bus.log --duration-s 10
     """
+    if output.exists() and not replace:
+        todo = "name another with -o, or pass --replace"
+        raise Usage(explain("nothing is written over unasked", "a file that is not there", str(output), todo))
     until_ns = time.monotonic_ns() + int(duration_s * 1e9) if duration_s else None
     if arm:
         lost = _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns)
@@ -318,6 +323,9 @@ def _ids(text: str) -> range | None:
         return None
     first, _, last = text.partition("-")
     try:
-        return range(int(first), int(last or first) + 1)
+        asked = range(int(first), int(last or first) + 1)
     except ValueError:
-        raise Usage(explain("--ids", "FIRST-LAST, such as 1-8", text, "pass two whole numbers")) from None
+        asked = range(0)
+    if not asked or not 0 <= asked[0] <= asked[-1] <= _LAST_ID:
+        raise Usage(explain("--ids", f"FIRST-LAST within 0-{_LAST_ID}, such as 1-8", text, "pass two whole numbers"))
+    return asked

@@ -340,7 +340,7 @@ def _varuint_at(data: bytes, at: int) -> tuple[int, int]:
     for i in range(5):
         byte = _bytes_at(data, at + i, 1)[0]
         value |= (byte & 0x7F) << 7 * i
-        if byte < 0x80:
+        if byte < 0x80 and value < 1 << 32:
             return value, at + i + 1
     raise _foreign(data, "a number of more than 32 bits")
 

@@ -354,7 +354,8 @@ class MoteusDevice:
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> MoteusDevice:
-    """Raises BridgeError for an option it does not know."""
+    """Raises BridgeError for an option that neither it nor the driver knows."""
+    options = {name: value for name, value in options.items() if name != "resolution"}
     if set(options) - set(_OPTIONS) or not all(isinstance(value, int | float) for value in options.values()):
         known = ", ".join(_OPTIONS)
         raise BridgeError(explain("options of the virtual moteus", known, dict(options), "correct them"))

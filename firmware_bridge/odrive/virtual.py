@@ -16,6 +16,7 @@ from firmware_bridge.arm import Joint
 from firmware_bridge.config import Option
 from firmware_bridge.odrive import codec
 from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, TURN_RAD, Command
+from firmware_bridge.odrive.driver import OPTIONS
 from firmware_bridge.options import read
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.device import Reply
@@ -35,7 +36,7 @@ _FAULTS = {"overload": 0x1000, "overheat": 0x2000, "voltage": 0x200, "encoder": 
 _WATCHDOG, _ESTOP = 0x0100_0000, 0x0200_0000
 _FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_POS, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}
 _DISARMED = 3  # procedure result
-_DEFAULTS = {"encoder_msg_rate_ms": (int, 10), "heartbeat_msg_rate_ms": (int, 100)}
+_DEFAULTS = {"encoder_msg_rate_ms": (int, 0), "heartbeat_msg_rate_ms": (int, 100)}  # 10 and 100 at the factory
 
 
 def flat_endpoints() -> dict[str, Any]:
@@ -73,7 +74,8 @@ class ODriveDevice:
     """All axes of one bus; `joints` in the plant's order."""
 
     def __init__(self, joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Option]) -> None:
-        chosen = read("the virtual ODrive", options, _DEFAULTS)
+        own = {name: value for name, value in options.items() if name not in OPTIONS}  # a profile's are the driver's
+        chosen = read("the virtual ODrive", own, _DEFAULTS)
         self.plant = plant
         self._node = {joint.id: index for index, joint in enumerate(joints)}
         self._ids = [joint.id for joint in joints]

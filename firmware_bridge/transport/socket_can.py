@@ -164,7 +164,7 @@ _TODO = {
     errno.EPROTOTYPE: "set it up for CAN-FD: `ip link set can0 up type can bitrate 1000000 dbitrate 5000000 fd on`",
     errno.ENODEV: "name an interface of `ip link show type can`, or bring it up",
     errno.ENETDOWN: "bring it up: `ip link set can0 up type can bitrate 1000000`",
-    errno.EAFNOSUPPORT: "this kernel has no CAN: load its modules, or use an adapter with --interface slcan",
+    errno.EAFNOSUPPORT: "this kernel has no CAN: load its modules, or use an adapter: --port slcan:/dev/ttyACM0",
     errno.ENOENT: "start the virtual bus first, or name a CAN interface",
     errno.ECONNREFUSED: "the virtual bus behind this socket is gone: start it again",
     errno.EPERM: "run as a user that may open CAN sockets",
