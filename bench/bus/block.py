@@ -15,12 +15,12 @@ WORKS = {  # what works, the watchdog that it has, the libraries that nobody her
         "in the firmware, latches",
         "the C firmware, on the host and in QEMU",
     ),
-    "feetech": ("STS3215 by sync read, SCS one by one", "none: the guardian", "feetech-servo-sdk, LeRobot"),
-    "dynamixel": ("X series, sync and fast sync read", "register 98, latches", "dynamixel-sdk, LeRobot"),
-    "damiao": ("MIT mode, CAN and CAN-FD", "register 9: torque off", "damiao-motor, LeRobot"),
+    "feetech": ("STS by sync read, SCS one by one", "none: the guardian", "feetech-servo-sdk, LeRobot"),
+    "dynamixel": ("X series, sync and fast sync read", "bus watchdog, latches", "dynamixel-sdk, LeRobot"),
+    "damiao": ("MIT mode, CAN and CAN-FD", "timeout: torque off", "damiao-motor, LeRobot"),
     "odrive": ("CANSimple", "axis watchdog: idle", "ODrive's DBC through cantools"),
-    "cia402": ("CANopen, SYNC and PDO, CSP", "heartbeat 1016: drive's fault reaction", "canopen"),
-    "moteus": ("CAN-FD, position mode", "register 0x27, latches", "moteus"),
+    "cia402": ("CANopen, SYNC and PDO, CSP", "heartbeat: drive's fault reaction", "canopen"),
+    "moteus": ("CAN-FD, position mode", "command watchdog, latches", "moteus"),
 }
 
 _WORDS = (

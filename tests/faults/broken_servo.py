@@ -15,9 +15,11 @@ import numpy as np
 from edgevla.control import servo
 from edgevla.control.child import guarded
 from edgevla.control.limiter import Limited, Motion
+from firmware_bridge.config import ArmConfig
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import Command
 from firmware_bridge.edgelink.driver import EdgelinkArm
+from firmware_bridge.transport.open import open_transport
 
 
 def unlimited(limits: Any, phase: Any, motion: Motion, wanted: Any, elapsed_s: float) -> tuple[Motion, Limited]:
@@ -40,9 +42,14 @@ class LateArm(EdgelinkArm):
         return time.monotonic_ns()
 
 
+def late_arm(config: ArmConfig) -> LateArm:
+    (bus,) = config.buses
+    return LateArm(open_transport("serial", bus.port, bus.baud), bus.joints, config.watchdog_s)
+
+
 if __name__ == "__main__":
     if os.environ["EDGEVLA_BROKEN"] == "bypass":
         servo.advance = unlimited
     else:
-        servo.EdgelinkArm = LateArm  # type: ignore[misc]
+        servo.open_arm = late_arm
     sys.exit(guarded(servo.main))

@@ -44,6 +44,9 @@ def test_a_camera_that_the_arm_lacks_is_refused_unless_it_may_be_absent(tmp_path
         plan_of(write_rich_bundle(tmp_path / "rich.bundle"), TARGET, ARM)
 
 
-def test_an_arm_without_a_watchdog_runs_only_when_that_is_accepted(tiny_bundle_path):
+def test_an_arm_without_a_watchdog_that_no_guardian_can_hold_is_refused(tiny_bundle_path):
+    """Accepted or not. Those that a guardian can hold: test_motor_arms.py, test_guardian.py."""
     arm = replace(ARM, watchdog_s=None)
-    assert plan_of(open_bundle(tiny_bundle_path), TARGET, arm, accept_no_watchdog=True).arm is arm
+    for accepted in (False, True):
+        with pytest.raises(Refused, match="watchdog"):
+            plan_of(open_bundle(tiny_bundle_path), TARGET, arm, accept_no_watchdog=accepted)

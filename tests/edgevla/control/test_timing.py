@@ -114,7 +114,7 @@ def test_a_camera_slower_than_in_training_and_an_unknown_camera_are_refused():
 
 def test_the_wire_time_counts_command_and_reply_at_ten_bits_a_byte():
     """4 channels: framing 3 + header 4 + (expiry 4 | state 10, efforts 8) + floats 16 + CRC 2 = 29 and 43 bytes."""
-    assert wire_s(ARM) == pytest.approx(720 / 921_600)
+    assert wire_s(ARM) == pytest.approx(720 / 921_600, abs=1e-8)
 
 
 def test_a_measured_inference_is_bounded_and_its_maximum_only_observed():
