@@ -36,7 +36,7 @@ _FAULTS = {"overload": 0x1000, "overheat": 0x2000, "voltage": 0x200, "encoder": 
 _WATCHDOG, _ESTOP = 0x0100_0000, 0x0200_0000
 _FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_POS, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}
 _DISARMED = 3  # procedure result
-_DEFAULTS = {"encoder_msg_rate_ms": (int, 0), "heartbeat_msg_rate_ms": (int, 100)}  # 10 and 100 at the factory
+_DEFAULTS = {"encoder_msg_rate_ms": (int, 10), "heartbeat_msg_rate_ms": (int, 100)}  # as at the factory
 
 
 def flat_endpoints() -> dict[str, Any]:
