@@ -155,6 +155,8 @@ def test_check_measures_and_judges(bare: Path, tiny_bundle_path: Path, tmp_path:
         "--json",
     ]
     result = run(bare / "edgevla", "check", tiny_bundle_path, *options, cwd=tmp_path)
+    if result.returncode == 3 and "other programs took the processor" in result.stderr:
+        pytest.skip(f"check refused to judge on this busy machine: {' '.join(result.stderr.split())}")
     assert result.returncode in (0, 1), result.stderr  # 1: a busy host broke a bounded claim; never asserted here
     claims = json.loads(result.stdout)["claims"]
     assert all(claim["kept"] for claim in claims if claim["kind"] == "proved")
