@@ -22,6 +22,7 @@ from firmware_bridge.virtual.client import VirtualProcess
 CYCLES = 1000  # paced
 BLOCK = 20  # exchanges that are timed together, unpaced
 WARM_UP = 50
+AWAKE_US = 2000  # the device, on its core, hears a word at once as a wire does: server.Server
 PATIENCE_NS = 1_000_000_000  # of one exchange: a silent joint is an error, never a slow sample
 _SWING = 0.05  # of a joint's range, around its middle
 _GOALS = 64
@@ -47,9 +48,8 @@ class Seats:
         os.sched_setaffinity(0, {self.host})
 
     def device_of(self, case: Case, **asked: Any) -> VirtualProcess:
-        served = VirtualProcess(
-            case.protocol, case.joints, options=dict(case.options if case.device is None else case.device), **asked
-        )
+        options = dict(case.options if case.device is None else case.device)
+        served = VirtualProcess(case.protocol, case.joints, options=options, awake_us=AWAKE_US, **asked)
         os.sched_setaffinity(served.pid, {self.device})
         return served
 

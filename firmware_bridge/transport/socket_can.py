@@ -33,7 +33,6 @@ class SocketCan:
         self._interface, self._fd_frames = interface, fd
         self._socket: socket.socket | None = None
         self._fd = -1
-        self._poll = select.poll()
 
     @property
     def name(self) -> str:
@@ -49,8 +48,6 @@ class SocketCan:
             self.close()
             raise PortError(_why_not_open(self._interface, error)) from None
         self._fd = self._socket.fileno()
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
 
     def write(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
@@ -80,8 +77,11 @@ class SocketCan:
         return frames
 
     def wait_readable(self, deadline_ns: int) -> bool:
-        remaining_ns = max(0, deadline_ns - time.monotonic_ns())
-        return bool(self._poll.poll(remaining_ns / 1e6))
+        remaining_s = max(0, deadline_ns - time.monotonic_ns()) * 1e-9
+        try:
+            return bool(select.select([self._fd], [], [], remaining_s)[0])  # poll() waits in whole milliseconds
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from None
 
     def fileno(self) -> int:
         """For select over several buses; -1 when it is not open."""
@@ -139,8 +139,8 @@ class SocketCan:
             )
         )
 
-    def _gone(self, error: OSError | None) -> BridgeError:
-        got = "hang-up" if error is None else str(error.strerror)
+    def _gone(self, error: Exception | None) -> BridgeError:
+        got = "hang-up" if error is None else str(getattr(error, "strerror", None) or error)
         if self._fd < 0:
             got = "the interface is not open"
         return PortGone(

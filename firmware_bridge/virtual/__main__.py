@@ -58,7 +58,7 @@ def server_of(asked: dict[str, Any]) -> Server:
     )
     port = port_of(protocol, asked.get("link"))
     line = Line(asked.get("paced_baud"), asked.get("data_baud"), full_duplex=protocol == "edgelink")
-    return Server(device, port, line)
+    return Server(device, port, line, asked.get("awake_us", 0) * 1000)
 
 
 def port_of(protocol: str, link: str | None) -> Port:

@@ -214,44 +214,53 @@ def _set_up(interface: str, up: bool) -> None:
 
 
 class Server:
-    """Serves `device` on `port` until `stop()` of a tick says so. `speed` is the line; faults are set from outside."""
+    """Serves `device` on `port`; faults are set from outside.
 
-    def __init__(self, device: Device, port: Port, line: Line | None = None, trouble: Trouble | None = None) -> None:
+    `awake_ns`: how long it looks out without sleeping after each word of the host. A sleeping process hears a word
+    some 50 us late, which no wire does; a bench gives the device a core of its own and asks for it.
+    """
+
+    def __init__(self, device: Device, port: Port, line: Line | None = None, awake_ns: int = 0) -> None:
         self.device, self.port = device, port
-        self.line, self.trouble = line or Line(), trouble or Trouble()
+        self.line, self.trouble = line or Line(), Trouble()
+        self._awake_ns, self._awake_until_ns = awake_ns, 0
         self.powered, self.bus_off = True, False
         self._due: list[tuple[int, int, int, Any]] = []  # (when ns, order, direction, unit)
         self._order = 0
 
     def serve(self, control_fd: int, control: Callable[[], bool]) -> None:
         """Until `control`, called when `control_fd` is readable, returns False."""
-        poll_until = time.monotonic_ns()
+        tick_ns = 0
         while True:
             now_ns = time.monotonic_ns()
-            next_ns = min(self._due[0][0], poll_until) if self._due else poll_until
-            ready: list[int] = []
-            if next_ns - now_ns > _SPIN_NS or not self._due:
-                wait_s = max(0.0, (next_ns - now_ns - _SPIN_NS if self._due else next_ns - now_ns) * 1e-9)
-                ready = select.select([control_fd, *self.port.fds], [], [], wait_s)[0]
-            elif next_ns - now_ns > 0:
-                ready = select.select([control_fd, *self.port.fds], [], [], 0)[0]
-            if control_fd in ready:
-                ready.remove(control_fd)
-                if not control():
-                    return
+            if now_ns >= tick_ns:
+                tick_ns = now_ns + _TICK_NS
+                self._send(self.trouble.after(self.device.tick(now_ns // 1000)), now_ns)
+            fds = self.port.fds
+            ready = select.select([control_fd, *fds], [], [], self._may_sleep_ns(tick_ns) * 1e-9)[0]
+            if control_fd in ready and not control():
+                return
             for fd in ready:
-                if fd in self.port.fds:  # the cable may have been pulled a line ago
+                if fd != control_fd and fd in self.port.fds:  # the cable may have been pulled a line ago
                     for unit in self.port.read(fd):
                         self.heard(unit, time.monotonic_ns())
-            self.pass_on(time.monotonic_ns())
-            if (now_ns := time.monotonic_ns()) >= poll_until:
-                poll_until = now_ns + _TICK_NS
-                self._send(self.trouble.after(self.device.tick(now_ns // 1000)), now_ns)
+            if self._due:
+                self.pass_on(time.monotonic_ns())
+
+    def _may_sleep_ns(self, tick_ns: int) -> int:
+        """Until the next tick, or shortly before something is due; not at all while the host speaks, where asked."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._awake_until_ns:
+            return 0
+        if self._due:
+            return max(0, min(tick_ns, self._due[0][0] - _SPIN_NS) - now_ns)
+        return max(0, tick_ns - now_ns)
 
     def heard(self, unit: Any, now_ns: int) -> None:
         """A host put `unit` on the line."""
         if self.bus_off:
             return
+        self._awake_until_ns = now_ns + self._awake_ns
         at_ns = self.line.carry(unit, TO_DEVICE, now_ns)
         echo = self.trouble.echo_of(unit)
         if echo is not None:
