@@ -91,8 +91,10 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-cache
 
+# What only computes shares the cores; what runs in real time has them for itself.
 test: $(READY) lint  ## lint and every test
-	$(VENV)/pytest
+	$(VENV)/pytest -n 2 --dist loadfile tests/export
+	$(VENV)/pytest --ignore tests/export
 
 test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults-run.json
 	$(VENV)/python -m tests.faults --out bench/results/faults-run.json

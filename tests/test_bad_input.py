@@ -39,7 +39,7 @@ def edgevla(*arguments, folder=None, pass_fds=(), typed=None, state=None):
 
 
 def require_one_clear_error(done, code, *words, said=""):
-    """What, expected, got, what to do: each once, and nothing else but what was `said` before."""
+    """What, expected, got, what to do: each once; before it only lines that begin with `said` (cameras may stall)."""
     assert done.returncode == code, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     for part in ("expected:", "got:", "to do:"):
@@ -47,7 +47,8 @@ def require_one_clear_error(done, code, *words, said=""):
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout in ("", said)
+    others = [line for line in done.stdout.splitlines() if not (said and line.startswith(said))]
+    assert others == [], done.stdout
 
 
 def listing(folder):
@@ -143,7 +144,7 @@ def camera(tiny_bundle_path, tmp_path_factory):
 def test_a_serial_port_that_is_not_there_is_a_device_error(tiny_bundle_path, tmp_path, camera):
     words, state = camera
     done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *words, "--port", "ttyUSB7", folder=tmp_path, state=state)
-    require_one_clear_error(done, 5, "ttyUSB7", said="camera corner: delivers\n")
+    require_one_clear_error(done, 5, "ttyUSB7", said="camera corner")
     assert listing(tmp_path) == []
 
 
@@ -154,7 +155,7 @@ def test_a_serial_port_where_nobody_answers_is_a_device_error(tiny_bundle_path, 
     done = edgevla("run", "--bundle", tiny_bundle_path, *SAY, *words, "--port", port, folder=tmp_path, state=state)
     os.close(master)
     os.close(slave)
-    require_one_clear_error(done, 5, "no edgelink device answers", said="camera corner: delivers\n")
+    require_one_clear_error(done, 5, "no edgelink device answers", said="camera corner")
     assert listing(tmp_path) == []
 
 
