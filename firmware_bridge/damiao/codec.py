@@ -191,13 +191,13 @@ def state_data(
     motor: int, status: int, scale: Scale, q: float, dq: float, tau: float, mos_c: int, rotor_c: int
 ) -> bytes:
     """What a motor sends; beyond full scale it says full scale."""
-
-    def part(value: float, end: float, steps: int) -> int:
-        return int((min(max(value, -end), end) + end) / (2.0 * end) * steps)
-
-    fields = part(q, scale.pmax_rad, _U16), part(dq, scale.vmax_rad_s, _U12), part(tau, scale.tmax_nm, _U12)
-    word = fields[0] << 24 | fields[1] << 12 | fields[2]
-    return bytes([motor & 0x0F | status << 4]) + word.to_bytes(5, "big") + bytes([mos_c, rotor_c])
+    pmax, vmax, tmax = scale
+    q = -pmax if q < -pmax else min(q, pmax)
+    dq = -vmax if dq < -vmax else min(dq, vmax)
+    tau = -tmax if tau < -tmax else min(tau, tmax)
+    raw_dq, raw_tau = int((dq + vmax) / (2.0 * vmax) * _U12), int((tau + tmax) / (2.0 * tmax) * _U12)
+    raw_q = int((q + pmax) / (2.0 * pmax) * _U16)
+    return STATE.pack(motor & 0x0F | status << 4, raw_q, raw_dq >> 4, (raw_dq & 0x0F) << 12 | raw_tau, mos_c, rotor_c)
 
 
 def register(data: bytes, motor: int) -> tuple[int, float] | None:

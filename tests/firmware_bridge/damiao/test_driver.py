@@ -359,7 +359,9 @@ def test_a_stop_that_holds_goes_on_holding_without_the_host(virtual):
     arm = arm_on(virtual.port, watchdog_s=0.3)
     arm.connect()
     arm.arm()
-    cycle(arm)
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:  # it fell a little before torque was on: until it has come to rest where it holds
+        cycle(arm)
     at_rad = virtual.do("report")["position_rad"][0]
     assert arm.stop(StopKind.HOLD)
     time.sleep(0.6)
