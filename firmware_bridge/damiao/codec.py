@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from firmware_bridge.arm import Fault, Joint
 from firmware_bridge.damiao.models import KD_MAX, KP_MAX, Scale
-from firmware_bridge.damiao.registers import REGISTERS, TIMEOUT_MAX_S, TIMEOUT_UNIT_S, WHOLE
+from firmware_bridge.damiao.registers import REGISTERS, TIMEOUT_MAX_S, TIMEOUT_UNIT_S, WHOLE, from_raw, to_raw
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.wire import can_ns
@@ -160,8 +160,7 @@ def write(motor: int, register: int, value: float, fd: bool) -> Frame:
     lowest = 0 if register in WHOLE else -highest
     if not lowest <= value <= highest or (register in WHOLE and value != int(value)):
         raise cannot_carry(motor, REGISTERS.get(register, f"register {register}"), lowest, highest, "", value)
-    raw = struct.pack("<I", int(value)) if register in WHOLE else struct.pack("<f", value)
-    return frame(ALL_ID, bytes([motor & 0xFF, motor >> 8, WRITE, register]) + raw, fd)
+    return frame(ALL_ID, bytes([motor & 0xFF, motor >> 8, WRITE, register]) + to_raw(register, value), fd)
 
 
 def save(motor: int, fd: bool) -> Frame:
@@ -207,8 +206,7 @@ def register(data: bytes, motor: int) -> tuple[int, float] | None:
     """
     if len(data) != 8 or data[0] != motor & 0xFF or data[1] != motor >> 8 or data[2] not in (READ, WRITE):
         return None
-    value: float = struct.unpack("<I" if data[3] in WHOLE else "<f", data[4:])[0]
-    return data[3], value
+    return data[3], from_raw(data[3], data[4:])
 
 
 def timeout_units(seconds: float) -> int:
@@ -261,8 +259,7 @@ def _describe_question(data: bytes) -> str:
     if what == READ:
         return f"motor {motor}: say {name}"
     if what == WRITE:
-        value = struct.unpack("<I" if data[3] in WHOLE else "<f", data[4:])[0]
-        return f"motor {motor}: set {name} to {value:g}"
+        return f"motor {motor}: set {name} to {from_raw(data[3], data[4:]):g}"
     if what == SAVE:
         return f"motor {motor}: save all registers"
     if what == REFRESH:

@@ -68,7 +68,6 @@ class DamiaoDevice:
         self._ram = [dict(values) for values in self._flash]
         self._status = [codec.DISABLED] * len(self._ram)
         self._fed_us = [0] * len(self._ram)
-        self._tails = [b""] * len(self._ram)  # of the MIT command that the plant's gains come from
         for i in range(len(self._ram)):
             self._switch(i, codec.DISABLED)
         self._address()
@@ -90,7 +89,7 @@ class DamiaoDevice:
     def _changed(self) -> None:
         """Nothing that was said or reckoned holds any more."""
         self._said.clear()
-        self._tails = [b""] * len(self._ram)
+        self._tails = [b""] * len(self._ram)  # of the MIT commands that the plant's gains come from
         self._expiry_us = 0.0
 
     # --- Device -----------------------------------------------------------------------------------------------
@@ -252,10 +251,10 @@ class DamiaoDevice:
             if what == codec.SAVE:
                 return self._save(i, frame)
             if what == codec.WRITE and number in _WRITABLE:
-                ram[number] = _value(number, frame.data[4:])
+                ram[number] = registers.from_raw(number, frame.data[4:])
                 self._address()
             if what in (codec.READ, codec.WRITE) and number in ram:
-                return [self._reply(i, frame, frame.data[:4] + _raw(number, ram[number]))]
+                return [self._reply(i, frame, frame.data[:4] + registers.to_raw(number, ram[number]))]
         self.counts["foreign"] += 1
         return []
 
@@ -288,15 +287,6 @@ def _factory(joint: Joint) -> dict[int, float]:
 
 def _signed(raw: int, steps: int, end: float) -> float:
     return raw / steps * 2.0 * end - end
-
-
-def _raw(number: int, value: float) -> bytes:
-    return struct.pack("<I", int(value)) if number in registers.WHOLE else struct.pack("<f", value)
-
-
-def _value(number: int, raw: bytes) -> float:
-    value: float = struct.unpack("<I" if number in registers.WHOLE else "<f", raw)[0]
-    return value
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> Device:
