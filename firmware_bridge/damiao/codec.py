@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from firmware_bridge.arm import Fault, Joint
 from firmware_bridge.damiao.models import KD_MAX, KP_MAX, Scale
-from firmware_bridge.damiao.registers import REGISTERS, TIMEOUT_MAX_S, TIMEOUT_UNIT_S, WHOLE
+from firmware_bridge.damiao.registers import REGISTERS, TIMEOUT_MAX_S, TIMEOUT_UNIT_S, WHOLE, from_raw, to_raw
 from firmware_bridge.errors import BadSetpoint, explain
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.wire import can_ns
@@ -62,9 +62,9 @@ FAULT_BITS = tuple(int(_FAULTS.get(status, Fault.OTHER)) for status in range(16)
 
 _U16, _U12 = 65535, 4095
 _SPECIAL = b"\xff" * 7
-_STEP16, _STEP12 = 2.0 / _U16, 2.0 / _U12
+STEP16, STEP12 = 2.0 / _U16, 2.0 / _U12
 _FORCE = struct.Struct("<fHH")
-_STATE = struct.Struct(">BHBHBB")  # id and status, q, upper 8 bits of dq, lower 4 and tau, two temperatures
+STATE = struct.Struct(">BHBHBB")  # id and status, q, upper 8 bits of dq, lower 4 and tau, two temperatures
 _WORDS = {ENABLE: "enable", DISABLE: "disable", SET_ZERO: "zero here", CLEAR: "clear error"}
 _SPEED_MAX, _SHARE_MAX = 100.0, 1.0  # rad/s, of TMAX
 
@@ -107,7 +107,7 @@ def mit(
 def position_bytes(motor: int, pmax_rad: float, q: float) -> bytes:
     """The first two bytes of MIT mode: all that changes from one set-point to the next."""
     if not -pmax_rad <= q <= pmax_rad:  # NaN fails too
-        raise _cannot_carry(motor, "position", -pmax_rad, pmax_rad, "rad", q)
+        raise cannot_carry(motor, "position", -pmax_rad, pmax_rad, "rad", q)
     return int((q + pmax_rad) / (2.0 * pmax_rad) * _U16).to_bytes(2, "big")
 
 
@@ -126,11 +126,11 @@ def force_position(motor: int, scale: Scale, q: float, speed_rad_s: float, torqu
     The torque is sent as a share of TMAX; the motor takes it as that share of its greatest current.
     """
     if not -scale.pmax_rad <= q <= scale.pmax_rad:
-        raise _cannot_carry(motor, "position", -scale.pmax_rad, scale.pmax_rad, "rad", q)
+        raise cannot_carry(motor, "position", -scale.pmax_rad, scale.pmax_rad, "rad", q)
     if not 0.0 <= speed_rad_s <= _SPEED_MAX:
-        raise _cannot_carry(motor, "speed", 0.0, _SPEED_MAX, "rad/s", speed_rad_s)
+        raise cannot_carry(motor, "speed", 0.0, _SPEED_MAX, "rad/s", speed_rad_s)
     if not 0.0 <= torque_nm <= scale.tmax_nm:
-        raise _cannot_carry(motor, "torque limit", 0.0, scale.tmax_nm, "N m", torque_nm)
+        raise cannot_carry(motor, "torque limit", 0.0, scale.tmax_nm, "N m", torque_nm)
     return _FORCE.pack(q, int(speed_rad_s * 100.0), int(torque_nm / scale.tmax_nm * 10000.0))
 
 
@@ -159,9 +159,8 @@ def write(motor: int, register: int, value: float, fd: bool) -> Frame:
     highest = 0xFFFF_FFFF if register in WHOLE else 3.4e38
     lowest = 0 if register in WHOLE else -highest
     if not lowest <= value <= highest or (register in WHOLE and value != int(value)):
-        raise _cannot_carry(motor, REGISTERS.get(register, f"register {register}"), lowest, highest, "", value)
-    raw = struct.pack("<I", int(value)) if register in WHOLE else struct.pack("<f", value)
-    return frame(ALL_ID, bytes([motor & 0xFF, motor >> 8, WRITE, register]) + raw, fd)
+        raise cannot_carry(motor, REGISTERS.get(register, f"register {register}"), lowest, highest, "", value)
+    return frame(ALL_ID, bytes([motor & 0xFF, motor >> 8, WRITE, register]) + to_raw(register, value), fd)
 
 
 def save(motor: int, fd: bool) -> Frame:
@@ -174,14 +173,14 @@ def save(motor: int, fd: bool) -> Frame:
 
 def state(data: bytes, scale: Scale) -> State:
     """A motor's 8 bytes. Any 8 bytes are some state: the caller knows by id, and `register`, whose and what."""
-    head, q, high, low, mos_c, rotor_c = _STATE.unpack(data)
+    head, q, high, low, mos_c, rotor_c = STATE.unpack(data)
     pmax_rad, vmax_rad_s, tmax_nm = scale
     return State(
         head & 0x0F,
         head >> 4,
-        q * (pmax_rad * _STEP16) - pmax_rad,
-        (high << 4 | low >> 12) * (vmax_rad_s * _STEP12) - vmax_rad_s,
-        (low & 0xFFF) * (tmax_nm * _STEP12) - tmax_nm,
+        q * (pmax_rad * STEP16) - pmax_rad,
+        (high << 4 | low >> 12) * (vmax_rad_s * STEP12) - vmax_rad_s,
+        (low & 0xFFF) * (tmax_nm * STEP12) - tmax_nm,
         mos_c,
         rotor_c,
     )
@@ -191,13 +190,13 @@ def state_data(
     motor: int, status: int, scale: Scale, q: float, dq: float, tau: float, mos_c: int, rotor_c: int
 ) -> bytes:
     """What a motor sends; beyond full scale it says full scale."""
-
-    def part(value: float, end: float, steps: int) -> int:
-        return int((min(max(value, -end), end) + end) / (2.0 * end) * steps)
-
-    fields = part(q, scale.pmax_rad, _U16), part(dq, scale.vmax_rad_s, _U12), part(tau, scale.tmax_nm, _U12)
-    word = fields[0] << 24 | fields[1] << 12 | fields[2]
-    return bytes([motor & 0x0F | status << 4]) + word.to_bytes(5, "big") + bytes([mos_c, rotor_c])
+    pmax, vmax, tmax = scale
+    q = -pmax if q < -pmax else min(q, pmax)
+    dq = -vmax if dq < -vmax else min(dq, vmax)
+    tau = -tmax if tau < -tmax else min(tau, tmax)
+    raw_dq, raw_tau = int((dq + vmax) / (2.0 * vmax) * _U12), int((tau + tmax) / (2.0 * tmax) * _U12)
+    raw_q = int((q + pmax) / (2.0 * pmax) * _U16)
+    return STATE.pack(motor & 0x0F | status << 4, raw_q, raw_dq >> 4, (raw_dq & 0x0F) << 12 | raw_tau, mos_c, rotor_c)
 
 
 def register(data: bytes, motor: int) -> tuple[int, float] | None:
@@ -207,8 +206,7 @@ def register(data: bytes, motor: int) -> tuple[int, float] | None:
     """
     if len(data) != 8 or data[0] != motor & 0xFF or data[1] != motor >> 8 or data[2] not in (READ, WRITE):
         return None
-    value: float = struct.unpack("<I" if data[3] in WHOLE else "<f", data[4:])[0]
-    return data[3], value
+    return data[3], from_raw(data[3], data[4:])
 
 
 def timeout_units(seconds: float) -> int:
@@ -261,8 +259,7 @@ def _describe_question(data: bytes) -> str:
     if what == READ:
         return f"motor {motor}: say {name}"
     if what == WRITE:
-        value = struct.unpack("<I" if data[3] in WHOLE else "<f", data[4:])[0]
-        return f"motor {motor}: set {name} to {value:g}"
+        return f"motor {motor}: set {name} to {from_raw(data[3], data[4:]):g}"
     if what == SAVE:
         return f"motor {motor}: save all registers"
     if what == REFRESH:
@@ -288,11 +285,12 @@ def _signed(raw: int, steps: int) -> str:
 
 def _share(motor: int, what: str, low: float, high: float, unit: str, value: float) -> int:
     if not low <= value <= high:  # NaN fails too
-        raise _cannot_carry(motor, what, low, high, unit, value)
+        raise cannot_carry(motor, what, low, high, unit, value)
     return int((value - low) / (high - low) * _U12)
 
 
-def _cannot_carry(motor: int, what: str, low: float, high: float, unit: str, value: float) -> BadSetpoint:
+def cannot_carry(motor: int, what: str, low: float, high: float, unit: str, value: float) -> BadSetpoint:
+    """For the caller to raise."""
     todo = "limit set-points before they are sent; correct kp, kd, torque_ff in the profile"
     return BadSetpoint(
         explain(f"{what} for motor {motor} refused before the wire", f"{low:g}..{high:g} {unit}", f"{value:g}", todo)

@@ -11,13 +11,13 @@ stop that holds therefore takes the watchdog away first; the motors then hold wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from firmware_bridge import options as options_of
-from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
+from firmware_bridge.arm import Arm, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import FIRST_READ_S, TRIES, BusArm, Reading
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.damiao import codec, registers
+from firmware_bridge.damiao import codec, cycle, registers
 from firmware_bridge.damiao.access import Access, judge_number, judge_scale, scan
 from firmware_bridge.damiao.models import scale_of
 from firmware_bridge.errors import ArmRefused, BridgeError, WrongJoint, explain
@@ -48,18 +48,19 @@ class DamiaoArm(BusArm[FrameTransport]):
         self._scales = [scale_of(joint.model) for joint in joints]
         self._timeout = 0 if watchdog_s is None else codec.timeout_units(watchdog_s)
         self._reply_ids = [joint.id + REPLY_OFFSET if joint.reply_id is None else joint.reply_id for joint in joints]
-        self._of_reply = {(self._reply_ids[i], joint.id & 15): i for i, joint in enumerate(joints)}
+        self._senders = cycle.senders([joint.id for joint in joints], self._reply_ids, self._scales)
         self._status = [codec.DISABLED] * len(joints)  # as last heard
         self._judge_joints()
         self._tails = [self._tail(i) for i in range(len(joints))]
-        self._plans = [(joint.id, self._scales[i].pmax_rad, self._tails[i]) for i, joint in enumerate(joints)]
+        self._commands = [self._command(i) for i in range(len(joints))]
+        self._questions = [codec.refresh(joint.id, fd) for joint in joints]
         self._last: list[Frame] = []  # commands written last
         self._access = Access(transport, [joint.id for joint in joints], self._whose, fd)
 
     # --- the servo loop's path --------------------------------------------------------------------------------
 
     def _frames(self, device_rad: Sequence[float]) -> list[Frame]:
-        return [self._command(i, at_rad) for i, at_rad in enumerate(device_rad)]
+        return [command(at_rad) for command, at_rad in zip(self._commands, device_rad, strict=True)]
 
     def _write(self, frames: object) -> None:
         assert isinstance(frames, list)
@@ -67,40 +68,22 @@ class DamiaoArm(BusArm[FrameTransport]):
         self._last = frames
 
     def _ask(self) -> None:
-        self.transport.write([codec.refresh(joint.id, self._fd) for joint in self.joints])
+        self.transport.write(self._questions)
 
-    def _readings(self) -> Iterable[Reading]:
-        of_reply, armed = self._of_reply, self.mode is Mode.ARMED
-        for frame in self.transport.read():
-            can_id, data, extended, _, _, remote = frame
-            joint = None if len(data) != 8 or extended or remote else of_reply.get((can_id, data[0] & 15))
-            if joint is None or self._is_register(joint, data):
-                self.counts.foreign += 1
-                continue
-            _, status, position, velocity, torque, mos_c, rotor_c = codec.state(data, self._scales[joint])
-            self._status[joint] = status
-            if status == codec.ENABLED:
-                faults = code = 0
-            else:  # off although it was enabled: its supply went, or somebody else switched it off
-                faults = int(Fault.RESET) if armed and status == codec.DISABLED else codec.FAULT_BITS[status]
-                code = status
-            yield Reading(joint, position, velocity, torque, max(mos_c, rotor_c), faults, code)
+    def _readings(self) -> list[Reading]:
+        frames = self.transport.read()
+        readings = cycle.readings(frames, self._senders, self.mode is Mode.ARMED, self._status)
+        self.counts.foreign += len(frames) - len(readings)
+        return readings
 
-    def _command(self, joint: int, at_rad: float) -> Frame:
-        motor, pmax_rad, tail = self._plans[joint]
-        if tail is not None:
-            return Frame(motor, codec.position_bytes(motor, pmax_rad, at_rad) + tail, False, self._fd, self._fd)
-        data = codec.force_position(motor, self._scales[joint], at_rad, self._speed_rad_s, self._force_nm(joint))
-        return codec.frame(codec.FORCE_ID + motor, data, self._fd)
-
-    def _is_register(self, joint: int, data: bytes) -> bool:
-        """A late answer to a question about a register, which looks like a state at the far end of PMAX."""
-        return data[2] in (codec.READ, codec.WRITE) and codec.register(data, self.joints[joint].id) is not None
+    def _command(self, joint: int) -> cycle.Command:
+        motor, scale, tail = self.joints[joint].id, self._scales[joint], self._tails[joint]
+        if tail is None:
+            return cycle.force_command(motor, scale, self._speed_rad_s, self._force_nm(joint), self._fd)
+        return cycle.mit_command(motor, scale, tail, self._fd)
 
     def _whose(self, frame: Frame) -> int | None:
-        if len(frame.data) != 8 or frame.extended or frame.remote:
-            return None
-        return self._of_reply.get((frame.id, frame.data[0] & 15))
+        return cycle.whose(frame, self._senders)
 
     # --- modes ------------------------------------------------------------------------------------------------
 
@@ -252,7 +235,7 @@ class DamiaoArm(BusArm[FrameTransport]):
 
     def _judge_joints(self) -> None:
         """What the profile asks for must be something these motors can do. Raises WrongJoint."""
-        if len(self._of_reply) < len(self.joints):
+        if len(self._senders) < 16 * len(self.joints):
             raise self._wrong("two joints", "reply_id and the lowest 4 bits of id, together once", self._reply_ids)
         for joint, scale in zip(self.joints, self._scales, strict=True):
             low, high = joint.device_range_rad

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from firmware_bridge.arm import Joint
@@ -26,6 +26,7 @@ from firmware_bridge.virtual.plant import JointPlant
 SW_VER = 1  # any number serves
 AMBIENT_C = 30.0
 _HOT_C_PER_NM = 0.5  # above ambient while it pushes: enough to see it move
+_TIMEOUT_UNIT_US = codec.TIMEOUT_UNIT_S * 1e6
 _POSITION_KP, _POSITION_KD = 60.0, 1.5  # of the motor's own loop in force-position mode
 FAULTS = {
     "overload": codec.OVERLOAD,
@@ -36,6 +37,8 @@ FAULTS = {
     "over-voltage": codec.OVER_VOLTAGE,
     "encoder": codec.SENSOR,
 }
+
+Act = Callable[[int, bytes], None]
 
 
 class DamiaoDevice:
@@ -53,9 +56,11 @@ class DamiaoDevice:
         self._delay_us = reply_delay_us
         n = len(joints)
         self._zero_rad = [0.0] * n  # the plant's angle where the motor says 0
-        self._goal_rad: list[float | None] = [None] * n  # of force-position mode
+        self._gliding: dict[int, float] = {}  # joint -> goal of force-position mode, rad of the plant
         self._speed_rad_s = [0.0] * n
         self._at_us = 0
+        self._said: dict[tuple[int, bool, bool], Reply] = {}  # (joint, FD, BRS), until something may have changed
+        self._said_at = -1  # of plant.steps
         self.counts = {"commands": 0, "refused": 0, "foreign": 0, "lost": 0, "saved": 0}
         self._restart()
 
@@ -65,26 +70,45 @@ class DamiaoDevice:
         self._fed_us = [0] * len(self._ram)
         for i in range(len(self._ram)):
             self._switch(i, codec.DISABLED)
+        self._address()
+
+    def _address(self) -> None:
+        """After registers changed: who listens to which id, and to what. Where two do, the first one answers."""
+        self._commands: dict[int, tuple[int, Act]] = {}
+        self._specials: dict[int, int] = {}  # who is enabled, disabled, zeroed or cleared; -1: that is a set-point
+        for i, ram in enumerate(self._ram):
+            motor, mode = int(ram[registers.ESC_ID]), ram[registers.CTRL_MODE]
+            self._specials.setdefault(motor, i)
+            if mode == registers.MIT:
+                self._commands.setdefault(motor, (i, self._mit))
+            if mode == registers.FORCE_POS:
+                self._specials.setdefault(codec.FORCE_ID + motor, -1)
+                self._commands.setdefault(codec.FORCE_ID + motor, (i, self._force_position))
+        self._changed()
+
+    def _changed(self) -> None:
+        """Nothing that was said or reckoned holds any more."""
+        self._said.clear()
+        self._tails = [b""] * len(self._ram)  # of the MIT commands that the plant's gains come from
+        self._expiry_us = 0.0
 
     # --- Device -----------------------------------------------------------------------------------------------
 
     def feed(self, data: Any, now_us: int) -> list[Reply]:
         self._run_to(now_us)
-        frame: Frame = data
-        if frame.extended or frame.remote or len(frame.data) != 8:
+        can_id, payload, extended, _, _, remote = frame = data
+        if extended or remote or len(payload) != 8:
             self.counts["foreign"] += 1
             return []
-        if frame.id == codec.ALL_ID:
+        if can_id == codec.ALL_ID:
             return self._registers(frame)
-        for i, ram in enumerate(self._ram):
-            if frame.id == ram[registers.ESC_ID] and self._is_special(frame.data):
-                return self._special(i, frame)
-            if frame.id == ram[registers.ESC_ID] and ram[registers.CTRL_MODE] == registers.MIT:
-                return self._command(i, frame, self._mit)
-            if frame.id == codec.FORCE_ID + ram[registers.ESC_ID] and ram[registers.CTRL_MODE] == registers.FORCE_POS:
-                return self._command(i, frame, self._force_position)
-        self.counts["foreign"] += 1
-        return []
+        if payload[0] == 0xFF and self._specials.get(can_id, -1) >= 0 and self._is_special(payload):
+            return self._special(self._specials[can_id], frame)
+        command = self._commands.get(can_id)
+        if command is None:
+            self.counts["foreign"] += 1
+            return []
+        return self._command(*command, frame)
 
     def tick(self, now_us: int) -> list[Reply]:
         self._run_to(now_us)
@@ -105,25 +129,38 @@ class DamiaoDevice:
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _run_to(self, now_us: int) -> None:
-        step_s = min(max(0, now_us - self._at_us), 10_000) * 1e-6
+        if self._gliding:
+            self._glide(min(max(0, now_us - self._at_us), 10_000) * 1e-6)
         self._at_us = now_us
-        for i, goal_rad in enumerate(self._goal_rad):
-            if goal_rad is not None:
-                left = goal_rad - self.plant.target[i]
-                self.plant.target[i] += math.copysign(min(abs(left), self._speed_rad_s[i] * step_s), left)
         self.plant.run_to(now_us)
+        if now_us > self._expiry_us:
+            self._expire(now_us)
+
+    def _glide(self, step_s: float) -> None:
+        for i, goal_rad in self._gliding.items():
+            left = goal_rad - self.plant.target[i]
+            self.plant.target[i] += math.copysign(min(abs(left), self._speed_rad_s[i] * step_s), left)
+
+    def _expire(self, now_us: int) -> None:
+        """Switches off whom no command came to for too long; nobody's time is over before the next `_expiry_us`."""
+        self._expiry_us = math.inf
         for i, ram in enumerate(self._ram):
-            units = (now_us - self._fed_us[i]) / (codec.TIMEOUT_UNIT_S * 1e6)
-            if self._status[i] == codec.ENABLED and 0 < ram[registers.TIMEOUT] < units:
+            if self._status[i] != codec.ENABLED or not ram[registers.TIMEOUT]:
+                continue
+            expiry_us = self._fed_us[i] + ram[registers.TIMEOUT] * _TIMEOUT_UNIT_US
+            if now_us > expiry_us:
                 self.counts["lost"] += 1
                 self._switch(i, codec.LOST)
+            else:
+                self._expiry_us = min(self._expiry_us, expiry_us)
 
     def _switch(self, i: int, status: int) -> None:
         self._status[i] = status
         self.plant.torque_on[i] = status == codec.ENABLED
         self.plant.kp[i] = self.plant.kd[i] = self.plant.feed_forward[i] = self.plant.target_velocity[i] = 0.0
         self.plant.limit[i] = self._scale(i).tmax_nm
-        self._goal_rad[i] = None
+        self._gliding.pop(i, None)
+        self._changed()
 
     def _scale(self, i: int) -> Scale:
         ram = self._ram[i]
@@ -143,9 +180,10 @@ class DamiaoDevice:
             self._switch(i, codec.DISABLED)
         if what == codec.SET_ZERO and status != codec.ENABLED:
             self._zero_rad[i] = float(self.plant.position[i])
+            self._changed()
         return [self._state(i, frame)]
 
-    def _command(self, i: int, frame: Frame, act: Any) -> list[Reply]:
+    def _command(self, i: int, act: Act, frame: Frame) -> list[Reply]:
         if self._status[i] == codec.ENABLED:
             self._fed_us[i] = self._at_us
             self.counts["commands"] += 1
@@ -155,9 +193,16 @@ class DamiaoDevice:
         return [self._state(i, frame)]
 
     def _mit(self, i: int, data: bytes) -> None:
-        word, scale, plant = int.from_bytes(data, "big"), self._scale(i), self.plant
-        plant.target[i] = _signed(word >> 48, 65535, scale.pmax_rad) + self._zero_rad[i]
-        plant.target_velocity[i] = _signed(word >> 36 & 4095, 4095, scale.vmax_rad_s)
+        pmax_rad = self._ram[i][registers.PMAX]
+        self.plant.target[i] = _signed(data[0] << 8 | data[1], 65535, pmax_rad) + self._zero_rad[i]
+        tail = data[2:]
+        if tail != self._tails[i]:
+            self._tails[i] = tail
+            self._gains(i, int.from_bytes(tail, "big"))
+
+    def _gains(self, i: int, word: int) -> None:
+        scale, plant = self._scale(i), self.plant
+        plant.target_velocity[i] = _signed(word >> 36, 4095, scale.vmax_rad_s)
         plant.kp[i], plant.kd[i] = (word >> 24 & 4095) / 4095 * KP_MAX, (word >> 12 & 4095) / 4095 * KD_MAX
         plant.feed_forward[i] = _signed(word & 4095, 4095, scale.tmax_nm)
 
@@ -165,21 +210,31 @@ class DamiaoDevice:
         goal_rad, speed, share = struct.unpack("<fHH", data)
         if not math.isfinite(goal_rad):
             return
-        if self._goal_rad[i] is None:
+        if i not in self._gliding:
             self.plant.target[i] = self.plant.position[i]
-        self._goal_rad[i] = goal_rad + self._zero_rad[i]
+        self._gliding[i] = goal_rad + self._zero_rad[i]
         self._speed_rad_s[i] = min(speed, 10_000) / 100.0
+        self._tails[i] = b""
         self.plant.kp[i], self.plant.kd[i] = _POSITION_KP, _POSITION_KD
         self.plant.limit[i] = min(share, 10_000) / 10_000 * self._scale(i).tmax_nm
 
     def _state(self, i: int, asked: Frame) -> Reply:
-        q = float(self.plant.position[i]) - self._zero_rad[i]
-        tau = float(self.plant.effort[i])
+        """What the motor says of itself: measured once a step of the plant, and said again until the next."""
+        if self._said_at != self.plant.steps:
+            self._said_at = self.plant.steps
+            self._said.clear()
+        key = i, asked.fd, asked.brs
+        reply = self._said.get(key)
+        if reply is None:
+            reply = self._said[key] = self._reply(i, asked, self._measured(i))
+        return reply
+
+    def _measured(self, i: int) -> bytes:
+        plant, ram = self.plant, self._ram[i]
+        q, dq, tau = plant.position.item(i) - self._zero_rad[i], plant.velocity.item(i), plant.effort.item(i)
         rotor_c = round(AMBIENT_C + _HOT_C_PER_NM * abs(tau))
-        motor = int(self._ram[i][registers.ESC_ID])
-        scale, dq = self._scale(i), float(self.plant.velocity[i])
-        data = codec.state_data(motor, self._status[i], scale, q, dq, tau, round(AMBIENT_C), rotor_c)
-        return self._reply(i, asked, data)
+        motor = int(ram[registers.ESC_ID])
+        return codec.state_data(motor, self._status[i], self._scale(i), q, dq, tau, round(AMBIENT_C), rotor_c)
 
     def _reply(self, i: int, asked: Frame, data: bytes) -> Reply:
         return Reply(Frame(int(self._ram[i][registers.MST_ID]), data, False, asked.fd, asked.brs), self._delay_us, i)
@@ -196,9 +251,10 @@ class DamiaoDevice:
             if what == codec.SAVE:
                 return self._save(i, frame)
             if what == codec.WRITE and number in _WRITABLE:
-                ram[number] = _value(number, frame.data[4:])
+                ram[number] = registers.from_raw(number, frame.data[4:])
+                self._address()
             if what in (codec.READ, codec.WRITE) and number in ram:
-                return [self._reply(i, frame, frame.data[:4] + _raw(number, ram[number]))]
+                return [self._reply(i, frame, frame.data[:4] + registers.to_raw(number, ram[number]))]
         self.counts["foreign"] += 1
         return []
 
@@ -231,15 +287,6 @@ def _factory(joint: Joint) -> dict[int, float]:
 
 def _signed(raw: int, steps: int, end: float) -> float:
     return raw / steps * 2.0 * end - end
-
-
-def _raw(number: int, value: float) -> bytes:
-    return struct.pack("<I", int(value)) if number in registers.WHOLE else struct.pack("<f", value)
-
-
-def _value(number: int, raw: bytes) -> float:
-    value: float = struct.unpack("<I" if number in registers.WHOLE else "<f", raw)[0]
-    return value
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> Device:

@@ -24,6 +24,8 @@ from firmware_bridge.transport.base import Frame
 _ERR_FILTER = 2  # CAN_RAW_ERR_FILTER of linux/can/raw.h: an enum there, so Python's socket module does not have it
 _SIOCGIFMTU = 0x8921
 _READS = 256  # frames per read(): a babbling bus must not hold the servo loop
+_PLAIN, _LONGEST, _unpack_plain = kernel_can.CLASSIC.size, kernel_can.FD.size, kernel_can.CLASSIC.unpack
+_STANDARD_MAX, _new_frame = kernel_can.STANDARD_MAX, kernel_can.new_frame
 
 
 class SocketCan:
@@ -50,31 +52,42 @@ class SocketCan:
         self._fd = self._socket.fileno()
 
     def write(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            try:
-                os.write(self._fd, kernel_can.pack(frame))
-            except BlockingIOError:
-                raise self._congested() from None
-            except OSError as error:
-                raise self._congested() if error.errno == errno.ENOBUFS else self._gone(error) from None
+        fd, write, pack = self._fd, os.write, kernel_can.pack
+        try:
+            for frame in frames:
+                write(fd, pack(frame))
+        except BlockingIOError:
+            raise self._congested() from None
+        except OSError as error:
+            raise self._congested() if error.errno == errno.ENOBUFS else self._gone(error) from None
 
     def read(self) -> list[Frame]:
-        frames: list[Frame] = []
-        for _ in range(_READS):
-            try:
-                raw = os.read(self._fd, kernel_can.FD.size)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                raise self._gone(error) from None
-            if not raw:
-                raise self._gone(None)
-            frame, error_class = kernel_can.unpack(raw)
-            if frame is not None:
-                frames.append(frame)
-            elif error_class > 0 and error_class & kernel_can.ERR_BUS_OFF:
-                raise self._bus_off()
+        fd, read, frames = self._fd, os.read, []
+        try:
+            for _ in range(_READS):
+                raw = read(fd, _LONGEST)
+                if len(raw) == _PLAIN:
+                    word, length, _, data = _unpack_plain(raw)
+                    if word <= _STANDARD_MAX and length == 8:  # no flag, whole: what nearly every frame is
+                        frames.append(_new_frame(Frame, (word, data, False, False, False, False)))
+                        continue
+                frame = self._unusual(raw)
+                if frame is not None:
+                    frames.append(frame)
+        except BlockingIOError:  # nothing left
+            pass
+        except OSError as error:
+            raise self._gone(error) from None
         return frames
+
+    def _unusual(self, raw: bytes) -> Frame | None:
+        """One packet that is not eight bytes with an 11-bit id; None for what is no frame. Raises BusOff, PortGone."""
+        if not raw:
+            raise self._gone(None)
+        frame, error_class = kernel_can.unpack(raw)
+        if frame is None and error_class > 0 and error_class & kernel_can.ERR_BUS_OFF:
+            raise self._bus_off()
+        return frame
 
     def wait_readable(self, deadline_ns: int) -> bool:
         remaining_s = max(0, deadline_ns - time.monotonic_ns()) * 1e-9

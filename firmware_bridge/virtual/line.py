@@ -74,6 +74,9 @@ class Trouble:
 
     def after(self, replies: list[Reply]) -> list[Reply]:
         """`replies` as they reach the host."""
+        chances = self.flip or self.cut or self.twice or self.swap or self.foreign
+        if not (chances or self.silent or self.latency_us):
+            return replies  # on a whole line this would be most of the server's time
         late = [reply._replace(delay_us=reply.delay_us + self.latency_us) for reply in replies]
         out: list[Reply] = []
         for reply in late:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from unittest import mock
 
+import can
 from damiao_motor import DaMiaoController
 
 from bench.bus.case import Case
@@ -32,13 +34,10 @@ def case(joints: int) -> Case:
 
 class DamiaoPeer:
     def __init__(self, port: str, case: Case) -> None:
-        # its constructor opens SocketCAN by name, so the bus is put in afterwards
-        self._controller = DaMiaoController.__new__(DaMiaoController)
-        self._bus = UnixBus(port)
-        self._controller.__dict__.update(
-            bus=self._bus, motors={}, _motors_by_feedback={}, _polling_thread=None, _polling_active=True,
-            _polling_lock=None,
-        )  # fmt: skip
+        # its own bus would be a SocketCAN interface
+        with mock.patch.object(can.interface, "Bus", lambda channel, **_: UnixBus(channel)):
+            self._controller = DaMiaoController(port)
+        self._bus = self._controller.bus
         self._controller._start_polling = lambda: None
         self._motors = [
             self._controller.add_motor(joint.id, joint.reply_id, joint.model.removeprefix("dm"))

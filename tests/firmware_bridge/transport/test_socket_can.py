@@ -7,6 +7,7 @@ import time
 import pytest
 
 from firmware_bridge.errors import BusOff, LinkCongested, PortError, PortGone
+from firmware_bridge.transport import kernel_can
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.transport.socket_can import SocketCan
 
@@ -60,6 +61,26 @@ def test_what_is_no_frame_is_dropped_and_silence_is_no_frame(bus):
     assert transport.read() == FRAMES[:1]
     assert transport.read() == []
     assert transport.wait_readable(time.monotonic_ns()) is False
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [  # ids without the bit that would say bus-off in an error frame
+        STANDARD,
+        struct.pack("=IBBBB8s", 0x7BF, 8, 0, 0, 0, b"\x11\x22\x33\x44\x55\x66\x77\x88"),
+        struct.pack("=IBBBB64s", 0x7BF, 12, 5, 0, 0, bytes(range(12))),
+    ],
+    ids=["short", "whole", "fd"],
+)
+def test_a_packet_with_any_bit_flipped_reads_as_kernel_can_says(bus, whole):
+    """`read` has a short way for eight bytes with an 11-bit id: what it takes must be what the long way gives."""
+    transport, end = bus
+    for bit in range(8 * len(whole)):
+        spoiled = bytearray(whole)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        expected, _ = kernel_can.unpack(bytes(spoiled))
+        end.send(spoiled)
+        assert transport.read() == ([] if expected is None else [expected])
 
 
 def test_an_error_frame_of_bus_off_is_an_error_of_its_own(bus):
