@@ -14,7 +14,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,7 @@ class Port(Protocol):
     def fds(self) -> list[int]:
         """To be watched for input."""
 
-    def read(self, fd: int) -> list[Any]:
+    def read(self, fd: int) -> Iterable[Any]:
         """What came in on `fd`, as units."""
 
     def write(self, unit: Any) -> None:
@@ -108,28 +108,28 @@ class UnixCanPort:
     def fds(self) -> list[int]:
         return [fd for fd in (self._listener.fileno(), *self._hosts) if fd >= 0]  # -1: unplugged
 
-    def read(self, fd: int) -> list[Any]:
+    def read(self, fd: int) -> Iterator[Any]:
+        """One by one: the first of several is on the line when it is read, not when the last one is."""
         if fd == self._listener.fileno():
             with contextlib.suppress(BlockingIOError):
                 host, _ = self._listener.accept()
                 host.setblocking(False)
                 self._hosts[host.fileno()] = host
-            return []
-        units: list[Any] = []
+            return
         while True:
             try:
                 raw = os.read(fd, kernel_can.FD.size)
             except BlockingIOError:
-                return units
+                return
             except OSError:
                 raw = b""
             if not raw:
                 self._hosts.pop(fd).close()
-                return units
+                return
             self._send(raw, but=fd)
             frame, _ = kernel_can.unpack(raw)
             if frame is not None:
-                units.append(frame)
+                yield frame
 
     def write(self, unit: Any) -> None:
         self._send(kernel_can.pack(unit))
@@ -173,16 +173,15 @@ class SocketCanPort:
     def fds(self) -> list[int]:
         return [] if self._socket is None else [self._socket.fileno()]
 
-    def read(self, fd: int) -> list[Any]:
-        units: list[Any] = []
+    def read(self, fd: int) -> Iterator[Any]:
         while True:
             try:
                 raw = os.read(fd, kernel_can.FD.size)
             except OSError:  # nothing left, or the interface went down
-                return units
+                return
             frame, _ = kernel_can.unpack(raw)
             if frame is not None:
-                units.append(frame)
+                yield frame
 
     def write(self, unit: Any) -> None:
         self._send(kernel_can.pack(unit))
