@@ -18,12 +18,11 @@ an answer to the old question has another length and cannot pass for an answer t
 
 from __future__ import annotations
 
-import math
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 
@@ -31,9 +30,10 @@ from firmware_bridge.arm import Fault, Joint, JointInfo, JointState, Mode, StopK
 from firmware_bridge.bus_arm import TRIES, BusArm, Reading
 from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.dynamixel import codec, models, setup
+from firmware_bridge.dynamixel.answers import READS, UsualAnswer, faults_of, reading_of, together
 from firmware_bridge.dynamixel.bus import Bus
 from firmware_bridge.dynamixel.codec import ALERT, Block, Decoder, GoalWriter, Status
-from firmware_bridge.dynamixel.models import RAD_PER_COUNT, VELOCITY_RAD_S, WATCHDOG_EXPIRED, WATCHDOG_UNIT_S
+from firmware_bridge.dynamixel.models import RAD_PER_COUNT, WATCHDOG_EXPIRED, WATCHDOG_UNIT_S
 from firmware_bridge.dynamixel.options import Options, parse
 from firmware_bridge.dynamixel.setup import Servo
 from firmware_bridge.errors import ArmRefused, BridgeError, JointFault, explain
@@ -43,31 +43,6 @@ from firmware_bridge.transport.open import open_transport
 
 _GUARD = 0xFFFF  # stands for the register that proves the servo's state, in _FULL
 _FULL = (_GUARD, 70, *range(126, 136), 146, 122, 144, 145)  # indirect data, byte by byte; the last three: longer tails
-
-
-class Read(NamedTuple):
-    """One choice of the option `read`. `lengths`: of the questions, the second and later after unanswered ones."""
-
-    address: int  # 0: the indirect data
-    lengths: tuple[int, ...]
-
-
-READS: dict[str, Read] = {
-    "full": Read(0, (13, 14, 15, 16)),
-    "motion": Read(126, (10, 14, 18, 21)),  # and velocity trajectory, position trajectory, voltage and temperature
-    "position": Read(132, (4, 8, 12, 14)),
-}
-_LAYOUT = {"full": struct.Struct("<BBhiiB"), "motion": struct.Struct("<hii"), "position": struct.Struct("<i")}
-_FAULTS = {0x01: Fault.VOLTAGE, 0x04: Fault.OVERHEAT, 0x08: Fault.ENCODER, 0x10: Fault.OTHER, 0x20: Fault.OVERLOAD}
-
-
-def faults_of(hardware_error: int) -> Fault:
-    """Hardware Error Status(70) as bits of Fault."""
-    faults = Fault.NONE
-    for bit, fault in _FAULTS.items():
-        if hardware_error & bit:
-            faults |= fault
-    return faults if faults or not hardware_error else Fault.OTHER
 
 
 class DynamixelArm(BusArm[Transport]):
@@ -92,7 +67,7 @@ class DynamixelArm(BusArm[Transport]):
         self._decoder = Decoder()
         self._parts: dict[int, list[Reading]] = {}  # joint with shadows -> what its servos have said
         self._kind = self.options.read  # what is read now
-        self._decode = _LAYOUT[self._kind].unpack_from
+        self._usual: UsualAnswer | None = None  # to the first of the questions
         self._restarted: set[int] = set()  # joints whose servos have forgotten what connecting set
         self._questions: list[bytes] = []
         self._length = 0  # data bytes of the answers to the question asked last
@@ -121,7 +96,10 @@ class DynamixelArm(BusArm[Transport]):
 
     def _ask_by(self, kind: str) -> None:
         read = READS[kind]
-        self._kind, self._variant, self._decode = kind, 0, _LAYOUT[kind].unpack_from
+        self._kind, self._variant, self._length = kind, 0, 0
+        self._decode = struct.Struct("<" + read.layout).unpack_from
+        alone = max(self._crowd) == 1
+        self._usual = UsualAnswer(self.servos, read, self.fast) if alone else None
 
         def block(servo: Servo, length: int) -> Block:
             return Block(servo.id, read.address or servo.model.indirect_data(servo.firmware), length)
@@ -175,9 +153,24 @@ class DynamixelArm(BusArm[Transport]):
         data = self.transport.read()
         if not data:
             return ()
+        usual, decoder = self._usual, self._decoder
+        if usual is None or self._length != usual.length or decoder.junk or self._restarted or self._lapsed:
+            return self._unusual(data)
+        whole = decoder.rest + data
+        if len(whole) == usual.size:
+            readings = usual.readings(whole, self._units or int(self._guarded))
+            if readings is not None:
+                decoder.rest = b""
+                return readings
+        elif usual.begins(whole):
+            decoder.rest = whole
+            return ()
+        return self._unusual(data)
+
+    def _unusual(self, data: bytes) -> list[Reading]:
         readings: list[Reading] = []
         for unit in self._decoder.feed(data):
-            answers = codec.statuses(unit, self._length)
+            answers = codec.statuses(unit, self._length) if self._length else []
             self.counts.foreign += not answers
             for answer in answers:
                 servo = self._by_id.get(answer.servo)
@@ -202,35 +195,23 @@ class DynamixelArm(BusArm[Transport]):
         if servo.leader is None:
             parts.insert(0, parts.pop())
         if len(parts) == self._crowd[servo.index]:
-            readings.append(_together(parts))
+            readings.append(together(parts))
 
     def _reading(self, servo: Servo, answer: Status) -> Reading | None:
-        error, current, velocity, temperature = answer.error & ALERT, 0, math.nan, math.nan
+        values = dict(zip(READS[self._kind].fields, self._decode(answer.data), strict=True))
+        error = answer.error & ALERT
         faults = Fault.OTHER if error else 0
         if self._kind == "full":
-            guard, error, current, velocity, position, temperature = self._decode(answer.data)
+            guard, error, temperature = values["guard"], values["hardware"], values["temperature"]
             if guard != self._units or error or not temperature:
                 if self._is_lost(servo, guard, error, temperature):
                     return None
                 faults = self._faults(guard, error)
-        elif self._kind == "motion":
-            current, velocity, position = self._decode(answer.data)
-        else:
-            (position,) = self._decode(answer.data)
         if self._lapsed:
             faults |= Fault.WATCHDOG
         if self._guarded and servo.index in self._restarted:
             faults |= Fault.RESET
-        effort = current * servo.model.nm_per_unit if self._kind != "position" else math.nan
-        return Reading(
-            servo.index,
-            position * RAD_PER_COUNT,
-            velocity * VELOCITY_RAD_S,
-            effort,
-            temperature,
-            int(faults),
-            error,
-        )
+        return reading_of(servo, values, int(faults), error)
 
     def _is_lost(self, servo: Servo, guard: int, error: int, temperature: int) -> bool:
         """The block is not what was set at connect: the servo has restarted since, and shows zeros for a position."""
@@ -338,18 +319,6 @@ class DynamixelArm(BusArm[Transport]):
         return ", ".join(
             f"{joint.name} (id {joint.id}" + (f" or {shadows[i]})" if i in shadows else ")") for i, joint in rows
         )
-
-
-def _together(parts: Sequence[Reading]) -> Reading:
-    """One reading of a joint with several servos: the leader's place, the sum of efforts, every fault."""
-    leader = parts[0]
-    faults = code = 0
-    for part in parts:
-        faults |= part.faults
-        code |= part.code
-    effort = sum(part.effort_nm for part in parts)
-    hottest = max(part.temperature_c for part in parts)
-    return leader._replace(effort_nm=effort, temperature_c=hottest, faults=faults, code=code)
 
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> DynamixelArm:
