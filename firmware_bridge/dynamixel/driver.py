@@ -251,6 +251,8 @@ class DynamixelArm(BusArm[Transport]):
         self._last_goals = self._goals.encode(
             [joint.to_device(value) for joint, value in zip(self.joints, self.held.tolist(), strict=True)]
         )
+        self._asked_ns = self._whole_ns = time.monotonic_ns()  # the questions of arming feed watchdogs, too
+        self._refuse_expired(bus)
         self._lapsed, self._guarded = False, True
         state = self._read_whole()
         self._whole_ns = state.stamp_ns
@@ -260,6 +262,15 @@ class DynamixelArm(BusArm[Transport]):
             raise ArmRefused(
                 explain(f"the arm on {self.transport.name} did not arm", "no fault", self._told(state), todo)
             )
+
+    def _refuse_expired(self, bus: Bus) -> None:
+        """A host that stalls while it arms may be too late for the servos that it has switched on already."""
+        for servo in self.servos if self._units else []:
+            found = bus.read(servo.id, models.BUS_WATCHDOG)
+            if found != self._units:
+                todo = "arm again; another program may be keeping this machine busy"
+                what = f"bus watchdog of {servo.name} (id {servo.id}) while it was armed"
+                raise ArmRefused(explain(what, self._units, f"{found}: it has run out", todo))
 
     def _told(self, state: JointState) -> str:
         pairs = zip(self.joints, state.joint_faults, strict=True)

@@ -9,8 +9,9 @@ import pytest
 
 from firmware_bridge.arm import Fault, Joint, Mode, StopKind, exchange
 from firmware_bridge.config import BusConfig
-from firmware_bridge.dynamixel import codec, models, virtual
-from firmware_bridge.dynamixel.driver import READS, DynamixelArm, faults_of, make, scan
+from firmware_bridge.dynamixel import codec, models, setup, virtual
+from firmware_bridge.dynamixel.answers import READS, faults_of
+from firmware_bridge.dynamixel.driver import DynamixelArm, make, scan
 from firmware_bridge.dynamixel.options import parse
 from firmware_bridge.errors import (
     ArmRefused,
@@ -515,6 +516,49 @@ def test_arming_holds_the_arm_where_it_is():
         wire.later(0.02)
         state = exchange(arm, arm.held, soon())
     assert state.position == pytest.approx(arm.held, abs=0.05)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_arming_may_take_longer_than_the_watchdog(read, monkeypatch):
+    """Seven servos at 57600 baud take longer than 0.1 s; every word of it feeds the watchdogs of all."""
+    arm, _ = wired(options={"read": read})
+    arm.connect()
+    slow = setup.torque_on
+
+    def torque_on(*args):
+        time.sleep(0.04)
+        return slow(*args)
+
+    monkeypatch.setattr(setup, "torque_on", torque_on)
+    arm.arm()
+    assert cycle(arm).faults == 0
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_watchdog_that_runs_out_while_arming_is_named(read, monkeypatch):
+    arm, wire = wired(options={"read": read})
+    arm.connect()
+    slow = setup.torque_on
+
+    def torque_on(bus, servo, goal):
+        kept = slow(bus, servo, goal)
+        if servo.id == 6:
+            wire.later(0.11)
+        return kept
+
+    monkeypatch.setattr(setup, "torque_on", torque_on)
+    with pytest.raises(ArmRefused, match=r"bus watchdog of joint_1 (.|\n)*255: it has run out"):
+        arm.arm()
+    assert arm.mode is Mode.STOPPED
+
+
+def test_a_late_word_of_connecting_is_no_answer_to_a_question():
+    arm, wire = wired()
+    arm.connect()
+    arm._forget()
+    wire.held = codec.status(1, 0)
+    assert arm.poll() is None
+    assert arm.counts.foreign == 1
 
 
 def test_an_arm_outside_its_range_is_not_armed():
