@@ -25,6 +25,9 @@ from firmware_bridge.virtual.device import Reply, joint_of
 from firmware_bridge.virtual.plant import JointPlant
 
 _READS = (codec.SYNC_READ, codec.FAST_SYNC_READ, codec.BULK_READ, codec.FAST_BULK_READ)
+_MEASURED = range(126, 147)  # Present Current .. Present Temperature, which nobody writes
+_EACH_GOAL = struct.Struct("<Bi")  # of a sync write: id, Goal Position(116)
+_GOALS_HEAD = struct.pack("<HH", models.GOAL_POSITION.address, models.GOAL_POSITION.size)
 _MOST_QUESTIONS = 64  # that are known by heart
 FAULTS = {"voltage": 0x01, "overheat": 0x04, "encoder": 0x08, "shock": 0x10, "overload": 0x20}
 
@@ -34,14 +37,16 @@ class Question(NamedTuple):
 
     asked: tuple[tuple[int, int, int], ...]
     fast: bool
+    measured: bool  # only what is measured, 126..146
 
 
-class Answer(NamedTuple):
-    """What one servo says to it, and what of the servo decides when."""
+class Said(NamedTuple):
+    """What the answers to a question depend on: the same of it, the same bytes."""
 
-    status: Status
-    delay_us: int
-    joint: int
+    question: Question
+    ticks: int  # what is measured changes in a tick only
+    changes: int  # of registers
+    goals: int  # written; 0 where goals are not read
 
 
 class DynamixelDevice:
@@ -53,10 +58,10 @@ class DynamixelDevice:
         self._decoder = Decoder()
         self._on = True
         self._questions: dict[bytes, Question] = {}
-        self._asked = Question((), False)  # last
-        self._answers: list[Answer] = []  # to it, and
-        self._replies: list[Reply] = []  # what they were on the wire: the same answers are the same bytes
-        self._pushed = -1  # changes of registers when the plant was told last
+        self._ticks = 0
+        self._said: Said | None = None  # when a question was answered last
+        self._replies: list[Reply] = []  # and how
+        self._pushed = (-1, -1)  # changes of registers and goals when the plant was told last
         self._fighting = 0  # joints whose servos have goals apart
         self.counts = {"instructions": 0, "junk": 0, "goals": 0, "refused": 0, "watchdog": 0, "fighting": 0}
         self._show()
@@ -86,6 +91,7 @@ class DynamixelDevice:
             self._push()
         self.plant.run_to(now_us)
         self._show()
+        self._ticks += 1
         return []
 
     def power(self, on: bool, now_us: int) -> None:
@@ -97,7 +103,7 @@ class DynamixelDevice:
         self._on = on
         self._decoder = Decoder()
         self.plant.torque_on[:] = False
-        self._pushed = -1
+        self._pushed = (-1, -1)
 
     def fault(self, joint: int, name: str) -> None:
         joint_of(joint, self.plant.position.tolist())
@@ -112,11 +118,17 @@ class DynamixelDevice:
 
     # --- plant ----------------------------------------------------------------------------------------------------
 
+    def _changes(self) -> int:
+        return sum([servo.changes for servo in self.servos])
+
+    def _goals(self) -> int:
+        return sum([servo.goals for servo in self.servos])
+
     def _push(self) -> None:
         """The servos of a joint pull at one shaft: the mean of their goals, the sum of what they can."""
-        changes = sum([servo.changes for servo in self.servos])
-        if changes != self._pushed:
-            self._pushed, self._fighting, plant = changes, 0, self.plant
+        now = self._changes(), self._goals()
+        if now != self._pushed:
+            self._pushed, self._fighting, plant = now, 0, self.plant
             targets, limits, on = plant.target.tolist(), plant.limit.tolist(), []
             for joint, servos in enumerate(self._at):
                 pulling = [servo for servo in servos if servo.torque_on]
@@ -161,7 +173,7 @@ class DynamixelDevice:
             if own or servo.secondary == to:
                 answer = self._single(servo, instruction, body, own)
                 if answer is not None and (to != BROADCAST or instruction == codec.PING):
-                    replies.append(Reply(codec.status(*answer), servo.delay_us, servo.joint))
+                    replies.append(self._reply(servo, codec.status(*answer)))
         return replies
 
     def _single(self, servo: VirtualServo, instruction: int, body: bytes, own: bool) -> Status | None:
@@ -189,23 +201,37 @@ class DynamixelDevice:
         return error
 
     def _sync_write(self, body: bytes) -> None:
+        if body.startswith(_GOALS_HEAD) and len(body) % 5 == 4:
+            self._take_goals(dict(_EACH_GOAL.iter_unpack(body[4:])))
+            return
         address, length = struct.unpack_from("<HH", body) if len(body) >= 4 else (0, 0)
         values = {body[at]: body[at + 1 : at + 1 + length] for at in range(4, len(body), length + 1)}
-        goals = (address, length) == models.GOAL_POSITION[:2]
         for servo in self.servos:
             data = values.get(servo.id)
             if data is None and address >= models.EEPROM_END:
                 data = values.get(servo.secondary)
-            if data is None or len(data) != length:
-                continue
-            if goals and servo.take_goal(int.from_bytes(data, "little", signed=True)):
-                self.counts["goals"] += 1
-            else:
+            if data is not None and len(data) == length:
                 self._write(servo, address, data)
 
+    def _take_goals(self, goals: dict[int, int]) -> None:
+        for servo in self.servos:
+            goal = goals.get(servo.id, goals.get(servo.secondary))
+            if goal is None:
+                continue
+            if servo.take_goal(goal):
+                self.counts["goals"] += 1
+            else:
+                self._write(servo, models.GOAL_POSITION.address, goal.to_bytes(4, "little", signed=True))
+
     def _read_many(self, question: Question) -> list[Reply]:
+        said = Said(question, self._ticks, self._changes(), 0 if question.measured else self._goals())
+        if said != self._said:
+            self._said, self._replies = said, self._answers(question)
+        return self._replies
+
+    def _answers(self, question: Question) -> list[Reply]:
         by_id = {servo.id: servo for servo in self.servos}
-        answers: list[Answer] = []
+        answers: list[tuple[VirtualServo, Status]] = []
         for wanted, address, length in question.asked:
             servo = by_id.get(wanted)
             data = servo.read(address, length) if servo is not None and servo.answers(question.fast) else None
@@ -213,29 +239,20 @@ class DynamixelDevice:
                 if question.fast:  # those behind it wait for its block
                     break
                 continue
-            answers.append(Answer(self._status(servo, OK, data), servo.delay_us, servo.joint))
-        if answers != self._answers or self._asked != question:
-            self._answers, self._asked, self._replies = answers, question, _replies(question, answers)
-        return self._replies
+            answers.append((servo, self._status(servo, OK, data)))
+        if not question.fast:
+            return [self._reply(s, codec.status(*answer), i + 1) for i, (s, answer) in enumerate(answers)]
+        silent = [Status(wanted, 0, bytes(length)) for wanted, _, length in question.asked[len(answers) :]]
+        pieces = codec.fast_status([answer for _, answer in answers] + silent)
+        return [self._reply(s, piece) for (s, _), piece in zip(answers, pieces, strict=False)]
 
     @staticmethod
     def _status(servo: VirtualServo, error: int, data: bytes) -> Status:
         return Status(servo.id, error | servo.alert, data)
 
-
-def _replies(question: Question, answers: Sequence[Answer]) -> list[Reply]:
-    """One after another, each after its own return delay; of a fast read each servo says its part of one packet."""
-    said = [answer.status for answer in answers]
-    if question.fast:
-        silent = [Status(servo, 0, bytes(length)) for servo, _, length in question.asked[len(said) :]]
-        pieces = codec.fast_status(said + silent)
-    else:
-        pieces = [codec.status(*status) for status in said]
-    places = (1,) * len(said) if question.fast else range(1, len(said) + 1)
-    return [
-        Reply(piece, place * answer.delay_us, answer.joint)
-        for piece, place, answer in zip(pieces, places, answers, strict=False)
-    ]
+    @staticmethod
+    def _reply(servo: VirtualServo, data: bytes, place: int = 1) -> Reply:
+        return Reply(data, place * servo.delay_us, servo.joint)
 
 
 def _question(to: int, instruction: int, body: bytes) -> Question:
@@ -244,7 +261,8 @@ def _question(to: int, instruction: int, body: bytes) -> Question:
     asked = tuple(of_each) if to == BROADCAST else ()
     if sum(length + 11 for _, _, length in asked) > codec.LONGEST:
         asked = ()
-    return Question(asked, instruction in (codec.FAST_SYNC_READ, codec.FAST_BULK_READ))
+    measured = all(address in _MEASURED and address + length - 1 in _MEASURED for _, address, length in asked)
+    return Question(asked, instruction in (codec.FAST_SYNC_READ, codec.FAST_BULK_READ), measured)
 
 
 def _sync(body: bytes) -> Iterator[tuple[int, int, int]]:

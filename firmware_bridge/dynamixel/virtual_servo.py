@@ -64,6 +64,7 @@ class VirtualServo:
         self._end = 662 if model.family != "330" else self._data_at + self._data_count
         self.table = bytearray(self._end)
         self.changes = 0  # of registers, but for those of what is measured
+        self.goals = 0  # taken the short way
         for register, value in self._factory(servo):
             self._put(register, value)
         self.counts = _CENTRE  # the plant's angle, in counts
@@ -188,7 +189,7 @@ class VirtualServo:
         if not low <= goal <= high:
             return False
         _GOAL.pack_into(self.table, models.GOAL_POSITION.address, goal)
-        self.changes += 1
+        self.goals += 1
         return True
 
     def write(self, address: int, data: bytes) -> int:
