@@ -11,7 +11,7 @@ Not modelled: the servo's own profile generator, gains, the slower answers at a 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from firmware_bridge.arm import Joint
@@ -19,25 +19,16 @@ from firmware_bridge.config import Option
 from firmware_bridge.dynamixel import codec, models, options
 from firmware_bridge.dynamixel.codec import BROADCAST, STUFF, STUFFED, Decoder, Status
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
+from firmware_bridge.dynamixel.question import READS, Question, question_of
 from firmware_bridge.dynamixel.virtual_servo import ACCESS, OK, VirtualServo
 from firmware_bridge.errors import BridgeError, explain
 from firmware_bridge.virtual.device import Reply, joint_of
 from firmware_bridge.virtual.plant import JointPlant
 
-_READS = (codec.SYNC_READ, codec.FAST_SYNC_READ, codec.BULK_READ, codec.FAST_BULK_READ)
-_MEASURED = range(126, 147)  # Present Current .. Present Temperature, which nobody writes
 _EACH_GOAL = struct.Struct("<Bi")  # of a sync write: id, Goal Position(116)
 _GOALS_HEAD = struct.pack("<HH", models.GOAL_POSITION.address, models.GOAL_POSITION.size)
 _MOST_QUESTIONS = 64  # that are known by heart
 FAULTS = {"voltage": 0x01, "overheat": 0x04, "encoder": 0x08, "shock": 0x10, "overload": 0x20}
-
-
-class Question(NamedTuple):
-    """A read of several servos: (id, address, length) of each."""
-
-    asked: tuple[tuple[int, int, int], ...]
-    fast: bool
-    measured: bool  # only what is measured, 126..146
 
 
 class Said(NamedTuple):
@@ -156,11 +147,11 @@ class DynamixelDevice:
         question = self._questions.get(unit)
         if question is None:
             body = unit[7:-2].replace(STUFFED, STUFF)
-            if body[0] not in _READS:
+            if body[0] not in READS:
                 return self._obey(unit[4], body[0], body[1:])
             if len(self._questions) >= _MOST_QUESTIONS:
                 self._questions.clear()
-            question = self._questions[unit] = _question(unit[4], body[0], body[1:])
+            question = self._questions[unit] = question_of(unit[4], body[0], body[1:])
         return self._read_many(question)
 
     def _obey(self, to: int, instruction: int, body: bytes) -> list[Reply]:
@@ -253,27 +244,6 @@ class DynamixelDevice:
     @staticmethod
     def _reply(servo: VirtualServo, data: bytes, place: int = 1) -> Reply:
         return Reply(data, place * servo.delay_us, servo.joint)
-
-
-def _question(to: int, instruction: int, body: bytes) -> Question:
-    """Of nobody where it is not to all, or where its answer would be longer than a packet may be."""
-    of_each = _bulk(body) if instruction in (codec.BULK_READ, codec.FAST_BULK_READ) else _sync(body)
-    asked = tuple(of_each) if to == BROADCAST else ()
-    if sum(length + 11 for _, _, length in asked) > codec.LONGEST:
-        asked = ()
-    measured = all(address in _MEASURED and address + length - 1 in _MEASURED for _, address, length in asked)
-    return Question(asked, instruction in (codec.FAST_SYNC_READ, codec.FAST_BULK_READ), measured)
-
-
-def _sync(body: bytes) -> Iterator[tuple[int, int, int]]:
-    if len(body) >= 4:
-        address, length = struct.unpack_from("<HH", body)
-        yield from ((servo, address, length) for servo in body[4:])
-
-
-def _bulk(body: bytes) -> Iterator[tuple[int, int, int]]:
-    for at in range(0, len(body) - 4, 5):
-        yield struct.unpack_from("<BHH", body, at)
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, asked: Mapping[str, Option]) -> DynamixelDevice:
