@@ -6,8 +6,6 @@ from firmware_bridge.dynamixel import codec, virtual
 from firmware_bridge.virtual.__main__ import plant_of
 from tests.firmware_bridge.dynamixel.arms import ALIKE
 
-OK, RANGE, TOO_SHORT, LIMIT, ACCESS, INSTRUCTION = 0, 4, 5, 6, 7, 2
-
 
 def device(joints=ALIKE, gravity=0.0, **options):
     made = virtual.make(joints, plant_of(list(joints), gravity), options)

@@ -10,9 +10,9 @@ from firmware_bridge.dynamixel.codec import Block
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
 from firmware_bridge.errors import BridgeError
 from tests.firmware_bridge.dynamixel.arms import JOINTS, SHADOW_OPTIONS, SHADOWED
+from tests.firmware_bridge.dynamixel.devices import device, error_of, told
 
 OK, RANGE, TOO_SHORT, LIMIT, ACCESS, INSTRUCTION = 0, 4, 5, 6, 7, 2
-from tests.firmware_bridge.dynamixel.devices import device, error_of, told
 
 
 def test_it_starts_as_from_the_factory():

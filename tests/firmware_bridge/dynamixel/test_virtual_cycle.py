@@ -7,8 +7,6 @@ import pytest
 from firmware_bridge.dynamixel import codec, models
 from firmware_bridge.dynamixel.codec import Block
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT
-
-OK, RANGE, TOO_SHORT, LIMIT, ACCESS, INSTRUCTION = 0, 4, 5, 6, 7, 2
 from tests.firmware_bridge.dynamixel.devices import device, error_of, told
 
 
