@@ -2,7 +2,7 @@
 
 Used as its examples do: one handler of each kind for the whole run, `changeParam` and `txPacket` a cycle, `getData` of
 every servo and register. The SDK opens the port without a timeout and polls it until the answer is whole: its CPU time
-is its wall time, the device's share of that included, and it never has to wake up; there is no other way to use it.
+is its wall time, the device's share of that included, and it never has to wake up. It has no setting for that.
 Both sides read option `motion`, ten bytes a servo, because the SDK has no block of its own through indirect data. The
 SDK checks the CRC of the whole answer and the ids, as ours does; of the servos' error bytes it tells nothing.
 """
