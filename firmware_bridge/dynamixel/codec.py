@@ -158,26 +158,26 @@ class GoalWriter:
         self._names = [joint.name for joint in joints]
         half = 0.5 * RAD_PER_COUNT  # float32 set-points end a rounding error outside the float64 range
         self._ranges = [(low - half, high + half) for low, high in (joint.device_range_rad for joint in joints)]
-        self._ids = [joint.id for joint in joints]
         n = len(joints)
-        self._struct = struct.Struct("<4sBHBHH" + "Bi" * n)
-        self._crc = struct.Struct("<H")
-        self._fixed = (HEADER, BROADCAST, 7 + 5 * n, SYNC_WRITE, 116, 4)
+        self._head = HEADER + struct.pack("<BHBHH", BROADCAST, 7 + 5 * n, SYNC_WRITE, 116, 4)
+        self._crc_of_head = crc16(self._head)
+        self._struct = struct.Struct("<" + "Bi" * n)
+        self._values = [value for joint in joints for value in (joint.id, 0)]
         for low, high in self._ranges:
             if max(abs(low), abs(high)) > MOST_COUNTS * RAD_PER_COUNT:
                 raise BadSetpoint(explain("range of a joint", "at most 256 turns each way", (low, high), "narrow it"))
 
     def encode(self, device_rad: Sequence[float]) -> bytes:
         """Raises BadSetpoint for NaN, infinity, a value outside its joint's range, a wrong number of values."""
-        values: list[int] = []
-        for servo, (low, high), angle in zip(self._ids, self._ranges, device_rad, strict=True):
+        for (low, high), angle in zip(self._ranges, device_rad, strict=True):
             if not low <= angle <= high:  # NaN fails both
                 raise self._bad(device_rad)
-            values += (servo, round(angle / RAD_PER_COUNT))
-        head = self._struct.pack(*self._fixed, *values)
-        if STUFF in head[7:]:
-            return packet(BROADCAST, SYNC_WRITE, head[8:])
-        return head + self._crc.pack(crc16(head))
+        values = self._values.copy()
+        values[1::2] = [round(angle / RAD_PER_COUNT) for angle in device_rad]
+        goals = self._struct.pack(*values)
+        if STUFF in goals:
+            return packet(BROADCAST, SYNC_WRITE, self._head[8:] + goals)
+        return self._head + goals + crc16(goals, self._crc_of_head).to_bytes(2, "little")
 
     def _bad(self, device_rad: Sequence[float]) -> BadSetpoint:
         ranges = zip(self._names, self._ranges, strict=True)

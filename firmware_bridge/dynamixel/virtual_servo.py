@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable
 
 from firmware_bridge.dynamixel import models
 from firmware_bridge.dynamixel.models import COUNTS_PER_TURN, EEPROM_END, WATCHDOG_EXPIRED, Model, Register
+from firmware_bridge.dynamixel.packet import ALERT
 
 OK, FAILED, RANGE, TOO_SHORT, LIMIT, ACCESS = 0, 1, 4, 5, 6, 7  # error numbers of a status packet
 _CENTRE = COUNTS_PER_TURN // 2
@@ -47,6 +49,8 @@ _WRITABLE: dict[Register, tuple[int, int]] = {
 }
 _AT = {register.address: (register, ends) for register, ends in _WRITABLE.items()}
 _GOALS = range(100, 120)
+_MEASURED, _GOAL = struct.Struct("<hii"), struct.Struct("<i")  # 126..135 and 116..119
+_FOR_EVER_US = 1 << 62
 
 
 class VirtualServo:
@@ -54,14 +58,19 @@ class VirtualServo:
 
     def __init__(self, servo: int, model: Model, firmware: int, joint: int, right_drive: int) -> None:
         self.model, self.firmware, self.joint, self._right_drive = model, firmware, joint, right_drive
+        self._reads_fast = model.reads_fast(firmware)
         self._data_at = model.indirect_data(firmware)
         self._data_count = 20 if self._data_at == 208 else 28
         self._end = 662 if model.family != "330" else self._data_at + self._data_count
         self.table = bytearray(self._end)
+        self.changes = 0  # of registers, but for those of what is measured
+        self.goals = 0  # taken the short way
         for register, value in self._factory(servo):
-            self.set(register, value)
+            self._put(register, value)
         self.counts = _CENTRE  # the plant's angle, in counts
+        self._turns = 0  # counts of whole turns that it does not know of: a power-up begins within one
         self.heard_us = 0
+        self._learn()
         self.boot()
 
     def _factory(self, servo: int) -> Iterable[tuple[Register, int]]:
@@ -82,67 +91,88 @@ class VirtualServo:
         return int.from_bytes(raw, "little", signed=register.signed)
 
     def set(self, register: Register, value: int) -> None:
+        self._put(register, value)
+        self._learn()
+
+    def _put(self, register: Register, value: int) -> None:
         raw = value.to_bytes(register.size, "little", signed=register.signed)
         self.table[register.address : register.address + register.size] = raw
 
     def boot(self) -> None:
         """Power comes, or a reboot: every volatile register as the factory has it."""
+        self._forget_turns()
         self.table[EEPROM_END:] = bytes(self._end - EEPROM_END)
-        self.set(models.STATUS_RETURN, 2)
-        self.set(models.PRESENT_VOLTAGE, 50 if self.model.family == "330" else 120)
-        self.set(models.PRESENT_TEMPERATURE, 30)
+        self._put(models.STATUS_RETURN, 2)
+        self._put(models.PRESENT_VOLTAGE, 50 if self.model.family == "330" else 120)
+        self._put(models.PRESENT_TEMPERATURE, 30)
         for i in range(self._data_count):
-            self.set(Register(168 + 2 * i, 2), self._data_at + i)
+            self._put(Register(168 + 2 * i, 2), self._data_at + i)
         self._map()
-        self.set(models.GOAL_POSITION, self.present())
+        self._learn()
+        self._put(models.GOAL_POSITION, self.present())
         if self.model.has_startup(self.firmware) and self.get(models.STARTUP) & models.STARTUP_TORQUE:
             self.set(models.TORQUE, 1)
+
+    def _learn(self) -> None:
+        """What is needed all the time, from the registers: after each change but of goals and of what is measured."""
+        table, mode = self.table, self.get(models.OPERATING_MODE)
+        self.changes += 1
+        self.id, self.secondary = table[models.ID.address], table[models.SECONDARY_ID.address]
+        self.torque_on = table[models.TORQUE.address] == 1
+        self.alert = ALERT if table[models.HARDWARE_ERROR.address] else 0
+        self.level = table[models.STATUS_RETURN.address]
+        self.delay_us = 2 * table[models.RETURN_DELAY.address]
+        drive, units = table[models.DRIVE_MODE.address], table[models.BUS_WATCHDOG.address]
+        self._sense = 1 if drive & models.REVERSE == self._right_drive else -1
+        offset = self.get(models.HOMING_OFFSET)
+        self._offset = 0 if mode == models.POSITION and abs(offset) > models.HOMING_OF_POSITION_MODE else offset
+        watches = self.torque_on and units not in (0, WATCHDOG_EXPIRED)
+        self._patience_us = units * 20_000 if watches else _FOR_EVER_US
+        stall_nm = 1.5 if math.isnan(self.model.stall_nm) else self.model.stall_nm
+        firm = mode == models.CURRENT_BASED_POSITION
+        self.limit_nm = abs(self.get(models.GOAL_CURRENT)) * self.model.nm_per_unit if firm else stall_nm
+        self._effort_unit = self.model.nm_per_unit if self.model.current_ma else 1.5e-3  # a load: 0.1 % of what it can
+        self._easy_goals = self._goals_without_a_question(mode, drive, units)
+
+    def _goals_without_a_question(self, mode: int, drive: int, units: int) -> tuple[int, int]:
+        """Lowest and highest Goal Position(116) that is taken and changes nothing else; none: (1, 0)."""
+        if units == WATCHDOG_EXPIRED or drive & models.TORQUE_BY_GOAL:
+            return 1, 0
+        if mode == models.POSITION:
+            return self.get(models.MIN_POSITION), min(models.MOST_COUNTS, self.get(models.MAX_POSITION))
+        return -models.MOST_COUNTS, models.MOST_COUNTS
 
     # --- where it is ----------------------------------------------------------------------------------------------
 
     @property
-    def _sense(self) -> int:
-        return 1 if self.get(models.DRIVE_MODE) & models.REVERSE == self._right_drive else -1
+    def _encoder(self) -> int:
+        """The plant's angle in this servo's sense, over any number of turns."""
+        return _CENTRE + self._sense * (self.counts - _CENTRE)
 
-    @property
-    def _offset(self) -> int:
-        offset = self.get(models.HOMING_OFFSET)
-        limited = self.get(models.OPERATING_MODE) == models.POSITION
-        return 0 if limited and abs(offset) > models.HOMING_OF_POSITION_MODE else offset
+    def _forget_turns(self) -> None:
+        """At power-up, on the way into mode 3 and with torque in it (e-manual, Present Position(132))."""
+        self._turns = self._encoder // COUNTS_PER_TURN * COUNTS_PER_TURN
 
     def present(self) -> int:
         """Present Position(132) of the plant's angle."""
-        return _CENTRE + self._sense * (self.counts - _CENTRE) + self._offset
+        return self._encoder - self._turns + self._offset
 
     def goal_counts(self) -> int:
         """The goal as the plant's angle, in counts."""
-        return _CENTRE + self._sense * (self.get(models.GOAL_POSITION) - self._offset - _CENTRE)
+        return _CENTRE + self._sense * (self.get(models.GOAL_POSITION) - self._offset + self._turns - _CENTRE)
 
     def show(self, counts: int, velocity_rad_s: float, effort_nm: float) -> None:
         """What the sensors say now."""
         self.counts = counts
-        self.set(models.PRESENT_POSITION, self.present())
         velocity = round(self._sense * velocity_rad_s / models.VELOCITY_RAD_S)
-        self.set(models.PRESENT_VELOCITY, velocity)
-        unit = self.model.nm_per_unit if self.model.current_ma else 1.5e-3  # a load: 0.1 % of what it can
-        self.set(models.PRESENT_CURRENT, max(-2047, min(2047, round(self._sense * effort_nm / unit))))
-
-    @property
-    def id(self) -> int:
-        return self.table[models.ID.address]
-
-    @property
-    def torque_on(self) -> bool:
-        return self.table[models.TORQUE.address] == 1
-
-    @property
-    def limit_nm(self) -> float:
-        """The most it pushes with."""
-        if self.get(models.OPERATING_MODE) == models.CURRENT_BASED_POSITION:
-            return abs(self.get(models.GOAL_CURRENT)) * self.model.nm_per_unit
-        return 1.5 if math.isnan(self.model.stall_nm) else self.model.stall_nm
+        current = max(-2047, min(2047, round(self._sense * effort_nm / self._effort_unit)))
+        _MEASURED.pack_into(self.table, models.PRESENT_CURRENT.address, current, velocity, self.present())
 
     # --- registers ------------------------------------------------------------------------------------------------
+
+    def answers(self, fast: bool) -> bool:
+        """Whether it says anything to a read, by its Status Return Level(68) and its firmware."""
+        return self.level >= 1 and (self._reads_fast or not fast)
 
     def read(self, address: int, length: int) -> bytes | None:
         """None where the table has no such bytes."""
@@ -153,12 +183,22 @@ class VirtualServo:
             return bytes(table[address : address + length])
         return bytes([table[at] for at in self._shown_at[address : address + length]])
 
+    def take_goal(self, goal: int) -> bool:
+        """Goal Position(116), the usual one; False: nothing is done, `write` says what is with it."""
+        low, high = self._easy_goals
+        if not low <= goal <= high:
+            return False
+        _GOAL.pack_into(self.table, models.GOAL_POSITION.address, goal)
+        self.goals += 1
+        return True
+
     def write(self, address: int, data: bytes) -> int:
         """One or more whole registers; the error number."""
         if address < EEPROM_END and self.torque_on:
             return ACCESS
         while data:
             size, error = self._write_one(address, data)
+            self._learn()
             if error:
                 return error
             address, data = address + size, data[size:]
@@ -212,9 +252,13 @@ class VirtualServo:
         return OK
 
     def _take(self, register: Register, value: int) -> None:
+        if register is models.OPERATING_MODE and value == models.POSITION:
+            self._forget_turns()
         if register is models.TORQUE:
             if value and self.get(models.HARDWARE_ERROR):
                 return  # after a shutdown torque stays off until a reboot
+            if value and not self.torque_on and self.get(models.OPERATING_MODE) == models.POSITION:
+                self._forget_turns()
             if value and not self.torque_on:
                 self.set(models.GOAL_POSITION, self.present())
         if register is models.GOAL_POSITION and self.table[models.DRIVE_MODE.address] & models.TORQUE_BY_GOAL:
@@ -229,9 +273,8 @@ class VirtualServo:
 
     def watch(self, now_us: int) -> bool:
         """The bus watchdog; True when it runs out now. The servo stops where it is, and holds."""
-        units = self.get(models.BUS_WATCHDOG)
-        if not self.torque_on or units in (0, WATCHDOG_EXPIRED) or now_us - self.heard_us <= units * 20_000:
+        if now_us - self.heard_us <= self._patience_us:
             return False
-        self.set(models.BUS_WATCHDOG, WATCHDOG_EXPIRED)
+        self._put(models.BUS_WATCHDOG, WATCHDOG_EXPIRED)
         self.set(models.GOAL_POSITION, self.present())
         return True

@@ -1,8 +1,10 @@
 """dynamixel-sdk (ROBOTIS): GroupSyncWrite of goals, fast sync read of current, velocity and position.
 
 Used as its examples do: one handler of each kind for the whole run, `changeParam` and `txPacket` a cycle, `getData` of
-every servo and register. The SDK opens the port without a timeout and polls it until the answer is whole. Both sides
-read option `motion`, ten bytes a servo, because the SDK has no block of its own through indirect data.
+every servo and register. The SDK opens the port without a timeout and polls it until the answer is whole: its CPU time
+is its wall time, the device's share of that included, and it never has to wake up. It has no setting for that.
+Both sides read option `motion`, ten bytes a servo, because the SDK has no block of its own through indirect data. The
+SDK checks the CRC of the whole answer and the ids, as ours does; of the servos' error bytes it tells nothing.
 """
 
 from __future__ import annotations

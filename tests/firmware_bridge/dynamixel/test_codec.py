@@ -10,19 +10,12 @@ from hypothesis import strategies as st
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.dynamixel import codec, models
-from firmware_bridge.dynamixel.codec import Block, Decoder, GoalWriter, Status
+from firmware_bridge.dynamixel.codec import Block, GoalWriter, Status
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
 from firmware_bridge.errors import BadSetpoint
 from firmware_bridge.transport.base import Frame
 from tests.firmware_bridge.dynamixel.arms import ALIKE, JOINTS
-
-# e-manual, Ping, Example 1: id 1 is an XM430-W210 (1030) with firmware 38
-PING_1 = bytes.fromhex("ff ff fd 00 01 03 00 01 19 4e")
-PONG_1 = bytes.fromhex("ff ff fd 00 01 07 00 55 00 06 04 26 65 5d")
-# Fast Sync Read, Example: ids 3, 7, 4 at 166, 2079, 1023
-FAST_ANSWER = bytes.fromhex(
-    "ff ff fd 00 fe 19 00 55 00 03 a6 00 00 00 84 08 00 07 1f 08 00 00 16 ca 00 04 ff 03 00 00 d1 9e"
-)
+from tests.firmware_bridge.dynamixel.manual import FAST_ANSWER, PING_1, PONG_1
 
 
 def joint(servo, low=-10.0, high=10.0):
@@ -164,98 +157,6 @@ def test_counted_bytes_are_those_of_real_packets():
     assert len(bulk) == 10 + 5 * 6
 
 
-# --- streams ----------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(1, 60), max_size=12))
-def test_packets_come_out_whole_however_the_bytes_are_cut(sizes):
-    stream = b"\x00\xff" + PONG_1 + b"\xff\xff\xfd" + FAST_ANSWER + PING_1
-    decoder, found, at = Decoder(), [], 0
-    for size in [*sizes, len(stream)]:
-        found += decoder.feed(stream[at : at + size])
-        at += size
-    assert found == [PONG_1, FAST_ANSWER, PING_1]
-    assert decoder.junk == 5
-    assert decoder.rest == b""
-
-
-def test_a_packet_cut_in_the_middle_costs_only_itself():
-    decoder = Decoder()
-    assert decoder.feed(PONG_1[:8] + PONG_1) == [PONG_1]
-    assert decoder.junk == 8
-
-
-def test_a_spoiled_length_does_not_wait_for_bytes_that_never_come():
-    decoder = Decoder(longest=64)
-    spoiled = PONG_1[:5] + b"\xff\x03" + PONG_1[7:]
-    assert decoder.feed(spoiled + PONG_1) == [PONG_1]
-    assert Decoder().feed(PONG_1[:5] + b"\x02\x00" + PONG_1[7:] + PING_1) == [PING_1]
-
-
-def test_a_header_at_the_end_waits_for_its_packet():
-    decoder = Decoder()
-    assert decoder.feed(PING_1 + PONG_1[:6]) == [PING_1]
-    assert decoder.rest == PONG_1[:6]
-    assert decoder.feed(PONG_1[6:]) == [PONG_1]
-    decoder.feed(PONG_1[:6])
-    decoder.clear()
-    assert decoder.junk == 6
-    assert decoder.feed(PONG_1[6:] + PING_1) == [PING_1]
-
-
-@given(st.binary(max_size=300))
-def test_split_loses_no_byte(data):
-    assert b"".join(codec.split(data)) == data
-
-
-def test_split_gives_packets_and_what_lies_between_them():
-    assert codec.split(b"\x01" + PING_1 + b"\x02\x03" + PONG_1 + b"\xff") == [
-        b"\x01",
-        PING_1,
-        b"\x02\x03",
-        PONG_1,
-        b"\xff",
-    ]
-    assert codec.split(PING_1) == [PING_1]
-
-
-@given(st.binary(max_size=200), st.integers(0, 40))
-def test_garbage_raises_nothing(data, length):
-    for unit in Decoder().feed(data):
-        codec.statuses(unit, length)
-    codec.fast_blocks(data, length)
-    assert codec.describe(data)
-
-
-@given(st.integers(0, 252), st.integers(0, 255), st.binary(max_size=40))
-def test_what_a_servo_says_arrives_as_it_was_said(servo, error, data):
-    (unit,) = Decoder().feed(codec.status(servo, error, data))
-    assert codec.statuses(unit, len(data)) == [Status(servo, error, data)]
-
-
-@given(st.lists(st.tuples(st.integers(0, 252), st.integers(0, 255), st.binary(min_size=5, max_size=5)), min_size=1))
-def test_fast_answers_arrive_as_they_were_said(said):
-    answers = [Status(*each) for each in said][:20]
-    (unit,) = Decoder().feed(b"".join(codec.fast_status(answers)))
-    assert codec.statuses(unit, 5) == answers
-    assert codec.fast_blocks(unit, 5) == answers
-
-
-@given(st.binary(max_size=64), st.integers(0, 511))
-def test_a_flipped_bit_is_never_a_packet(data, bit):
-    sent = codec.status(1, 0, data)
-    at = bit % (8 * len(sent))
-    spoiled = bytearray(sent)
-    spoiled[at // 8] ^= 1 << at % 8
-    assert sent not in Decoder().feed(bytes(spoiled))
-    assert all(len(unit) < len(sent) for unit in Decoder().feed(bytes(spoiled)))
-
-
-@given(st.binary(max_size=400), st.integers(0, 400))
-def test_a_crc_may_be_continued(data, at):
-    assert codec.crc16(data[at:], codec.crc16(data[:at])) == codec.crc16(data)
-
-
 @given(st.lists(st.floats(-1.2, 1.2), min_size=2, max_size=2))
 def test_goals_round_to_the_nearest_count(angles):
     frame = GoalWriter([joint(1, -1.2, 1.2), joint(2, -1.2, 1.2)]).encode(angles)
@@ -265,11 +166,6 @@ def test_goals_round_to_the_nearest_count(angles):
 
 def test_a_packet_longer_than_any_servo_sends_is_explained_too():
     assert "write to id 1" in codec.describe(codec.packet(1, codec.WRITE, bytes(5000)))
-
-
-def test_an_instruction_is_no_answer():
-    assert codec.statuses(PING_1, 3) == []
-    assert codec.statuses(PONG_1, 4) == []
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

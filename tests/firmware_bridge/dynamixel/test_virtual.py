@@ -9,27 +9,10 @@ from firmware_bridge.dynamixel import codec, models, virtual
 from firmware_bridge.dynamixel.codec import Block
 from firmware_bridge.dynamixel.models import RAD_PER_COUNT, Register
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.virtual.__main__ import plant_of
-from tests.firmware_bridge.dynamixel.arms import ALIKE, JOINTS, SHADOW_OPTIONS, SHADOWED
+from tests.firmware_bridge.dynamixel.arms import JOINTS, SHADOW_OPTIONS, SHADOWED
+from tests.firmware_bridge.dynamixel.devices import device, error_of, told
 
 OK, RANGE, TOO_SHORT, LIMIT, ACCESS, INSTRUCTION = 0, 4, 5, 6, 7, 2
-
-
-def device(joints=ALIKE, gravity=0.0, **options):
-    made = virtual.make(joints, plant_of(list(joints), gravity), options)
-    made.tick(0)
-    return made
-
-
-def told(made, unit, length=0, at_us=0):
-    """The statuses that answer `unit`."""
-    answers = b"".join(reply.data for reply in made.feed(unit, at_us))
-    return [status for whole in codec.Decoder().feed(answers) for status in codec.statuses(whole, length)]
-
-
-def error_of(made, register, value, servo=1):
-    (answer,) = told(made, codec.write(servo, register, value))
-    return answer.error
 
 
 def test_it_starts_as_from_the_factory():
