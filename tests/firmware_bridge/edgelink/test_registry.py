@@ -23,6 +23,7 @@ from firmware_bridge.edgelink.codec import (
     encode,
     schema_hash,
 )
+from firmware_bridge.edgelink.frames import frame
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.serial import SerialTransport
@@ -102,8 +103,8 @@ def test_a_flipped_bit_is_named_by_its_checksum():
 
 
 def test_a_right_frame_of_an_unknown_type_is_said_to_be_none():
-    frame = codec._frame(0x7F, 1, b"abc")
-    assert codec.describe(frame) == "not edgelink/2: type 0x7f with 3 bytes is none of its messages"
+    unknown = frame(bytes.fromhex("7f 00 01 00") + b"abc")
+    assert codec.describe(unknown) == "not edgelink/2: type 0x7f with 3 bytes is none of its messages"
 
 
 @given(data=st.binary(max_size=600))
