@@ -169,9 +169,10 @@ def _read_ack(fields: tuple[Any, ...]) -> HelloAck | None:
 
 
 def _read_state(fields: tuple[Any, ...]) -> State | None:
-    values = fields[6:]
-    count = len(values) // 2
-    return State(*fields[:6], values[:count], values[count:]) if fields[2] in _MODES else None
+    seq, device_us, mode, verdict, faults, rejected = fields[:6]
+    middle = (6 + len(fields)) // 2
+    position, effort = fields[6:middle], fields[middle:]
+    return State(seq, device_us, mode, verdict, faults, rejected, position, effort) if mode in _MODES else None
 
 
 _READERS: dict[int, tuple[_Form, Callable[[tuple[Any, ...]], Message | None]]] = {
