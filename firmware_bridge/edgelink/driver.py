@@ -279,7 +279,7 @@ class EdgelinkArm:
         """Judge one message; keep it if it is the newest state."""
         if not isinstance(message, State):
             return None
-        if len(message.position) != len(self._limits) or not all(map(math.isfinite, message.position)):
+        if len(message.position) != self._shape[0] or not all(map(math.isfinite, message.position)):
             self.counts.bad_replies += 1
             return None
         if self._newest_us is not None and ticks_until(message.device_us, self._newest_us) < 0:

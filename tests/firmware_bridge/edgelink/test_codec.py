@@ -57,6 +57,7 @@ LITERAL = [
     ),
 ]
 COMMAND = encode(Command(3, 1_012_500, (0.25, -1.0)), LIMITS)
+STATE = encode(LITERAL[-1][0])
 
 
 def frame(body):
@@ -168,11 +169,12 @@ def test_bodies_with_a_right_crc_never_raise(wire):
     assert len(Decoder().feed(wire)) <= 1
 
 
-@pytest.mark.parametrize("bit", range(8, (len(COMMAND) - 1) * 8))
-def test_no_flipped_bit_inside_a_frame_goes_unnoticed(bit):
-    wire = bytearray(COMMAND)
-    wire[bit // 8] ^= 1 << bit % 8
-    assert Decoder().feed(bytes(wire)) == []
+@pytest.mark.parametrize("frame", [COMMAND, STATE], ids=["COMMAND", "STATE"])
+def test_no_flipped_bit_inside_a_frame_goes_unnoticed(frame):
+    for bit in range(8, (len(frame) - 1) * 8):
+        wire = bytearray(frame)
+        wire[bit // 8] ^= 1 << bit % 8
+        assert Decoder().feed(bytes(wire)) == []
 
 
 @pytest.mark.parametrize("length", range(1, len(COMMAND) - 1))
@@ -238,6 +240,27 @@ def test_limits_are_those_of_float32_so_that_the_exact_limit_may_be_commanded():
     tenth = struct.unpack("<f", struct.pack("<f", 0.1))[0]  # 0.10000000149: above 0.1
     assert tenth > 0.1
     assert Limits([ChannelLimits("x", "m", -0.1, 0.1)]).judge((tenth,)) is Verdict.ACCEPTED
+
+
+def test_a_range_that_is_open_at_an_end_has_no_infinity_in_it():
+    open_ended = Limits([ChannelLimits("x", "m", -math.inf, math.inf)])
+    assert open_ended.judge((-math.inf,)) is open_ended.judge((math.inf,)) is Verdict.NOT_FINITE
+    largest = struct.unpack("<f", bytes.fromhex("ffff7f7f"))[0]  # IEEE 754: exponent 254, all bits of the fraction
+    assert open_ended.judge((-largest,)) is open_ended.judge((largest,)) is Verdict.ACCEPTED
+
+
+def test_more_channels_than_a_frame_has_room_for_are_not_encoded():
+    many = (0.0,) * 33
+    with pytest.raises(ValueError, match="a STATE has at most 32 values, got 33"):
+        encode(State(1, 0, 0, 0, 0, 0, many, many))
+
+
+@given(st.lists(st.floats(width=32), min_size=2, max_size=2))
+def test_the_verdict_on_any_two_numbers_is_the_one_that_their_sentence_tells(values):
+    finite = all(map(math.isfinite, values))
+    inside = finite and abs(values[0]) <= 0.5 and abs(values[1]) <= 1.0
+    expected = Verdict.ACCEPTED if inside else Verdict.OUT_OF_LIMIT if finite else Verdict.NOT_FINITE
+    assert LIMITS.judge(values) is expected
 
 
 @pytest.mark.parametrize("channels", [(), TWO * 17])

@@ -216,6 +216,29 @@ def test_a_command_is_a_target_in_the_devices_own_frame(device):
     assert device.plant.target == pytest.approx([0.25, 0.5], abs=1e-6)
 
 
+def test_the_joints_are_seen_as_each_joint_counts_whenever_they_may_have_moved(device):
+    view = virtual.JointsPlant(JOINTS, device.plant)
+    for rad in ([0.7, 0.5], [-0.25, 1.5]):
+        device.plant.place(rad)
+        seen = np.array([joint.to_channel(angle) for joint, angle in zip(JOINTS, rad, strict=True)], np.float32)
+        assert view.position().tolist() == seen.tolist()
+        assert view.position() is view.position()  # nothing moved in between
+    device.plant.effort[:] = [1.5, -2.0]
+    device.plant.steps += 1
+    assert view.effort().tolist() == [-1.5, -20.0]  # direction -1; 0.1 m/rad
+    with pytest.raises(ValueError, match="read-only"):
+        view.position()[0] = 0.0
+
+
+def test_a_set_point_becomes_each_joints_own_angle(device):
+    view = virtual.JointsPlant(JOINTS, device.plant)
+    for setpoint in ([0.25, 0.05], [-1.0, 0.2]):
+        view.step(np.array(setpoint, np.float32))
+        exact = np.array(setpoint, np.float32).tolist()
+        angles = [joint.to_device(value) for joint, value in zip(JOINTS, exact, strict=True)]
+        assert device.plant.target.tolist() == angles
+
+
 def test_the_watchdog_is_the_one_asked_for(device):
     plant = JointPlant([-2.0, -1.0], [2.0, 3.0], [0.5, 1.0])
     slow = virtual.make(JOINTS, plant, {"watchdog_s": 0.5})
