@@ -84,7 +84,7 @@ class EdgelinkArm:
 
     def _forget(self) -> None:
         """The state of one connection. Numbers start at random: an answer from before does not fit."""
-        self._decoder = Decoder()
+        self._decoder = Decoder(len(self._limits))
         self._seq = secrets.randbits(16)
         self._sent_at = [(-1, 0)] * _REMEMBERED  # (seq, host us)
         self._offset_us = 0
@@ -94,8 +94,6 @@ class EdgelinkArm:
         self.counts = LinkCounts()
         self.last_asked = 0
         self.held: Float32 = np.zeros(len(self._limits), np.float32)
-
-    # --- connect --------------------------------------------------------------------------------------------
 
     def connect(self) -> ArmInfo:
         """See `Arm`. Up to 2 s. Raises PortError, NoAnswer, SchemaMismatch, WatchdogMismatch."""
@@ -123,8 +121,8 @@ class EdgelinkArm:
             raise refusals.nobody_there(self.transport.name, CONNECT_S, self._decoder.counts.spoiled)
         rtt_us, self._offset_us, ack = best
         self.held = np.array(ack.held, np.float32)
-        name, channels = self.transport.name, len(ack.held)
-        return ArmInfo(name, ack.schema, channels, ack.watchdog_ms, self._offset_us, rtt_us, self.held)
+        found = ack.schema, len(ack.held), ack.watchdog_ms
+        return ArmInfo(self.transport.name, *found, self._offset_us, rtt_us, self.held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""
@@ -145,8 +143,6 @@ class EdgelinkArm:
         other = refusals.other_watchdog(port, ack, self._expected_watchdog_s)
         if other is not None:
             raise other
-
-    # --- modes ----------------------------------------------------------------------------------------------
 
     def arm(self) -> None:
         """See `Arm`. Up to 0.3 s; send() at once afterwards: the watchdog is running. Raises ArmRefused."""
@@ -190,8 +186,6 @@ class EdgelinkArm:
             if state is not None and state.last_seq == seq:
                 return state
         return None
-
-    # --- the servo loop's path ------------------------------------------------------------------------------
 
     def send(self, setpoint: Float32, expiry_ns: int) -> int:
         """See `Arm`. Never waits.
@@ -251,8 +245,6 @@ class EdgelinkArm:
                 self.stop()
         self.mode = Mode.DISARMED
         self.transport.close()
-
-    # --- inside ---------------------------------------------------------------------------------------------
 
     def _judged(self, setpoint: Float32) -> tuple[float, ...]:
         """`setpoint` as numbers. Raises BadSetpoint."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware_bridge.arm import ChannelLike, Mode
-from firmware_bridge.cobs import cobs_encode
+from firmware_bridge.cobs import cobs_decode, cobs_encode
 from firmware_bridge.edgelink.limits import MAX_CHANNELS, Limits
 from firmware_bridge.edgelink.messages import (
     ArmRequest,
@@ -186,3 +186,27 @@ _READERS: dict[int, tuple[_Form, Callable[[tuple[Any, ...]], Message | None]]] =
     Kind.STATE: (_STATE_FORM, _read_state),
 }
 _NOBODY = (_Form(0, (), {}), lambda fields: None)
+
+
+class WholeState:
+    """Reads the usual answer in one go: exactly one sound frame, a STATE of `channels`; leaves everything else."""
+
+    def __init__(self, channels: int) -> None:
+        self._length = state_wire_bytes(channels)
+        self._body = struct.Struct(_STATE_FORM.by_channels[channels].format + CRC.format[1:])
+        self._effort_at = 8 + channels  # of the fields
+
+    def read(self, data: bytes) -> State | None:
+        """None: what `data` is, the decoder must find out."""
+        last = self._length - 1
+        if len(data) != self._length or data[0] or data.find(0, 1) != last:
+            return None
+        body = cobs_decode(data[1:last])
+        if body is None:
+            return None
+        fields = self._body.unpack(body)
+        kind, flags, seq, device_us, mode, verdict, faults, rejected = fields[:8]
+        if fields[-1] != crc_hqx(body[: -CRC.size], 0xFFFF) or kind != Kind.STATE or flags or mode not in _MODES:
+            return None
+        position, effort = fields[8 : self._effort_at], fields[self._effort_at : -1]
+        return State(seq, device_us, mode, verdict, faults, rejected, position, effort)
