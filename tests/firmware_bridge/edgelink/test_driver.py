@@ -211,3 +211,10 @@ def test_what_comes_behind_the_answer_is_taken_the_next_time(served, armed):
     served.speak(encode(State(armed.last_asked, base_us, 0, 0, 0, 0, (0.0, 0.0), (0.0, 0.0))))
     assert poll_for(armed).device_us == base_us
     assert armed.counts.replies == before + 1
+
+
+def test_a_silent_line_is_looked_at_once(armed, monkeypatch):
+    looks = []
+    monkeypatch.setattr(armed.transport, "read", lambda: looks.append(1) or b"")
+    assert armed.poll() is None
+    assert looks == [1]
