@@ -21,13 +21,11 @@ def cobs_encode(body: bytes) -> bytes:
 
 def cobs_decode(encoded: bytes) -> bytes | None:
     """The bytes before stuffing, or None when `encoded` cannot come from `cobs_encode`."""
-    runs: list[bytes] = []
-    at = 0
-    while at < len(encoded):
-        code = encoded[at]
-        end = at + code
-        if code == 0 or end > len(encoded):
+    out, at, end = bytearray(encoded), 0, len(encoded)
+    while at < end:
+        code = out[at]
+        if code == 0:
             return None
-        runs.append(encoded[at + 1 : end])
-        at = end
-    return b"\0".join(runs)
+        out[at] = 0  # every code but the first stands where a zero was
+        at += code
+    return bytes(out[1:]) if at == end else None

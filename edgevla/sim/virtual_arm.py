@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from edgevla.errors import DeviceFault, Usage, explain
 from edgevla.sensors.camera import CameraSlot
 from firmware_bridge.arm import ChannelLimits, Float32
-from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 from firmware_bridge.transport.pty import PtyPair
 
 # Compiled in, as in an arm's firmware: not read from the profile that the host uses.

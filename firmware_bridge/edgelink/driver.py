@@ -1,13 +1,12 @@
 """The host's side of edgelink: the `Arm` interface over a transport.
 
-Every command expires on the device's own clock, so a frame that was stuck in a buffer is refused there. The
-host knows that clock from the HELLO with the shortest round trip; each later reply narrows the estimate (a
-device stamps a reply after the request left and before the reply came) and so follows the crystals' drift.
+Every command expires on the device's own clock (`clock`), so a frame that was stuck in a buffer is refused there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ import numpy as np
 
 from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.edgelink import codec
+from firmware_bridge.edgelink import codec, refusals
+from firmware_bridge.edgelink.clock import clock_offset, host_ns, narrowed_offset
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
     Command,
@@ -31,16 +31,7 @@ from firmware_bridge.edgelink.codec import (
     Stop,
     ticks_until,
 )
-from firmware_bridge.errors import (
-    ArmRefused,
-    BadSetpoint,
-    BridgeError,
-    NoAnswer,
-    NotArmed,
-    SchemaMismatch,
-    WatchdogMismatch,
-    explain,
-)
+from firmware_bridge.errors import BridgeError, NoAnswer, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
 from firmware_bridge.transport.open import open_transport
@@ -51,33 +42,7 @@ ANSWER_S = 0.1  # s, one request's patience: a virtual arm may be drawing a fram
 TRIES = 3  # of ARM, DISARM and STOP: one lost frame is not a fault
 READS_PER_POLL = 4  # of up to 4 KiB: a device that babbles must not hold the servo loop
 _REMEMBERED = 256  # sent messages whose time is known, for the clock (a power of two)
-_U32 = 0xFFFF_FFFF
-
-
-def clock_offset(device_us: int, sent_us: int, received_us: int) -> int:
-    """Device clock minus host clock, modulo 2**32, if the device stamped half-way between the two."""
-    return (device_us - (sent_us + received_us) // 2) & _U32
-
-
-def narrowed_offset(offset_us: int, device_us: int, sent_us: int, received_us: int) -> int:
-    """`offset_us` moved as little as causality asks for.
-
-    The device stamped its reply no sooner than the request left, no later than the reply was read.
-    """
-    on_host_us = (device_us - offset_us) & _U32
-    too_early_us = ticks_until(sent_us & _U32, on_host_us)
-    too_late_us = ticks_until(on_host_us, received_us & _U32)
-    if too_early_us > 0:
-        return (offset_us - too_early_us) & _U32
-    if too_late_us > 0:
-        return (offset_us + too_late_us) & _U32
-    return offset_us
-
-
-def host_ns(device_us: int, offset_us: int, now_ns: int) -> int:
-    """The host time nearest to `now_ns`, and not after it, at which the device's clock showed `device_us`."""
-    age_us = ticks_until((now_ns // 1000 + offset_us) & _U32, device_us)
-    return now_ns - max(0, age_us) * 1000
+_FLOAT32 = np.dtype(np.float32)
 
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> EdgelinkArm:
@@ -112,15 +77,14 @@ class EdgelinkArm:
     ) -> None:
         self.transport = transport
         self._limits = Limits(channels)
-        self._low = np.array(self._limits.low, np.float32)
-        self._high = np.array(self._limits.high, np.float32)
+        self._shape = (len(channels),)
         self._schema = codec.schema_hash(channels)
         self._expected_watchdog_s = expected_watchdog_s
         self._forget()
 
     def _forget(self) -> None:
         """The state of one connection. Numbers start at random: an answer from before does not fit."""
-        self._decoder = Decoder()
+        self._decoder = Decoder(len(self._limits))
         self._seq = secrets.randbits(16)
         self._sent_at = [(-1, 0)] * _REMEMBERED  # (seq, host us)
         self._offset_us = 0
@@ -130,8 +94,6 @@ class EdgelinkArm:
         self.counts = LinkCounts()
         self.last_asked = 0
         self.held: Float32 = np.zeros(len(self._limits), np.float32)
-
-    # --- connect --------------------------------------------------------------------------------------------
 
     def connect(self) -> ArmInfo:
         """See `Arm`. Up to 2 s. Raises PortError, NoAnswer, SchemaMismatch, WatchdogMismatch."""
@@ -156,11 +118,11 @@ class EdgelinkArm:
             if best is None or exchange[0] < best[0]:
                 best = exchange
         if best is None:
-            raise self._silent()
+            raise refusals.nobody_there(self.transport.name, CONNECT_S, self._decoder.counts.spoiled)
         rtt_us, self._offset_us, ack = best
         self.held = np.array(ack.held, np.float32)
-        name, channels = self.transport.name, len(ack.held)
-        return ArmInfo(name, ack.schema, channels, ack.watchdog_ms, self._offset_us, rtt_us, self.held)
+        found = ack.schema, len(ack.held), ack.watchdog_ms
+        return ArmInfo(self.transport.name, *found, self._offset_us, rtt_us, self.held)
 
     def _hello(self) -> tuple[int, int, HelloAck] | None:
         """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""
@@ -174,71 +136,31 @@ class EdgelinkArm:
         return None
 
     def _judge(self, ack: HelloAck) -> None:
-        name = self.transport.name
-        if ack.schema != self._schema or len(ack.held) != len(self._limits):
-            raise SchemaMismatch(
-                explain(
-                    f"{name}: firmware schema {ack.schema:#010x}, host schema {self._schema:#010x}: reflash",
-                    f"schema {self._schema:#010x} with channels {', '.join(self._limits.names)}",
-                    f"schema {ack.schema:#010x} with {len(ack.held)} channels",
-                    "flash the firmware of this release, or choose the arm profile it was built for",
-                )
-            )
-        expected_s = self._expected_watchdog_s
-        if expected_s is not None and ack.watchdog_ms != round(expected_s * 1e3):
-            raise WatchdogMismatch(
-                explain(
-                    f"the watchdog of the device on {name} is not that of the arm profile",
-                    f"{expected_s * 1e3:.0f} ms",
-                    f"{ack.watchdog_ms} ms",
-                    "flash the firmware of this release, or correct watchdog_s in the arm profile",
-                )
-            )
-
-    def _silent(self) -> NoAnswer:
-        spoiled = self._decoder.counts.spoiled
-        got = f"{spoiled} spoiled frames" if spoiled else "silence"
-        return NoAnswer(
-            explain(
-                f"no edgelink device answers on {self.transport.name}",
-                f"a HELLO_ACK within {CONNECT_S:.0f} s",
-                got,
-                "check the arm's power, the baud rate of its profile, and that TX and RX are not swapped",
-            )
-        )
-
-    # --- modes ----------------------------------------------------------------------------------------------
+        port = self.transport.name
+        mismatch = refusals.other_device(port, ack, self._schema, self._limits)
+        if mismatch is not None:
+            raise mismatch
+        other = refusals.other_watchdog(port, ack, self._expected_watchdog_s)
+        if other is not None:
+            raise other
 
     def arm(self) -> None:
         """See `Arm`. Up to 0.3 s; send() at once afterwards: the watchdog is running. Raises ArmRefused."""
-        state = self._request(Mode.ARMED)
-        if state is None or state.mode != Mode.ARMED:
-            raise ArmRefused(
-                explain(
-                    f"the arm on {self.transport.name} did not arm",
-                    "mode ARMED",
-                    "no answer" if state is None else self._in_words(state),
-                    "connect again; if it stays so, read the arm's fault bits and power-cycle it",
-                )
-            )
+        self._confirm(Mode.ARMED)
 
     def disarm(self) -> None:
         """See `Arm`. Up to 0.3 s. Raises ArmRefused when the device does not confirm it."""
-        state = self._request(Mode.DISARMED)
-        if state is None or state.mode != Mode.DISARMED:
-            raise ArmRefused(
-                explain(
-                    f"the arm on {self.transport.name} did not confirm that it is disarmed",
-                    "mode DISARMED",
-                    "no answer" if state is None else self._in_words(state),
-                    "use the emergency stop; its watchdog holds it within the profile's watchdog_s",
-                )
-            )
+        self._confirm(Mode.DISARMED)
 
     def stop(self, kind: StopKind = StopKind.HOLD) -> bool:
         """See `Arm`. Up to 0.3 s. Whatever the kind, the device holds: edgelink knows no other stop."""
         state = self._request(Mode.STOPPED)
         return state is not None and state.mode != Mode.ARMED
+
+    def _confirm(self, mode: Mode) -> None:
+        state = self._request(mode)
+        if state is None or state.mode != mode:
+            raise refusals.not_confirmed(self.transport.name, mode, state)
 
     def _request(self, ask_for: Mode) -> JointState | None:
         """Ask for a mode, again if the answer does not come; the state that answers, or None."""
@@ -265,30 +187,16 @@ class EdgelinkArm:
                 return state
         return None
 
-    @staticmethod
-    def _in_words(state: JointState) -> str:
-        sentence = codec.SENTENCES.get(state.verdict, "not known to this release")
-        return f"mode {state.mode}, faults {state.faults:#06x}, verdict {state.verdict}: {sentence}"
-
-    # --- the servo loop's path ------------------------------------------------------------------------------
-
     def send(self, setpoint: Float32, expiry_ns: int) -> int:
         """See `Arm`. Never waits.
 
         Raises BadSetpoint (dtype, shape, non-finite, out of range), NotArmed, LinkCongested, PortGone.
         """
-        self._refuse_bad(setpoint)
+        values = self._judged(setpoint)
         if self.mode is not Mode.ARMED:
-            raise NotArmed(
-                explain(
-                    f"set-point for an arm on {self.transport.name} that is not armed",
-                    "mode ARMED",
-                    f"mode {self.mode.name}",
-                    "call arm() first; a stop is cleared only by arming explicitly",
-                )
-            )
+            raise refusals.not_armed(self.transport.name, self.mode)
         seq = self._next_seq()
-        frame = codec.encode(Command(seq, self._device_us(expiry_ns), tuple(setpoint.tolist())), self._limits)
+        frame = codec.encode(Command(seq, self._device_us(expiry_ns), values), self._limits)
         now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
         if now_ns >= expiry_ns:
             self.counts.late += 1
@@ -317,6 +225,8 @@ class EdgelinkArm:
                 break
             for message in self._decoder.feed(data):
                 self._take(message)
+            if self._newest is not None and self._newest.last_seq == self.last_asked:
+                break  # nothing newer was asked for: no look for it, which costs as much as a read
         newest, self._newest = self._newest, None
         return newest
 
@@ -326,8 +236,7 @@ class EdgelinkArm:
 
     def silence(self) -> NoAnswer:
         """See `Arm`."""
-        todo = "check the arm's power and its cable; the device's watchdog holds it"
-        return NoAnswer(explain(f"no state from {self.transport.name}", "an answer to each command", "silence", todo))
+        return refusals.silent(self.transport.name)
 
     def close(self) -> None:
         """See `Arm`."""
@@ -337,26 +246,17 @@ class EdgelinkArm:
         self.mode = Mode.DISARMED
         self.transport.close()
 
-    # --- inside ---------------------------------------------------------------------------------------------
-
-    def _refuse_bad(self, setpoint: Float32) -> None:
-        expected = (len(self._limits),)
-        if not isinstance(setpoint, np.ndarray) or setpoint.dtype != np.float32 or setpoint.shape != expected:
-            got = getattr(setpoint, "dtype", type(setpoint).__name__), getattr(setpoint, "shape", "")
-            raise BadSetpoint(
-                explain(
-                    "set-point of a wrong kind",
-                    f"float32 {expected}",
-                    f"{got[0]} {got[1]}",
-                    "pass one float32 per channel of the arm profile",
-                )
-            )
-        if not bool(((setpoint >= self._low) & (setpoint <= self._high)).all()):  # NaN fails both
-            self._limits.require(setpoint.tolist())
+    def _judged(self, setpoint: Float32) -> tuple[float, ...]:
+        """`setpoint` as numbers. Raises BadSetpoint."""
+        if not isinstance(setpoint, np.ndarray) or setpoint.dtype != _FLOAT32 or setpoint.shape != self._shape:
+            raise refusals.wrong_kind(setpoint, len(self._limits))
+        values = tuple(setpoint.tolist())
+        self._limits.require(values)
+        return values
 
     def _device_us(self, at_ns: int) -> int:
         """The device's clock at a host time, rounded to the early side."""
-        return (at_ns // 1000 + self._offset_us) & _U32
+        return (at_ns // 1000 + self._offset_us) & 0xFFFF_FFFF
 
     def _next_seq(self) -> int:
         self._seq = (self._seq + 1) & 0xFFFF
@@ -371,7 +271,7 @@ class EdgelinkArm:
         """Judge one message; keep it if it is the newest state."""
         if not isinstance(message, State):
             return None
-        if len(message.position) != len(self._limits) or not np.isfinite(message.position).all():
+        if len(message.position) != self._shape[0] or not all(map(math.isfinite, message.position)):
             self.counts.bad_replies += 1
             return None
         if self._newest_us is not None and ticks_until(message.device_us, self._newest_us) < 0:

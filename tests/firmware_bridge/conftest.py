@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from firmware_bridge.arm import ChannelLimits
-from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 from firmware_bridge.transport.pty import PtyPair
 
 # No deadline: a test must not fail because the machine is busy. No database: nothing is written to the tree.

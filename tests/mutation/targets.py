@@ -9,6 +9,10 @@ _LIMITER_TESTS = (
     "tests/edgevla/control/test_limiter.py",
     "tests/edgevla/control/test_kinematics.py",
 )
+_EDGELINK_TESTS = (
+    "tests/firmware_bridge/edgelink/test_driver.py",
+    "tests/firmware_bridge/edgelink/test_modes.py",
+)
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,23 @@ TARGETS = (
             "_judged",
         ),
     ),
+    Target("firmware_bridge/edgelink/clock.py", ("tests/firmware_bridge/edgelink/test_clock.py", *_EDGELINK_TESTS)),
     Target(
         "firmware_bridge/edgelink/driver.py",
-        ("tests/firmware_bridge/edgelink/test_driver.py",),
-        frozenset({"clock_offset", "narrowed_offset", "host_ns"})
-        | _methods(
+        _EDGELINK_TESTS,
+        _methods(
             "EdgelinkArm",
             "arm",
             "disarm",
             "stop",
+            "_confirm",
             "_request",
             "_ask",
             "send",
             "request_state",
             "close",
-            "_refuse_bad",
+            "poll",
+            "_judged",
             "_device_us",
             "_next_seq",
             "_take",
@@ -71,7 +77,7 @@ TARGETS = (
         ),
     ),
     Target(
-        "firmware_bridge/edgelink/virtual.py",
+        "firmware_bridge/edgelink/controller.py",
         (
             "tests/firmware_bridge/edgelink/test_virtual.py",
             "tests/firmware_bridge/edgelink/test_hostile_line.py",

@@ -1,6 +1,6 @@
 /* One arm controller as a pure state machine: bytes and a clock in, bytes and limited set-points out.
  *
- * Verdicts, modes and counts are those of firmware_bridge/edgelink/virtual.py. On top of it every set-point that leaves
+ * Verdicts, modes and counts are those of firmware_bridge/edgelink/controller.py. On top of it every set-point that leaves
  * for the actuator goes through the limiter, once per period:
  *
  *   armed and commanded           towards the last accepted set-point, within the limits

@@ -1,6 +1,6 @@
 /* edgelink v2 as the device needs it: bytes to host messages, device messages to bytes. No heap, no globals.
  *
- * The same layout, counts and judgement as firmware_bridge/edgelink/codec.py. The numbers below are checked against
+ * The same layout, counts and judgement as firmware_bridge/edgelink/frames.py. The numbers below are checked against
  * that file when config.h, which Python writes, is compiled.
  */
 #ifndef EDGELINK_H

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from edgevla.cli.firmware import app
 from edgevla.errors import DeviceFault, Usage
 from firmware_bridge.edgelink.codec import ArmRequest, Command, Hello, Limits, Stop, encode
-from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 from firmware_bridge.errors import FirmwareError, NoAnswer, PortError
 from firmware_bridge.transport.pty import PtyPair
 from firmware_bridge.transport.serial import SerialTransport

@@ -8,7 +8,7 @@ import pytest
 import profiles
 from edgevla.control.effort import Strain, judge, require_measured, unmeasured, watched
 from edgevla.errors import Refused
-from firmware_bridge.edgelink.virtual import IntegratorPlant
+from firmware_bridge.edgelink.controller import IntegratorPlant
 
 MS = 1_000_000
 SAWYER = profiles.load_arm("metaworld-sawyer")

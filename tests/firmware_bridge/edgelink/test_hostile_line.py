@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from firmware_bridge.arm import ChannelLimits, Mode
 from firmware_bridge.cobs import cobs_encode
 from firmware_bridge.edgelink.codec import ArmRequest, Command, Hello, Limits, encode, schema_hash
-from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 
 CHANNELS = (ChannelLimits("x", "m", -0.5, 0.5), ChannelLimits("gripper", "1", -1.0, 1.0))
 LIMITS = Limits(CHANNELS)

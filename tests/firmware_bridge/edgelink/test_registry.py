@@ -23,6 +23,7 @@ from firmware_bridge.edgelink.codec import (
     encode,
     schema_hash,
 )
+from firmware_bridge.edgelink.frames import frame
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.serial import SerialTransport
@@ -102,8 +103,8 @@ def test_a_flipped_bit_is_named_by_its_checksum():
 
 
 def test_a_right_frame_of_an_unknown_type_is_said_to_be_none():
-    frame = codec._frame(0x7F, 1, b"abc")
-    assert codec.describe(frame) == "not edgelink/2: type 0x7f with 3 bytes is none of its messages"
+    unknown = frame(bytes.fromhex("7f 00 01 00") + b"abc")
+    assert codec.describe(unknown) == "not edgelink/2: type 0x7f with 3 bytes is none of its messages"
 
 
 @given(data=st.binary(max_size=600))
@@ -213,6 +214,29 @@ def test_a_command_is_a_target_in_the_devices_own_frame(device):
     armed(device)
     ask(device, Command(3, 50_000, (0.25, 0.05)), 1_000)
     assert device.plant.target == pytest.approx([0.25, 0.5], abs=1e-6)
+
+
+def test_the_joints_are_seen_as_each_joint_counts_whenever_they_may_have_moved(device):
+    view = virtual.JointsPlant(JOINTS, device.plant)
+    for rad in ([0.7, 0.5], [-0.25, 1.5]):
+        device.plant.place(rad)
+        seen = np.array([joint.to_channel(angle) for joint, angle in zip(JOINTS, rad, strict=True)], np.float32)
+        assert view.position().tolist() == seen.tolist()
+        assert view.position() is view.position()  # nothing moved in between
+    device.plant.effort[:] = [1.5, -2.0]
+    device.plant.steps += 1
+    assert view.effort().tolist() == [-1.5, -20.0]  # direction -1; 0.1 m/rad
+    with pytest.raises(ValueError, match="read-only"):
+        view.position()[0] = 0.0
+
+
+def test_a_set_point_becomes_each_joints_own_angle(device):
+    view = virtual.JointsPlant(JOINTS, device.plant)
+    for setpoint in ([0.25, 0.05], [-1.0, 0.2]):
+        view.step(np.array(setpoint, np.float32))
+        exact = np.array(setpoint, np.float32).tolist()
+        angles = [joint.to_device(value) for joint, value in zip(JOINTS, exact, strict=True)]
+        assert device.plant.target.tolist() == angles
 
 
 def test_the_watchdog_is_the_one_asked_for(device):

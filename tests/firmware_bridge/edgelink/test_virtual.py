@@ -23,7 +23,7 @@ from firmware_bridge.edgelink.codec import (
     encode,
     schema_hash,
 )
-from firmware_bridge.edgelink.virtual import MAX_AHEAD_US, WATCHDOG_US, IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import MAX_AHEAD_US, WATCHDOG_US, IntegratorPlant, VirtualDevice
 
 CHANNELS = (ChannelLimits("x", "m", -0.5, 0.5), ChannelLimits("gripper", "1", -1.0, 1.0))
 LIMITS = Limits(CHANNELS)

@@ -23,7 +23,7 @@ from firmware_bridge.edgelink.codec import (
     encode,
     schema_hash,
 )
-from firmware_bridge.edgelink.virtual import IntegratorPlant, VirtualDevice
+from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 from tests.firmware_bridge.firmware.native import NativeDevice
 
 CHANNELS = (ChannelLimits("x", "m", -0.5, 0.5), ChannelLimits("gripper", "1", -1.0, 1.0))

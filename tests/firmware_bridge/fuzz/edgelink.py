@@ -10,11 +10,14 @@ with atheris.instrument_imports():
 
 def one(data: bytes) -> None:
     provided = atheris.FuzzedDataProvider(data)
-    decoder = codec.Decoder()
+    decoder, knowing = codec.Decoder(), codec.Decoder(2)  # the second has a short way for states of two channels
     while provided.remaining_bytes():
         piece = provided.ConsumeBytes(provided.ConsumeIntInRange(1, 300))
-        for message in decoder.feed(piece):
+        messages = decoder.feed(piece)
+        for message in messages:
             codec.encode(message, None) if not isinstance(message, codec.Command) else message.setpoint
+        if repr(knowing.feed(piece)) != repr(messages):
+            raise RuntimeError("two ways to read the same bytes differ")
     if len(decoder._partial) > codec.MAX_ENCODED:
         raise RuntimeError("kept more than one frame")
 
