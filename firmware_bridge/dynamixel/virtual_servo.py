@@ -61,6 +61,7 @@ class VirtualServo:
         for register, value in self._factory(servo):
             self.set(register, value)
         self.counts = _CENTRE  # the plant's angle, in counts
+        self._turns = 0  # counts of whole turns that it does not know of: a power-up begins within one
         self.heard_us = 0
         self.boot()
 
@@ -87,6 +88,7 @@ class VirtualServo:
 
     def boot(self) -> None:
         """Power comes, or a reboot: every volatile register as the factory has it."""
+        self._forget_turns()
         self.table[EEPROM_END:] = bytes(self._end - EEPROM_END)
         self.set(models.STATUS_RETURN, 2)
         self.set(models.PRESENT_VOLTAGE, 50 if self.model.family == "330" else 120)
@@ -110,13 +112,22 @@ class VirtualServo:
         limited = self.get(models.OPERATING_MODE) == models.POSITION
         return 0 if limited and abs(offset) > models.HOMING_OF_POSITION_MODE else offset
 
+    @property
+    def _encoder(self) -> int:
+        """The plant's angle in this servo's sense, over any number of turns."""
+        return _CENTRE + self._sense * (self.counts - _CENTRE)
+
+    def _forget_turns(self) -> None:
+        """At power-up, on the way into mode 3 and with torque in it (e-manual, Present Position(132))."""
+        self._turns = self._encoder // COUNTS_PER_TURN * COUNTS_PER_TURN
+
     def present(self) -> int:
         """Present Position(132) of the plant's angle."""
-        return _CENTRE + self._sense * (self.counts - _CENTRE) + self._offset
+        return self._encoder - self._turns + self._offset
 
     def goal_counts(self) -> int:
         """The goal as the plant's angle, in counts."""
-        return _CENTRE + self._sense * (self.get(models.GOAL_POSITION) - self._offset - _CENTRE)
+        return _CENTRE + self._sense * (self.get(models.GOAL_POSITION) - self._offset + self._turns - _CENTRE)
 
     def show(self, counts: int, velocity_rad_s: float, effort_nm: float) -> None:
         """What the sensors say now."""
@@ -212,9 +223,13 @@ class VirtualServo:
         return OK
 
     def _take(self, register: Register, value: int) -> None:
+        if register is models.OPERATING_MODE and value == models.POSITION:
+            self._forget_turns()
         if register is models.TORQUE:
             if value and self.get(models.HARDWARE_ERROR):
                 return  # after a shutdown torque stays off until a reboot
+            if value and not self.torque_on and self.get(models.OPERATING_MODE) == models.POSITION:
+                self._forget_turns()
             if value and not self.torque_on:
                 self.set(models.GOAL_POSITION, self.present())
         if register is models.GOAL_POSITION and self.table[models.DRIVE_MODE.address] & models.TORQUE_BY_GOAL:
