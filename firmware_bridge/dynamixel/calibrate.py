@@ -8,6 +8,7 @@ leader, so it is calibrated with it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from firmware_bridge.transport.base import Transport
 _TOP = COUNTS_PER_TURN - 1
 _MIDDLE = _TOP // 2  # LeRobot's int(4095 / 2)
 _MOVED = 256  # counts, 22 degrees: a hand between two readings stays below, an offset that does nothing does not
+_TAKES_S = 0.3  # until a servo shows its position with a new offset: it has a cycle of its own
 _KEPT = (models.DRIVE_MODE, models.OPERATING_MODE, models.HOMING_OFFSET, models.MIN_POSITION, models.MAX_POSITION)
 _FIRST = models.DRIVE_MODE.address  # they lie together
 _LENGTH = models.MIN_POSITION.address + models.MIN_POSITION.size - _FIRST
@@ -72,10 +74,12 @@ class Calibrator:
         offsets = {name: _MIDDLE - at for name, at in self.positions().items()}
         for name, offset in offsets.items():
             self._write(self._servos[name], {models.HOMING_OFFSET: offset})
-        for name, at in self.positions().items():
-            if abs(at - _MIDDLE) > _MOVED:
+        deadline_ns = time.monotonic_ns() + int(_TAKES_S * 1e9)
+        while off := {name: at for name, at in self.positions().items() if abs(at - _MIDDLE) > _MOVED}:
+            if time.monotonic_ns() > deadline_ns:
                 todo = "calibrate again, and keep the arm still while you press Enter"
-                raise ArmRefused(explain(f"{name} after its homing offset", f"about {_MIDDLE} counts", at, todo))
+                got = ", ".join(f"{name} {at}" for name, at in off.items())
+                raise ArmRefused(explain("servos after their homing offset", f"about {_MIDDLE} counts", got, todo))
         return offsets
 
     def save(self, calibration: Mapping[str, MotorCalibration]) -> None:

@@ -17,59 +17,12 @@ from firmware_bridge.transport.serial import SerialTransport
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import load_arm
 from profiles.bridge import joints_of
+from tests.firmware_bridge.dynamixel.koch import KOCH_FILE, LOWER, MIDDLE, UPPER
 
 COMMAND = [sys.executable, "-c", "from edgevla.cli.main import main\nmain()", "arm", "calibrate"]
 RAD = models.RAD_PER_COUNT
 KEPT = (models.DRIVE_MODE, models.OPERATING_MODE, models.HOMING_OFFSET, models.MIN_POSITION, models.MAX_POSITION)
 
-# What LeRobot 0.4.4's KochFollower.calibrate and Robot._save_calibration (draccus, indent 4) make of the arm moved below:
-# middle at 2309 counts (wrist_roll: 3352, an offset beyond what position mode heeds), then 326 below, 489 above.
-# `tests_lerobot/test_koch_calibration.py` has LeRobot itself write it.
-KOCH_FILE = """{
-    "shoulder_pan": {
-        "id": 1,
-        "drive_mode": 0,
-        "homing_offset": -262,
-        "range_min": 0,
-        "range_max": 4095
-    },
-    "shoulder_lift": {
-        "id": 2,
-        "drive_mode": 0,
-        "homing_offset": -262,
-        "range_min": 1721,
-        "range_max": 2536
-    },
-    "elbow_flex": {
-        "id": 3,
-        "drive_mode": 0,
-        "homing_offset": -262,
-        "range_min": 1721,
-        "range_max": 2536
-    },
-    "wrist_flex": {
-        "id": 4,
-        "drive_mode": 0,
-        "homing_offset": -262,
-        "range_min": 1721,
-        "range_max": 2536
-    },
-    "wrist_roll": {
-        "id": 5,
-        "drive_mode": 0,
-        "homing_offset": -1305,
-        "range_min": 0,
-        "range_max": 4095
-    },
-    "gripper": {
-        "id": 6,
-        "drive_mode": 0,
-        "homing_offset": -262,
-        "range_min": 1721,
-        "range_max": 2536
-    }
-}"""
-MIDDLE = [2309, 2309, 2309, 2309, 3352, 2309]
 FACTORY = {"homing_offset": 0, "range_min": 0, "range_max": 4095}
 
 
@@ -86,27 +39,30 @@ class Person:
         command = [*COMMAND, "--arm", arm, "--port", port, "--json", *more]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         self.process = subprocess.Popen(command, text=True, **pipes)
+        self.said = ""
 
     def asked(self, words):
-        said = []
         while words not in (line := self.process.stderr.readline()):
-            said.append(line)
-            assert line, f"it ended before it said {words!r}: {''.join(said)}"
+            self.said += line
+            assert line, f"it ended before it said {words!r}: {self.said}"
 
     def enter(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def ends(self):
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        """Exit code, stdout and stderr."""
+        self.process.stdin.close()
+        out, err = self.process.stdout.read(), self.said + self.process.stderr.read()
+        return self.process.wait(timeout=30), out, err
 
 
 def place(device, counts):
     device.do("place", position_rad=[count * RAD for count in counts])
+    time.sleep(0.1)  # the servos have seen it: the virtual ones sample, too
 
 
-def measure(device, person, middle, lower=-326, upper=489):
+def measure(device, person, middle, lower=LOWER, upper=UPPER):
     """The whole way of a person, who moves every joint `lower` and `upper` counts from its middle."""
     person.asked("Hold the")
     person.enter()
