@@ -14,10 +14,10 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from edgevla.cli.calibrating import may_write, refuse_elsewhere, servos_calibrated
+from edgevla.cli.calibrating import may_write, refuse_elsewhere, servos_calibrated, zero_set
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
 from edgevla.control.home import go_home
-from edgevla.errors import Refused
+from edgevla.errors import Refused, Usage, explain
 from firmware_bridge.arm import Arm, ArmInfo, JointInfo, JointState
 from firmware_bridge.calibration import text_of
 from firmware_bridge.protocols import open_arm
@@ -102,12 +102,25 @@ def calibrate(
 ) -> None:
     """Measure middle and ranges by hand; saved in the servos and in a file that LeRobot reads too.
 
+    Of Damiao motors: set their zero, which they keep themselves. Of others: says which tool of their maker does it.
+
     Example: edgevla arm calibrate --arm so101 --port /dev/ttyACM0 -o arm.json
     """
     profile = load_arm(arm)
     refuse_elsewhere(profile)
     ports = parse_ports(profile, port)
     tell = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else say
+    if profile.protocol == "damiao":
+        if output or source or full_turn or replace:
+            todo = "leave -o, --from, --full-turn and --replace out: the motors keep their zero themselves"
+            raise Usage(explain(f"calibration of {profile.name}", "no file", "an option about files", todo))
+        moved = zero_set(profile, ports, tell)
+        if as_json:
+            print_json({"arm": profile.name, "former_rad": moved})
+        else:
+            stood = [(name, f"{at:.4f}") for name, at in moved.items()]
+            print_table("zero set in the motors", ["joint", "stood at, rad by the former zero"], stood)
+        return
     path = output or source or Path(f"{profile.name}-calibration.json")
     if path != source:
         may_write(path, replace, tell)

@@ -9,8 +9,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from edgevla.cli.output import stdout
 from edgevla.control.arm_calibration import (
     ELSEWHERE,
+    ZERO_POSE,
     Ranges,
     Servos,
     calibration_of,
@@ -32,7 +33,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import module
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import ArmProfile
-from profiles.bridge import joints_of
+from profiles.bridge import arm_config, joints_of
 
 Tell = Callable[[str], None]
 _LIVE_S = 0.1
@@ -70,6 +71,27 @@ def servos_calibrated(
         return found
     finally:
         transport.close()
+
+
+def zero_set(profile: ArmProfile, ports: Mapping[str, str], tell: Tell) -> dict[str, float]:
+    """Damiao: a person puts the arm into its zero pose, the motors keep it. Where they stood by the former zero, rad.
+
+    Raises Usage, BridgeError. Until the last Enter no zero is changed; a signal behind it waits until all are set.
+    """
+    calibrate = module(profile.protocol, "calibrate")
+    arms = [calibrate.make(bus) for bus in arm_config(profile, ports).buses]
+    pose = ZERO_POSE.get(profile.name, "where its profile has 0 at every joint")
+    with ExitStack() as stack, _deaf():
+        for arm in arms:
+            arm.connect()
+            stack.callback(arm.close)
+        ask(f"Hold the {profile.name}: its torque goes off now, it falls. Enter", tell)
+        for arm in arms:
+            arm.disarm()
+        motors = sum(len(arm.joints) for arm in arms)
+        ask(f"Let it be {pose}, and still. Enter makes this the zero of {motors} motors; none keeps its former", tell)
+        found: dict[str, float] = calibrate.zero_all(arms)
+        return found
 
 
 def refuse_elsewhere(profile: ArmProfile) -> None:

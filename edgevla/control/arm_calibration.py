@@ -21,6 +21,9 @@ FULL_TURN: Mapping[str, tuple[str, ...]] = {
     "viperx": ("waist", "forearm_roll", "wrist_rotate"),
 }
 
+# Where the actuators themselves hold the zero: the pose in which it is set. LeRobot 0.4.4, openarm_follower.
+ZERO_POSE: Mapping[str, str] = {"openarm": "hanging straight down, every gripper closed"}
+
 # What sets the zero of actuators that are not calibrated from here.
 ELSEWHERE: Mapping[str, str] = {
     "odrive": "odrivetool calibrates and keeps the zero, see 'The zero' in docs/protocols/odrive.md",

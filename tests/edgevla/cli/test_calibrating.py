@@ -319,3 +319,82 @@ def test_a_joint_that_the_arm_does_not_have_is_told(tmp_path):
         code, _, err = Person("koch", device.port, "-o", str(tmp_path / "x"), "--full-turn", "waist").ends()
     assert code == 2
     assert "none, or shoulder_pan" in err
+
+
+# --- openarm: the zero is in the motors ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def openarm():
+    """(left, right, port)."""
+    profile = load_arm("openarm")
+    sides = [VirtualProcess("damiao", joints_of(profile, bus), gravity_nm=0.0, beyond=1.0) for bus in profile.buses]
+    with sides[0] as left, sides[1] as right:
+        yield left, right, f"left={left.port},right={right.port}"
+
+
+def hang(device, angles):
+    device.do("place", position_rad=angles)
+    time.sleep(0.1)
+
+
+LEFT, RIGHT = [0.1, -0.1, 0.05, 0.2, 0.0, -0.05, 0.3, -0.2], [-0.1, 0.1, 0.0, 0.3, 0.1, 0.05, -0.3, -0.1]
+
+
+def test_an_openarm_gets_its_zero_where_it_hangs_and_keeps_it_over_power_off(openarm):
+    left, right, port = openarm
+    person = Person("openarm", port)
+    person.asked("Hold the openarm")
+    person.enter()
+    person.asked("hanging straight down, every gripper closed")
+    hang(left, LEFT)
+    hang(right, RIGHT)
+    person.enter()
+    code, out, err = person.ends()
+    assert code == 0, err
+    told = json.loads(out)["former_rad"]
+    assert list(told.values()) == pytest.approx([*LEFT, *RIGHT], abs=1e-3)  # 12.5 rad in 2^15 steps
+    for device in (left, right):
+        device.do("power", on=False)
+        device.do("power", on=True)
+    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
+    assert shown["held"] == pytest.approx([0.0] * 16, abs=1e-3)
+
+
+@pytest.mark.parametrize("step", ["Hold the openarm", "hanging straight down"])
+def test_a_signal_before_the_last_enter_changes_no_zero(openarm, step):
+    left, right, port = openarm
+    hang(left, LEFT)
+    hang(right, RIGHT)
+    person = Person("openarm", port)
+    person.asked("Hold the openarm")
+    if step != "Hold the openarm":
+        person.enter()
+        person.asked(step)
+    person.process.send_signal(signal.SIGINT)
+    assert person.ends()[0] == 130
+    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
+    assert shown["held"] == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
+
+
+def test_a_motor_that_is_silent_is_named_before_any_zero_is_set(openarm):
+    left, right, port = openarm
+    person = Person("openarm", port)
+    person.asked("Hold the openarm")
+    person.enter()
+    person.asked("hanging straight down")
+    hang(left, LEFT)
+    hang(right, RIGHT)
+    right.do("trouble", silent=[3])
+    person.enter()
+    code, _, err = person.ends()
+    assert code == 5
+    assert "right_joint_4" in err
+    right.do("trouble")
+    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
+    assert shown["held"] == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
+
+
+def test_an_arm_that_keeps_its_zero_itself_has_no_file(tmp_path):
+    result = invoke("calibrate", "--arm", "openarm", "--port", "left=a,right=b", "-o", str(tmp_path / "x"))
+    assert "the motors keep their zero themselves" in str(result.exception)
