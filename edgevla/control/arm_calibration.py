@@ -26,7 +26,7 @@ ZERO_POSE: Mapping[str, str] = {"openarm": "hanging straight down, every gripper
 
 # What sets the zero of actuators that are not calibrated from here.
 ELSEWHERE: Mapping[str, str] = {
-    "odrive": "in odrivetool: `odrv0.axis0.set_abs_pos(0)` and `odrv0.save_configuration()`; see docs/protocols/odrive.md",
+    "odrive": "odrivetool: `odrv0.axis0.set_abs_pos(0)`, `odrv0.save_configuration()`; see docs/protocols/odrive.md",
     "moteus": "`moteus_tool --target ID --zero-offset` at each joint's zero; see docs/protocols/moteus.md",
     "cia402": "home with the drive maker's tool (607Ch, 6098h); see docs/protocols/cia402.md",
     "edgelink": "the zero is in your firmware: set zero_rad and the ranges in the arm profile, see docs/edgelink.md",
