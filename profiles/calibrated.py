@@ -58,10 +58,10 @@ def with_calibration(arm: ArmProfile, calibration: Calibration, mode: str = "deg
 
 
 def lerobot_lines(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> dict[str, tuple[float, float]]:
-    """Per channel (gain, offset): LeRobot's number = gain * channel + offset. Grippers (unit 1): range_0_100."""
+    """Per channel (gain, offset): LeRobot's number = gain * channel + offset. Grippers: range_0_100, as there."""
     scale = scale_of(arm)
     joints = _calibrated(arm, calibration, mode)
-    modes = {joint.name: "range_0_100" if joint.unit == "1" else mode for joint in joints}
+    modes = {j.name: "range_0_100" if j.unit == "1" or j.name == "gripper" else mode for j in joints}
     return {j.name: lerobot_units(j, calibration[j.name], scale, modes[j.name]) for j in joints}
 
 

@@ -29,7 +29,7 @@ ELSEWHERE: Mapping[str, str] = {
     "odrive": "odrivetool: `odrv0.axis0.set_abs_pos(0)`, `odrv0.save_configuration()`; see docs/protocols/odrive.md",
     "moteus": "`moteus_tool --target ID --zero-offset` at each joint's zero; see docs/protocols/moteus.md",
     "cia402": "home with the drive maker's tool (607Ch, 6098h); see docs/protocols/cia402.md",
-    "edgelink": "the zero is in your firmware: set zero_rad and the ranges in the arm profile, see docs/edgelink.md",
+    "edgelink": "set the zero in your own firmware, where `board_sense` reads the encoders; see docs/firmware.md",
 }
 
 

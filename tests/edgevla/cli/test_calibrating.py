@@ -1,18 +1,22 @@
 """`edgevla arm calibrate` where it is not Feetech (test_arm.py): processes, ptys, and a person's Enter."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from edgevla.cli.arm import app
+from edgevla.control.arm_calibration import ELSEWHERE
 from firmware_bridge.calibration import MotorCalibration, read_calibration, text_of, write_calibration
 from firmware_bridge.dynamixel import models
 from firmware_bridge.dynamixel.bus import Bus
+from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport.serial import SerialTransport
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import load_arm
@@ -20,6 +24,7 @@ from profiles.bridge import joints_of
 from tests.firmware_bridge.dynamixel.koch import KOCH_FILE, LOWER, MIDDLE, UPPER
 
 COMMAND = [sys.executable, "-c", "from edgevla.cli.main import main\nmain()", "arm", "calibrate"]
+ROOT = Path(__file__).parents[3]
 RAD = models.RAD_PER_COUNT
 KEPT = (models.DRIVE_MODE, models.OPERATING_MODE, models.HOMING_OFFSET, models.MIN_POSITION, models.MAX_POSITION)
 
@@ -299,6 +304,17 @@ def test_a_viperx_file_without_its_shadows_is_refused(tmp_path):
 
 
 # --- others -------------------------------------------------------------------------------------------------------
+
+
+def test_every_protocol_is_calibrated_here_or_says_where():
+    here = {"feetech", "dynamixel", "damiao"}
+    assert here | set(ELSEWHERE) == set(KINDS)
+    for protocol in here:
+        assert callable(module(protocol, "calibrate").make)
+    for protocol, words in ELSEWHERE.items():
+        (page,) = re.findall(r"docs/\S+\.md", words)
+        text = (ROOT / page).read_text()
+        assert all(command in text for command in re.findall(r"`(.*?)`", words)), protocol
 
 
 @pytest.mark.parametrize(
