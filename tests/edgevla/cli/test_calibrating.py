@@ -321,7 +321,7 @@ def test_every_protocol_is_calibrated_here_or_says_where():
     ("arm", "words"),
     [
         ("canopen-six-axis", "docs/protocols/cia402.md"),
-        ("metaworld-sawyer", "zero_rad and the ranges in the arm profile"),
+        ("metaworld-sawyer", "in your own firmware"),
     ],
 )
 def test_an_arm_whose_zero_is_set_by_its_maker_is_refused_with_the_way(arm, words, tmp_path):
