@@ -187,27 +187,48 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or "stopped by a signal"
 
 
+class _Ears:
+    """Whether a signal ends what is done now, or waits. A mask would not do: another thread would take the signal."""
+
+    def __init__(self) -> None:
+        self.hearing, self.pending = False, False
+
+    def signal(self, *_: object) -> None:
+        if not self.hearing:
+            self.pending = True
+            return
+        self.hearing = False  # a second one does not end the putting back
+        raise KeyboardInterrupt
+
+    def listen(self) -> None:
+        self.hearing = True
+        if self.pending:
+            self.hearing = self.pending = False
+            raise KeyboardInterrupt
+
+
+_EARS = _Ears()
+
+
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP wait; where `_hearing` lets them in, each is a KeyboardInterrupt."""
-    before = {which: signal.signal(which, _interrupt) for which in _STOPS}
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    """SIGINT, SIGTERM and SIGHUP wait; where `_hearing` lets them in, each is a KeyboardInterrupt.
+
+    One that comes when everything is saved ends nothing: the command says what it did, and ends.
+    """
+    _EARS.hearing = _EARS.pending = False
+    before = {which: signal.signal(which, _EARS.signal) for which in _STOPS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         for which, handler in before.items():
             signal.signal(which, handler)
 
 
 @contextmanager
 def _hearing() -> Iterator[None]:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
+        _EARS.listen()
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+        _EARS.hearing = False

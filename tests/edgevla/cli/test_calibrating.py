@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgevla.cli import calibrating
 from edgevla.cli.arm import app
 from edgevla.control.arm_calibration import ELSEWHERE
 from firmware_bridge.calibration import MotorCalibration, read_calibration, text_of, write_calibration
@@ -202,6 +203,20 @@ def registers_differ(device, before):
     """Whether the servos are in the midst of it. Asked of the device, not of the wire, which is in use."""
     state = device.do("report")["device"]["torque_watchdog_goal_mode_drive"]
     return [row[3] for row in state.values()] != [row[1] for row in before.values()]
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_servos_are_written_waits_for_the_next_step_of_the_person(which):
+    before, reached = signal.getsignal(which), []
+    with calibrating._deaf():
+        signal.raise_signal(which)
+        reached.append("written")
+        with pytest.raises(KeyboardInterrupt), calibrating._hearing():
+            reached.append("asked")
+        signal.raise_signal(which)  # and a second one does not end the putting back
+        reached.append("put back")
+    assert reached == ["written", "put back"]
+    assert signal.getsignal(which) is before
 
 
 def test_a_torque_that_is_on_stays_on_when_it_ends_before_the_first_enter(tmp_path):
