@@ -369,6 +369,13 @@ def hang(device, angles):
     time.sleep(0.1)
 
 
+def held(port):
+    """What the motors say where they stand."""
+    result = invoke("show", "--arm", "openarm", "--port", port, "--json")
+    assert result.exit_code == 0, result.exception
+    return json.loads(result.stdout)["held"]
+
+
 LEFT, RIGHT = [0.1, -0.1, 0.05, 0.2, 0.0, -0.05, 0.3, -0.2], [-0.1, 0.1, 0.0, 0.3, 0.1, 0.05, -0.3, -0.1]
 
 
@@ -388,8 +395,7 @@ def test_an_openarm_gets_its_zero_where_it_hangs_and_keeps_it_over_power_off(ope
     for device in (left, right):
         device.do("power", on=False)
         device.do("power", on=True)
-    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
-    assert shown["held"] == pytest.approx([0.0] * 16, abs=1e-3)
+    assert held(port) == pytest.approx([0.0] * 16, abs=1e-3)
 
 
 @pytest.mark.parametrize("step", ["Hold the openarm", "hanging straight down"])
@@ -404,8 +410,7 @@ def test_a_signal_before_the_last_enter_changes_no_zero(openarm, step):
         person.asked(step)
     person.process.send_signal(signal.SIGINT)
     assert person.ends()[0] == 130
-    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
-    assert shown["held"] == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
+    assert held(port) == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
 
 
 def test_a_motor_that_is_silent_is_named_before_any_zero_is_set(openarm):
@@ -422,8 +427,7 @@ def test_a_motor_that_is_silent_is_named_before_any_zero_is_set(openarm):
     assert code == 5
     assert "right_joint_4" in err
     right.do("trouble")
-    shown = json.loads(invoke("show", "--arm", "openarm", "--port", port, "--json").stdout)
-    assert shown["held"] == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
+    assert held(port) == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
 
 
 def test_an_arm_that_keeps_its_zero_itself_has_no_file(tmp_path):
