@@ -16,6 +16,7 @@ from firmware_bridge.calibration import (
     lerobot_units,
     read_calibration,
 )
+from firmware_bridge.dynamixel.options import parse, shadow_name
 from firmware_bridge.errors import explain
 from firmware_bridge.feetech.models import MODELS
 from profiles.bridge import joints_of
@@ -31,7 +32,7 @@ def load_calibrated(name_or_path: str, calibration: Path | None) -> ArmProfile:
 
 
 def with_calibration(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> ArmProfile:
-    """Zero, direction and range of each joint from the file; Feetech servos are held to its homing offsets.
+    """Zero, direction and range of each joint from the file; the servos are held to its homing offsets.
 
     `mode`: see `firmware_bridge.calibration`. Raises BadCalibration for a file of another arm, ProfileError for an arm
     that LeRobot does not calibrate or whose start range lies outside.
@@ -51,17 +52,16 @@ def with_calibration(arm: ArmProfile, calibration: Calibration, mode: str = "deg
     low = tuple(max(at, c.minimum) for at, c in zip(arm.start_low, channels, strict=True))
     high = tuple(min(at, c.maximum) for at, c in zip(arm.start_high, channels, strict=True))
     _require_start(arm, low, high)
-    options = dict(arm.options)
-    if arm.protocol == "feetech":
-        options["homing_offsets"] = ",".join(str(calibration[c.name].homing_offset) for c in channels)
+    names = [channel.name for channel in channels] + [motor.name for motor in _shadows(arm)]
+    options = {**arm.options, "homing_offsets": ",".join(str(calibration[name].homing_offset) for name in names)}
     return replace(arm, channels=channels, start_low=low, start_high=high, options=options)
 
 
 def lerobot_lines(arm: ArmProfile, calibration: Calibration, mode: str = "degrees") -> dict[str, tuple[float, float]]:
-    """Per channel (gain, offset): LeRobot's number = gain * channel + offset. Grippers (unit 1): range_0_100."""
+    """Per channel (gain, offset): LeRobot's number = gain * channel + offset. Grippers: range_0_100, as there."""
     scale = scale_of(arm)
     joints = _calibrated(arm, calibration, mode)
-    modes = {joint.name: "range_0_100" if joint.unit == "1" else mode for joint in joints}
+    modes = {j.name: "range_0_100" if j.unit == "1" or j.name == "gripper" else mode for j in joints}
     return {j.name: lerobot_units(j, calibration[j.name], scale, modes[j.name]) for j in joints}
 
 
@@ -79,8 +79,19 @@ def scale_of(arm: ArmProfile) -> Scale:
 
 
 def _calibrated(arm: ArmProfile, calibration: Calibration, mode: str) -> tuple[Joint, ...]:
-    scale = scale_of(arm)
-    return calibrated_joints([j for bus in arm.buses for j in joints_of(arm, bus)], calibration, scale, mode)
+    """The joints of the channels; shadows must be in the file too, where they are."""
+    joints, shadows = [j for bus in arm.buses for j in joints_of(arm, bus)], _shadows(arm)
+    every = calibrated_joints([*joints, *shadows], calibration, scale_of(arm), mode)
+    return every[: len(joints)]
+
+
+def _shadows(arm: ArmProfile) -> list[Joint]:
+    """Servos that follow a joint's own, by the names that calibration files give them."""
+    if arm.protocol != "dynamixel":
+        return []
+    joints = {joint.id: joint for bus in arm.buses for joint in joints_of(arm, bus)}
+    found = parse(arm.options, tuple(joints.values())).shadow_list
+    return [replace(joints[s.leader], name=shadow_name(joints[s.leader].name), id=s.id) for s in found]
 
 
 def _require_start(arm: ArmProfile, low: tuple[float, ...], high: tuple[float, ...]) -> None:

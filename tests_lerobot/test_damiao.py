@@ -101,6 +101,15 @@ def test_lerobot_shakes_hands_moves_and_reads_our_motors(driven):
     patiently(lambda: virtual.do("report")["torque_on"], lambda on: not any(on))
 
 
+def test_the_zero_that_lerobot_sets_is_ours(driven):
+    """OpenArmFollower.calibrate: torque off, then this."""
+    _, theirs = driven
+    theirs.canbus.sent.clear()
+    theirs.set_zero_position()
+    sent = [(message.arbitration_id, bytes(message.data)) for message in theirs.canbus.sent]
+    assert sent == [(joint.id, codec.special(joint.id, codec.SET_ZERO, False).data) for joint in JOINTS]
+
+
 def test_what_lerobot_sends_is_what_our_codec_makes(driven):
     _, theirs = driven
     theirs.canbus.sent.clear()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,16 +14,15 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from edgevla.cli.calibrating import may_write, refuse_elsewhere, servos_calibrated, zero_set
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
-from edgevla.control.arm_calibration import Ranges, calibration_of
 from edgevla.control.home import go_home
 from edgevla.errors import Refused, Usage, explain
-from firmware_bridge.arm import Arm, ArmInfo, Joint, JointInfo, JointState
-from firmware_bridge.calibration import MotorCalibration, text_of, write_calibration
-from firmware_bridge.protocols import module, open_arm
-from firmware_bridge.transport.serial import SerialTransport
+from firmware_bridge.arm import Arm, ArmInfo, JointInfo, JointState
+from firmware_bridge.calibration import text_of
+from firmware_bridge.protocols import open_arm
 from profiles import ArmProfile, load_arm
-from profiles.bridge import arm_config, joints_of, parse_ports
+from profiles.bridge import arm_config, parse_ports
 from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
@@ -99,128 +95,42 @@ def calibrate(
     arm: str = _ARM,
     port: str = _PORT,
     output: Path = typer.Option(None, "-o", "--output", help="File to write; asked before it is replaced"),
-    full_turn: list[str] = typer.Option(["wrist_roll"], "--full-turn", help="Joint that goes round: not measured"),
+    source: Path | None = typer.Option(None, "--from", help="Put this file into the servos instead of measuring"),
+    full_turn: list[str] = typer.Option([], "--full-turn", help="Joint that goes round: not measured; none: no joint"),
     replace: bool = typer.Option(False, "--replace", help="Replace the file without asking"),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Measure middle and ranges by hand; saved in the servos and in a file that LeRobot reads too.
 
+    Of Damiao motors: set their zero, which they keep themselves. Of others: says which tool of their maker does it.
+
     Example: edgevla arm calibrate --arm so101 --port /dev/ttyACM0 -o arm.json
     """
     profile = load_arm(arm)
-    path = output or Path(f"{profile.name}-calibration.json")
-    tell = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else say
-    _may_write(path, replace, tell)
-    make = _calibrator(profile)
+    refuse_elsewhere(profile)
     ports = parse_ports(profile, port)
+    tell = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else say
+    if profile.protocol == "damiao":
+        if output or source or full_turn or replace:
+            todo = "leave -o, --from, --full-turn and --replace out: the motors keep their zero themselves"
+            raise Usage(explain(f"calibration of {profile.name}", "no file", "an option about files", todo))
+        moved = zero_set(profile, ports, tell)
+        if as_json:
+            print_json({"arm": profile.name, "former_rad": moved})
+        else:
+            stood = [(name, f"{at:.4f}") for name, at in moved.items()]
+            print_table("zero set in the motors", ["joint", "stood at, rad by the former zero"], stood)
+        return
+    path = output or source or Path(f"{profile.name}-calibration.json")
+    if path != source:
+        may_write(path, replace, tell)
     (bus,) = ports  # every arm of servos that LeRobot calibrates is on one bus
-    joints = joints_of(profile, bus)
-    if strange := set(full_turn) - {joint.name for joint in joints}:
-        known = ", ".join(joint.name for joint in joints)
-        raise Usage(explain("--full-turn", known, ", ".join(sorted(strange)), "name joints of the arm"))
-    transport = SerialTransport(ports[bus], profile.baud)
-    transport.open()
-    try:
-        servos = make(transport, joints)
-        before = servos.read()
-        try:
-            found = _guided(profile, joints, servos, full_turn, tell, as_json)
-            servos.save(found)
-        except BaseException:
-            servos.save(before)  # an arm that was calibrated stays so
-            raise
-    finally:
-        transport.close()
-    write_calibration(path, found)
+    found = servos_calibrated(profile, ports[bus], path, full_turn, source, tell, not as_json)
     if as_json:
         print_json({"arm": profile.name, "file": str(path), "motors": json.loads(text_of(found))})
         return
     rows = [(name, m.id, m.homing_offset, m.range_min, m.range_max) for name, m in found.items()]
     print_table(f"saved in the servos and in {path}", ["joint", "id", "homing offset", "min", "max"], rows)
-
-
-# --- calibrate ----------------------------------------------------------------------------------------------------
-
-
-def _calibrator(profile: ArmProfile) -> Callable[..., Any]:
-    try:
-        make: Callable[..., Any] = module(profile.protocol, "calibrate").make
-    except ModuleNotFoundError:
-        todo = "set zero_rad and the ranges in the arm profile"
-        what = f"{profile.name} is not calibrated by hand here"
-        raise Usage(explain(what, "an arm of feetech servos", profile.protocol, todo)) from None
-    return make
-
-
-def _guided(
-    profile: ArmProfile,
-    joints: Sequence[Joint],
-    servos: Any,
-    full_turn: list[str],
-    tell: Callable[[str], None],
-    as_json: bool,
-) -> dict[str, MotorCalibration]:
-    """Torque off, middle, ranges: what a person does, step by step. Raises Usage, Refused, BridgeError."""
-    _ask(f"Hold the {profile.name}: its torque goes off now, it sinks. Enter", tell)
-    servos.begin()
-    _ask("Move every joint to the middle of its travel, then Enter", tell)
-    offsets = servos.take_middle()
-    tell("Move every joint" + _but(full_turn) + " to both ends of its travel, then Enter")
-    turn_of = module(profile.protocol, "calibrate").full_turn
-    ranges = _measure(Ranges({joint.name: turn_of(joint) for joint in joints}), servos.positions, full_turn, as_json)
-    return calibration_of(joints, offsets, ranges, full_turn)
-
-
-def _may_write(path: Path, replace: bool, tell: Callable[[str], None]) -> None:
-    """Asked before anything is changed in the servos. Raises Usage when the answer is not yes."""
-    if not os.access(path.parent, os.W_OK):
-        raise Usage(explain(f"{path} cannot be written", "a folder to write into", str(path.parent), "pass -o FILE"))
-    if replace or not path.exists():
-        return
-    tell(f"{path} exists. Replace it when done? yes/no")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Usage(explain(f"{path} exists", "yes, or another file", "no", "pass -o FILE, or --replace"))
-
-
-def _ask(text: str, tell: Callable[[str], None]) -> None:
-    """Wait for Enter. Raises Usage when nobody is there to press it."""
-    tell(text)
-    if not sys.stdin.readline():
-        todo = "run it in a terminal, with the arm in reach"
-        raise Usage(explain("calibration needs a person", "Enter after each step", "end of input", todo))
-
-
-def _but(full_turn: list[str]) -> str:
-    return f" but {', '.join(full_turn)}" if full_turn else ""
-
-
-def _measure(ranges: Ranges, positions: Callable[[], dict[str, int]], full_turn: list[str], as_json: bool) -> Ranges:
-    """Ranges seen until Enter; a table follows the joints meanwhile."""
-    with Live(console=stdout(), auto_refresh=False, transient=True) if not as_json else _Nothing() as live:
-        while True:
-            ranges = ranges.seen(positions())
-            live.update(_table(ranges, full_turn), refresh=True)
-            if select.select([sys.stdin], [], [], _LIVE_S)[0]:
-                sys.stdin.readline()
-                return ranges
-
-
-class _Nothing:
-    """Where --json shows no table."""
-
-    def __enter__(self) -> _Nothing:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, *_: object, **__: object) -> None: ...
-
-
-def _table(ranges: Ranges, full_turn: list[str]) -> Table:
-    table = Table("joint", "min", "now", "max", "")
-    for name, (low, now, high) in ranges.found.items():
-        table.add_row(name, str(low), str(now), str(high), "not measured: goes round" if name in full_turn else "")
-    return table
 
 
 # --- show ---------------------------------------------------------------------------------------------------------

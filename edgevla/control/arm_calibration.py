@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from edgevla.errors import Refused, explain
+from edgevla.errors import Refused, Usage, explain
 from firmware_bridge.arm import Joint
 from firmware_bridge.calibration import MotorCalibration
 
 SHORTEST = 100  # counts: a joint that was moved less was forgotten
+
+# Joints that go round, by arm: nobody turns them to both ends. LeRobot 0.4.4, so_follower and koch_follower; of ViperX,
+# which it does not calibrate, those that the URDF lets turn a whole turn.
+FULL_TURN: Mapping[str, tuple[str, ...]] = {
+    "so100": ("wrist_roll",),
+    "so101": ("wrist_roll",),
+    "koch": ("shoulder_pan", "wrist_roll"),
+    "viperx": ("waist", "forearm_roll", "wrist_rotate"),
+}
+
+# Where the actuators themselves hold the zero: the pose in which it is set. LeRobot 0.4.4, openarm_follower.
+ZERO_POSE: Mapping[str, str] = {"openarm": "hanging straight down, every gripper closed"}
+
+# What sets the zero of actuators that are not calibrated from here.
+ELSEWHERE: Mapping[str, str] = {
+    "odrive": "odrivetool: `odrv0.axis0.set_abs_pos(0)`, `odrv0.save_configuration()`; see docs/protocols/odrive.md",
+    "moteus": "`moteus_tool --target ID --zero-offset` at each joint's zero; see docs/protocols/moteus.md",
+    "cia402": "home with the drive maker's tool (607Ch, 6098h); see docs/protocols/cia402.md",
+    "edgelink": "set the zero in your own firmware, where `board_sense` reads the encoders; see docs/firmware.md",
+}
+
+
+class Servos(Protocol):
+    """What `calibrate.make` of a protocol gives. Everything raises BridgeError."""
+
+    joints: tuple[Joint, ...]  # every motor of the file, in its order
+    drive_modes: Mapping[str, int]
+
+    def read(self) -> Any: ...  # what put_back takes; changes nothing
+    def begin(self) -> None: ...
+    def positions(self) -> dict[str, int]: ...
+    def take_middle(self) -> dict[str, int]: ...
+    def save(self, calibration: Mapping[str, MotorCalibration]) -> None: ...
+    def put_back(self, before: Any) -> None: ...
+    def notes(self, calibration: Mapping[str, MotorCalibration]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -29,8 +65,24 @@ class Ranges:
         return Ranges(self.turns, found)
 
 
+def full_turn_of(arm: str, joints: Sequence[Joint], asked: Sequence[str]) -> tuple[str, ...]:
+    """Joints that go round: those of `--full-turn`, else the arm's. Raises Usage for one that is not there."""
+    if not asked:
+        return FULL_TURN.get(arm, ())
+    if list(asked) == ["none"]:
+        return ()
+    names = [joint.name for joint in joints]
+    if strange := set(asked) - set(names):
+        raise Usage(explain("--full-turn", f"none, or {', '.join(names)}", ", ".join(sorted(strange)), "name joints"))
+    return tuple(asked)
+
+
 def calibration_of(
-    joints: Sequence[Joint], offsets: Mapping[str, int], ranges: Ranges, full_turn: Collection[str]
+    joints: Sequence[Joint],
+    offsets: Mapping[str, int],
+    ranges: Ranges,
+    full_turn: Collection[str],
+    drive_modes: Mapping[str, int],
 ) -> dict[str, MotorCalibration]:
     """Raises Refused for joints that were not moved through a range."""
     unmoved = [
@@ -47,5 +99,15 @@ def calibration_of(
         low, _, high = ranges.found[joint.name]
         if joint.name in full_turn:
             low, high = ranges.turns[joint.name]
-        found[joint.name] = MotorCalibration(joint.id, 0, offsets[joint.name], low, high)
+        found[joint.name] = MotorCalibration(joint.id, drive_modes[joint.name], offsets[joint.name], low, high)
     return found
+
+
+def fitting(joints: Sequence[Joint], calibration: Mapping[str, MotorCalibration], where: str) -> None:
+    """Raises Refused for the calibration of another arm: other motors, or other ids."""
+    wanted = {joint.name: joint.id for joint in joints}
+    found = {name: motor.id for name, motor in calibration.items()}
+    if wanted != found:
+        todo = "pass the file of this arm"
+        expected, got = (", ".join(f"{name} {i}" for name, i in each.items()) for each in (wanted, found))
+        raise Refused(explain(f"{where} is of another arm", expected, got, todo))

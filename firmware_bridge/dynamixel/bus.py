@@ -37,6 +37,7 @@ class Bus:
             answer = self.try_ask(unit, servo, length)
             if answer is not None and (len(answer.data) == length or answer.error & ~codec.ALERT):
                 break
+            self._let_it_come()
         else:
             todo = "check its plug, its power, its id and its baud rate"
             raise JointSilent(explain(f"servo {servo} on {self.transport.name}", "a status packet", "silence", todo))
@@ -46,6 +47,12 @@ class Bus:
             todo = "see the servo's control table in the e-manual"
             raise ArmRefused(explain(f"servo {servo}: {codec.describe(unit)}", "no error", sentence, todo))
         return answer
+
+    def _let_it_come(self) -> None:
+        """Until the line is quiet: answers carry no number, and one that is late must not answer the next question."""
+        deadline_ns = time.monotonic_ns() + int(self._answer_s * 1e9)
+        while self.transport.wait_readable(deadline_ns):
+            self.transport.read()
 
     def read(self, servo: int, register: Register) -> int:
         """Raises JointSilent, ArmRefused."""

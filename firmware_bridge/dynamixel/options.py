@@ -34,6 +34,7 @@ class Options:
     reverse: str = ""  # joints whose servo has the reverse bit set: "shoulder, elbow"
     current_based: str = ""  # joints in mode 5: their max_effort becomes the servo's current limit
     shadows: str = ""  # "3:-2, 5:-4": servo 3 follows servo 2, mirrored; without the sign in the same sense
+    homing_offsets: str = ""  # counts, joints then shadows: of the calibration that the servos must have
 
     def names(self, text: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -43,6 +44,11 @@ class Options:
         """Raises ValueError."""
         pairs = [part.split(":") for part in self.names(self.shadows)]
         return tuple(Shadow(int(own), abs(int(leader)), int(leader) < 0) for own, leader in pairs)
+
+    @property
+    def homing(self) -> tuple[int, ...]:
+        """Homing offsets, joints then shadows; empty: not compared. Raises ValueError."""
+        return tuple(int(part) for part in self.names(self.homing_offsets))
 
 
 def parse(options: Mapping[str, Option], joints: Sequence[Joint]) -> Options:
@@ -60,6 +66,11 @@ def parse(options: Mapping[str, Option], joints: Sequence[Joint]) -> Options:
     parsed = Options(**values)
     _check(parsed, joints)
     return parsed
+
+
+def shadow_name(leader: str) -> str:
+    """What calibration files call the shadow of that joint (LeRobot, robots/viperx: shoulder_shadow)."""
+    return f"{leader}_shadow"
 
 
 def model_of(joint: Joint) -> Model:
@@ -91,6 +102,12 @@ def _check(options: Options, joints: Sequence[Joint]) -> None:
     except ValueError:
         _refuse("shadows", '"SHADOW:LEADER", the leader negative where mirrored', options.shadows)
     own = [shadow.id for shadow in shadows]
+    try:
+        homing = options.homing
+    except ValueError:
+        _refuse("homing_offsets", "whole numbers", options.homing_offsets)
+    if homing and len(homing) != len(joints) + len(shadows):
+        _refuse("homing_offsets", f"one for each of {len(joints) + len(shadows)} servos", options.homing_offsets)
     if len(set(own + ids)) != len(own) + len(ids) or not {s.leader for s in shadows} <= set(ids):
         _refuse("shadows", f"ids of their own, following one of {ids}", options.shadows)
     if not all(0 <= i <= 252 for i in own + ids):

@@ -30,6 +30,7 @@ from firmware_bridge.dynamixel.models import (
 from firmware_bridge.dynamixel.options import Options, model_of
 from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer, WatchdogMismatch, WrongJoint, explain
 
+_DRIVE_BITS = models.REVERSE | models.TIME_PROFILE | models.TORQUE_BY_GOAL  # of Drive Mode(10), that matter here
 _FARTHEST_COUNTS = 114  # 10 degrees, between goal and position of a joint that has just been switched on
 
 
@@ -48,6 +49,7 @@ class Servo:
     watchdog: int = 0  # units of 20 ms, 0: none
     indirect: tuple[int, ...] = ()  # what the indirect data shows, byte by byte
     goal_current: int = 0  # units; mode 5 only
+    homing: int | None = None  # Homing Offset(20) of its calibration; None: whatever it has
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -73,8 +75,8 @@ def servos_of(joints: Sequence[Joint], options: Options, watchdog: int, indirect
         )
         follower.mode, follower.goal_current = leader.mode, leader.goal_current
         servos.append(follower)
-    for servo in servos:
-        servo.watchdog, servo.indirect = watchdog, indirect
+    for servo, homing in zip(servos, options.homing or (None,) * len(servos), strict=True):
+        servo.watchdog, servo.indirect, servo.homing = watchdog, indirect, homing
     return servos
 
 
@@ -137,7 +139,8 @@ def _ping(bus: Bus, servo: int) -> tuple[int, int] | None:
 def identify(bus: Bus, servo: Servo, options: Options) -> JointInfo:
     """Check and set the EEPROM, set the volatile registers. Raises JointSilent, ArmRefused, WrongJoint."""
     servo.notes = []
-    _answer_everything(bus, servo.id)
+    answer_everything(bus, servo.id)
+    _require_calibration(bus, servo)
     _choose_mode(bus, servo)
     for register, name, wanted, mask in _eeprom(servo, options):
         _settle(bus, servo, register, name, wanted, mask)
@@ -165,11 +168,28 @@ def identify(bus: Bus, servo: Servo, options: Options) -> JointInfo:
     )
 
 
-def _answer_everything(bus: Bus, servo: int) -> None:
+def answer_everything(bus: Bus, servo: int) -> None:
     """Status Return Level(68) = 2. At level 0 a servo answers nothing but a ping: it is told before it is asked."""
     bus.try_ask(codec.write(servo, models.STATUS_RETURN, 2), servo, 0)
     if bus.read(servo, models.STATUS_RETURN) != 2:
         bus.write_and_check(servo, models.STATUS_RETURN, 2)
+
+
+def _require_calibration(bus: Bus, servo: Servo) -> None:
+    """Raises WrongJoint for a servo that counts otherwise than when it was calibrated."""
+    if servo.homing is None:
+        return
+    offset, drive = bus.read(servo.id, models.HOMING_OFFSET), bus.read(servo.id, models.DRIVE_MODE)
+    if (offset, drive & models.REVERSE) != (servo.homing, int(servo.reverse)):
+        expected = f"homing offset {servo.homing} counts, reverse bit {int(servo.reverse)}"
+        got = f"{offset} counts, reverse bit {drive & models.REVERSE}"
+        todo = "this calibration is of another arm or older: `edgevla arm calibrate` again, or with `--from FILE`"
+        raise WrongJoint(explain(f"calibration of {servo.name} (id {servo.id})", expected, got, todo))
+
+
+def drive_mode(servo: Servo, found: int) -> int:
+    """Drive Mode(10) as the profile wants it; other bits as they are."""
+    return found & ~_DRIVE_BITS & 0xFF | (models.REVERSE if servo.reverse else 0)
 
 
 def _choose_mode(bus: Bus, servo: Servo) -> None:
@@ -191,7 +211,7 @@ def _eeprom(servo: Servo, options: Options) -> list[tuple[Register, str, int, in
     drive = models.REVERSE if servo.reverse else 0
     rows = [
         (models.RETURN_DELAY, "return delay", options.return_delay_us // 2, 0xFF),
-        (models.DRIVE_MODE, "drive mode", drive, models.REVERSE | models.TIME_PROFILE | models.TORQUE_BY_GOAL),
+        (models.DRIVE_MODE, "drive mode", drive, _DRIVE_BITS),
         (models.OPERATING_MODE, "operating mode", servo.mode, 0xFF),
         (models.SECONDARY_ID, "secondary id", NO_SECONDARY if servo.leader is None else servo.leader, 0xFF),
     ]

@@ -36,7 +36,7 @@ def require(servo: Servo, joint: Joint, homing_offset: int | None, options: Opti
         got = f"phase {servo.byte(Register.PHASE)}, limits {servo.limits}"
         raise _wrong(f"{who} counts turns", "single turn: phase bit 4 off, limits set", got, "calibrate the arm")
     if homing_offset is not None and servo.homing_offset != homing_offset:
-        todo = "this calibration is of another arm or older: write it to the servos again, or `edgevla arm calibrate`"
+        todo = "this calibration is of another arm or older: `edgevla arm calibrate` again, or with `--from FILE`"
         raise _wrong(f"{who} has another homing offset", f"{homing_offset} counts", servo.homing_offset, todo)
     bottom, top = servo.limits
     if not (bottom - 1 <= low and high <= top + 1):

@@ -31,6 +31,25 @@ def test_lines_to_lerobots_numbers_are_those_of_its_so101():
     assert lines["gripper"] == pytest.approx((100.0, 0.0))
 
 
+def test_a_koch_is_held_to_its_offsets_and_its_gripper_is_lerobots():
+    arm = with_calibration(load_arm("koch"), FILE)
+    assert arm.options["homing_offsets"] == "10,20,30,40,50,60"
+    assert (arm.channels[1].minimum, arm.channels[1].maximum) == (-1.25, 1.25)  # the profile's: 1000 counts are 1.53
+    lines = lerobot_lines(load_arm("koch"), FILE)
+    assert lines["elbow_flex"] == pytest.approx((57.3098, 0.0), abs=1e-3)
+    assert lines["gripper"] == pytest.approx((32.5949, 50.0), abs=1e-3)  # 100 over 2000 of 4096 counts a turn
+
+
+def test_a_viperx_is_held_to_the_offsets_of_its_shadows_too():
+    arm = load_arm("viperx")
+    names = ["waist", "shoulder", "shoulder_shadow", "elbow", "elbow_shadow"]
+    names += ["forearm_roll", "wrist_angle", "wrist_rotate", "gripper"]
+    file = {name: MotorCalibration(i, 0, 10 * i, 100, 3900) for i, name in enumerate(names, 1)}
+    assert with_calibration(arm, file).options["homing_offsets"] == "10,20,40,60,70,80,90,30,50"
+    with pytest.raises(BadCalibration, match="calibration of elbow_shadow"):
+        with_calibration(arm, file | {"elbow_shadow": MotorCalibration(11, 0, 0, 100, 3900)})
+
+
 def test_files_and_arms_that_do_not_fit_are_refused():
     with pytest.raises(BadCalibration, match="the motors of the calibration"):
         with_calibration(load_arm("so101"), {"pan": FILE["gripper"]})

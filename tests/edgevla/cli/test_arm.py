@@ -121,8 +121,3 @@ def test_nobody_there_to_press_enter_is_told(device, tmp_path):
     _, err = process.communicate("", timeout=30)
     assert process.returncode != 0
     assert "calibration needs a person" in err
-
-
-def test_an_arm_of_another_kind_is_not_calibrated_here(tmp_path):
-    result = invoke("calibrate", "--arm", "metaworld-sawyer", "--port", "nowhere", "-o", str(tmp_path / "x"))
-    assert "an arm of feetech servos" in str(result.exception)
