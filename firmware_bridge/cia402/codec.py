@@ -53,14 +53,7 @@ def counts(value_rad: float, counts_per_rad: float) -> int:
     """A target position in counts. Raises BadSetpoint for NaN, infinity, and what int32 does not hold."""
     scaled = value_rad * counts_per_rad
     if not -_INT32 <= scaled < _INT32 - 1:  # NaN fails too
-        raise BadSetpoint(
-            explain(
-                "a target position that object 607A cannot carry",
-                "finite, within int32 counts",
-                f"{value_rad!r} rad = {scaled!r} counts",
-                "limit set-points before they are encoded; check counts per turn",
-            )
-        )
+        raise _beyond(value_rad, scaled)
     return round(scaled)
 
 
@@ -71,9 +64,22 @@ def command_frames(
     pack, new = COMMAND.pack, tuple.__new__  # a named tuple's own way costs twice as much
     frames: list[Frame] = []
     for address, value, scale in zip(addresses, device_rad, counts_per_rad, strict=True):
-        data = pack(controlword, counts(value, scale))
-        frames.append(new(Frame, (address, data, False, False, False, False)))
+        scaled = value * scale
+        if not -_INT32 <= scaled < _INT32 - 1:  # as in `counts`
+            raise _beyond(value, scaled)
+        frames.append(new(Frame, (address, pack(controlword, round(scaled)), False, False, False, False)))
     return frames
+
+
+def _beyond(value_rad: float, scaled: float) -> BadSetpoint:
+    return BadSetpoint(
+        explain(
+            "a target position that object 607A cannot carry",
+            "finite, within int32 counts",
+            f"{value_rad!r} rad = {scaled!r} counts",
+            "limit set-points before they are encoded; check counts per turn",
+        )
+    )
 
 
 def command(node: int, controlword: int, target: int) -> Frame:
