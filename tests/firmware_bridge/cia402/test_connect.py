@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +65,16 @@ def test_absent_object_is_explained(device, arm):
     arm.connect()
     with pytest.raises(WrongJoint, match=r"5FFF:00[\s\S]*option `eds`"):
         arm._drives[0].read(0x5FFF)
+
+
+def test_what_canopen_hears_is_dated_by_the_monotonic_clock(arm):
+    begun_s = time.monotonic()
+    arm.connect()
+    nmt = arm._drives[0].node.nmt  # dates the drive's heartbeats, one each 0.1 s
+    while nmt.timestamp is None and time.monotonic() < begun_s + 5.0:
+        arm._drives[0].read(0x1000)
+    assert nmt.timestamp is not None
+    assert begun_s <= nmt.timestamp <= time.monotonic()
 
 
 def test_other_masters_sync_is_refused(device):

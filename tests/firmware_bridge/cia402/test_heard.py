@@ -148,15 +148,26 @@ def test_leaving_operational_matters_while_armed():
     assert heard.lost[0] == sentences.LEFT_OPERATIONAL
 
 
+def test_answer_that_nobody_waits_for_is_not_noted():
+    heard = hearing()
+    heard.note(answers()[0])
+    heard.note(Frame(0x583, bytes(8)))  # of SDO: canopen's
+    heard.note(Frame(0x703, b""))
+    assert heard._counts.foreign == 1
+    assert heard.words[0] is None
+
+
 def test_drive_is_explained_by_its_newest_statusword():
     heard = hearing()
     assert heard.why(0) == "axis1: no answer to SYNC"
     heard.note_word(Frame(0x181, bytes.fromhex("18 02 00 00 00 00")))
     heard.note_word(Frame(0x081, bytes.fromhex("10 23 03 00 00 00 00 00")))
-    assert heard.words[0] == 0x0218
+    assert heard.words == [0x0218, None, None, None, None, None]
     assert heard.why(0) == "axis1: fault: no torque until it is reset, continuous over-current at the motor (EMCY 2310)"
     heard.note_word(Frame(0x181, bytes.fromhex("01 02 00 00 00 00")))
     assert heard.why(0).startswith("axis1: statusword 0201")
+    heard.forget_words()
+    assert heard.words[0] is None
 
 
 @pytest.mark.parametrize(
