@@ -5,6 +5,8 @@ import math
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmware_bridge.arm import Fault, LinkCounts
 from firmware_bridge.cia402 import sentences
@@ -146,6 +148,13 @@ def test_leaving_operational_matters_while_armed():
     assert not heard.any_lost
     heard.readings([Frame(0x701, b"\x7f")], True)
     assert heard.lost[0] == sentences.LEFT_OPERATIONAL
+
+
+@given(st.integers(0, 0x7FF), st.binary(max_size=8), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_any_frame_is_one_finite_reading_or_none(can_id, data, extended, fd, remote, motion):
+    found = hearing(motion).readings([Frame(can_id, data, extended, fd, False, remote)], True)
+    assert len(found) <= 1
+    assert all(math.isfinite(reading.position_rad) for reading in found)
 
 
 def test_answer_that_nobody_waits_for_is_not_noted():
