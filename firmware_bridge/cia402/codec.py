@@ -53,14 +53,7 @@ def counts(value_rad: float, counts_per_rad: float) -> int:
     """A target position in counts. Raises BadSetpoint for NaN, infinity, and what int32 does not hold."""
     scaled = value_rad * counts_per_rad
     if not -_INT32 <= scaled < _INT32 - 1:  # NaN fails too
-        raise BadSetpoint(
-            explain(
-                "a target position that object 607A cannot carry",
-                "finite, within int32 counts",
-                f"{value_rad!r} rad = {scaled!r} counts",
-                "limit set-points before they are encoded; check counts per turn",
-            )
-        )
+        raise _beyond(value_rad, scaled)
     return round(scaled)
 
 
@@ -68,10 +61,25 @@ def command_frames(
     addresses: Sequence[int], controlword: int, device_rad: Sequence[float], counts_per_rad: Sequence[float]
 ) -> list[Frame]:
     """RPDO1 for every joint; `addresses`: their ids, 0x200 + node. Raises BadSetpoint."""
-    return [
-        Frame(address, COMMAND.pack(controlword, counts(value, scale)))
-        for address, value, scale in zip(addresses, device_rad, counts_per_rad, strict=True)
-    ]
+    pack, new = COMMAND.pack, tuple.__new__  # a named tuple's own way costs twice as much
+    frames: list[Frame] = []
+    for address, value, scale in zip(addresses, device_rad, counts_per_rad, strict=True):
+        scaled = value * scale
+        if not -_INT32 <= scaled < _INT32 - 1:  # as in `counts`
+            raise _beyond(value, scaled)
+        frames.append(new(Frame, (address, pack(controlword, round(scaled)), False, False, False, False)))
+    return frames
+
+
+def _beyond(value_rad: float, scaled: float) -> BadSetpoint:
+    return BadSetpoint(
+        explain(
+            "a target position that object 607A cannot carry",
+            "finite, within int32 counts",
+            f"{value_rad!r} rad = {scaled!r} counts",
+            "limit set-points before they are encoded; check counts per turn",
+        )
+    )
 
 
 def command(node: int, controlword: int, target: int) -> Frame:

@@ -6,22 +6,29 @@ synchronous position are refused; PDOs are sent at SYNC only.
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 
 from firmware_bridge.cia402 import codec, states
 from firmware_bridge.cia402.objects import Place
 from firmware_bridge.cia402.server import Abort, ObjectServer
+from firmware_bridge.cia402.setup import CSP, Pdo, setup_of
 from firmware_bridge.cia402.states import State
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.plant import JointPlant
 
-CSP = 8  # mode of operation: cyclic synchronous position
-_INVALID = 0x8000_0000
-_HEARTBEAT_LOST, _FOLLOWING = 0x8130, 0x8611
+_HEARTBEAT_LOST, _FOLLOWING, _SHORT_PDO = 0x8130, 0x8611, 0x8210
 _REACTION_US = 100_000
 _AT_REST_RAD_S = 0.05
+_CONTROLWORD, _STATUSWORD, _MODE, _MODE_SHOWN = (0x6040, 0), (0x6041, 0), (0x6060, 0), (0x6061, 0)
+_POSITION, _VELOCITY, _TORQUE, _TARGET = (0x6064, 0), (0x606C, 0), (0x6077, 0), (0x607A, 0)
+_STATUSWORDS = {  # 0x0200: remote; bit 12: follows the target; bit 4: voltage on the power stage
+    state: bits
+    | 0x0200
+    | (0x1000 if state is State.OPERATION_ENABLED else 0)
+    | (0x0010 if state in states.TORQUE else 0)
+    for state, bits in states.BITS.items()
+}
 
 
 @dataclass
@@ -49,16 +56,17 @@ class VirtualDrive:
 
     @property
     def counts_per_rad(self) -> float:
-        return self.objects.number(0x608F, 1) / self.objects.number(0x608F, 2) / (2.0 * math.pi)
+        return self._setup.counts_per_rad
 
     def start(self) -> None:
         """Power-on or NMT reset: values of the flash, boot-up message, pre-operational."""
         self.objects.reset()
+        self._configure()
         self.nmt = codec.PRE_OPERATIONAL_STATE
         self.state = State.SWITCH_ON_DISABLED
         self.error = 0  # EMCY code that is active
         self._last_word = 0
-        self._pending: dict[int, bytes] = {}  # RPDO number -> data, until the SYNC
+        self._pending: dict[int, tuple[Pdo, bytes]] = {}  # by RPDO number, until the SYNC
         self._heard_us: int | None = None  # host's heartbeat
         self._beat_us = 0
         self._reaction_us: int | None = None
@@ -68,34 +76,32 @@ class VirtualDrive:
         self._power_stage()
 
     def feed(self, frame: Frame, now_us: int) -> list[Frame]:
-        """One frame of the bus."""
-        self._now_us = now_us
-        if frame.id == codec.NMT and len(frame.data) == 2 and frame.data[1] in (0, self.node):
-            self._nmt(frame.data[0])
-        elif frame.id == codec.SDO_REQUEST + self.node and self.nmt != codec.STOPPED_STATE:
-            self._sample()
-            answer = self.objects.answer(frame.data)
-            if answer is not None:
-                self._frames.append(Frame(codec.SDO_ANSWER + self.node, answer))
-        elif frame.id > codec.HEARTBEAT and frame.id - codec.HEARTBEAT == self.objects.number(0x1016, 1) >> 16:
-            self._heard_us = now_us
-        elif self.nmt == codec.OPERATIONAL:
+        """One frame of the bus; those of other ids than `ids` it does not hear."""
+        if self.nmt == codec.OPERATIONAL and frame.id in self._cyclic:
             self._process_data(frame)
+            return self._out()
+        if frame.id == codec.NMT:
+            if len(frame.data) == 2 and frame.data[1] in (0, self.node):
+                self._nmt(frame.data[0])
+        elif frame.id == codec.SDO_REQUEST + self.node:
+            if self.nmt != codec.STOPPED_STATE:
+                self._sdo(frame.data)
+        elif frame.id == self._setup.host_id:
+            self._heard_us = now_us
         return self._out()
 
     def tick(self, now_us: int) -> list[Frame]:
         """Heartbeats, both ways, and the fault reaction."""
-        self._now_us = now_us
-        period_us = self.objects.number(0x1017) * 1000
-        if period_us and now_us - self._beat_us >= period_us:
+        self._now_us, setup = now_us, self._setup
+        if setup.beat_us and now_us - self._beat_us >= setup.beat_us:
             self._beat_us = now_us
             self._frames.append(codec.heartbeat(self.node, self.nmt))
-        allowed_us = (self.objects.number(0x1016, 1) & 0xFFFF) * 1000
-        if allowed_us and self._heard_us is not None and now_us - self._heard_us > allowed_us:
+        if setup.host_us and self._heard_us is not None and now_us - self._heard_us > setup.host_us:
             self._heard_us = None
             self._host_lost()
         self._watch_following()
-        self._react()
+        if self.state is State.FAULT_REACTION:
+            self._react()
         return self._out()
 
     def fail(self, code: int) -> None:
@@ -113,8 +119,24 @@ class VirtualDrive:
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _out(self) -> list[Frame]:
-        frames, self._frames = self._frames, []
+        frames = self._frames
+        if frames:
+            self._frames = []
         return frames
+
+    def _configure(self) -> None:
+        """After a change of the objects that Setup is made of."""
+        self._setup = setup_of(self.objects)
+        own = {codec.NMT, codec.SDO_REQUEST + self.node, self._setup.host_id}
+        self._cyclic = frozenset({self._setup.sync_id, *self._setup.rpdos} - own)
+        self.ids = self._cyclic | own  # of frames that concern it
+
+    def _sdo(self, data: bytes) -> None:
+        self._sample()
+        answer = self.objects.answer(data)
+        if answer is not None:
+            self._frames.append(Frame(codec.SDO_ANSWER + self.node, answer))
+        self._configure()
 
     def _nmt(self, command: int) -> None:
         if command in (codec.RESET, 0x82):
@@ -143,63 +165,50 @@ class VirtualDrive:
             self._control(states.DISABLE_VOLTAGE if option == 2 else states.QUICK_STOP)
 
     def _process_data(self, frame: Frame) -> None:
-        if frame.id == self.objects.number(0x1005) & 0x7FF:
-            for number in sorted(self._pending):
-                self._take(number, self._pending[number])
-            self._pending = {}
-            self._sample()
-            self._frames += [pdo for number in (0, 1) for pdo in self._tpdo(number)]
+        if frame.id == self._setup.sync_id:
+            self._at_sync()
             return
-        for number in (0, 1):
-            cob_id = self.objects.number(0x1400 + number, 1)
-            if frame.id != cob_id & 0x7FF or cob_id & _INVALID:
-                continue
-            if len(frame.data) < sum(self._sizes(0x1600 + number)):
+        for pdo in self._setup.rpdos[frame.id]:
+            if len(frame.data) < pdo.form.size:
                 self.counts.dropped += 1
-                self._frames.append(Frame(codec.EMCY + self.node, struct.pack("<HB5x", 0x8210, 0x11)))
-            elif self.objects.number(0x1400 + number, 2) <= 240:
-                self._pending[number] = frame.data
+                self._frames.append(Frame(codec.EMCY + self.node, struct.pack("<HB5x", _SHORT_PDO, 0x11)))
+            elif pdo.at_sync:
+                self._pending[pdo.number] = pdo, frame.data
             else:
-                self._take(number, frame.data)
+                self._take(pdo, frame.data)
 
-    def _mapped(self, index: int) -> list[Place]:
-        entries = [self.objects.number(index, i + 1) for i in range(self.objects.number(index))]
-        return [(entry >> 16, entry >> 8 & 0xFF) for entry in entries]
+    def _at_sync(self) -> None:
+        for number in sorted(self._pending):
+            self._take(*self._pending.pop(number))
+        self._sample()
+        values = self.objects.values
+        for pdo in self._setup.tpdos:
+            self._frames.append(Frame(pdo.can_id, pdo.form.pack(*[values[place] for place in pdo.places])))
 
-    def _sizes(self, index: int) -> list[int]:
-        return [(self.objects.number(index, i + 1) & 0xFF) // 8 for i in range(self.objects.number(index))]
-
-    def _take(self, number: int, data: bytes) -> None:
-        at = 0
-        for place, size in zip(self._mapped(0x1600 + number), self._sizes(0x1600 + number), strict=True):
-            form = self.objects.entries[place].form
-            if form is not None:
-                value = form.unpack(data[at : at + size])[0]
+    def _take(self, pdo: Pdo, data: bytes) -> None:
+        values = self.objects.values
+        for place, value in zip(pdo.places, pdo.form.unpack_from(data), strict=True):
+            if place != _TARGET:
                 self._written(place, value)
-                self.objects.values[place] = value
-            at += size
+            values[place] = value
         self.counts.commands += 1
+        if not pdo.cyclic:
+            self._configure()
         self._follow()
 
-    def _tpdo(self, number: int) -> list[Frame]:
-        cob_id = self.objects.number(0x1800 + number, 1)
-        if cob_id & _INVALID or not 1 <= self.objects.number(0x1800 + number, 2) <= 240:
-            return []
-        places = self._mapped(0x1A00 + number)
-        data = b"".join(self.objects.entries[place].pack(self.objects.values[place]) for place in places)
-        return [Frame(cob_id & 0x7FF, data)]
-
     def _written(self, place: Place, value: int) -> None:
-        if place == (0x6060, 0) and value not in (0, CSP):
+        if place == _MODE and value not in (0, CSP):
             raise Abort(0x0609_0030)
-        if place == (0x6040, 0):
+        if place == _CONTROLWORD:
             self._control(value)
         elif place == (0x1016, 1):
             self._heard_us = None  # monitoring begins with the next heartbeat
-        elif place == (0x6060, 0):
-            self.objects.values[0x6061, 0] = value
+        elif place == _MODE:
+            self.objects.values[_MODE_SHOWN] = value
 
     def _control(self, word: int) -> None:
+        if word == self._last_word and word & 0x8F == 0x0F and self.state is State.OPERATION_ENABLED:
+            return  # cycle after cycle
         rising = word & 0x80 and not self._last_word & 0x80
         self._last_word = word
         if self.state is State.FAULT:
@@ -243,39 +252,38 @@ class VirtualDrive:
         self._braked = engaged
 
     def _follow(self) -> None:
-        if self.state is not State.OPERATION_ENABLED or self.objects.number(0x6060) != CSP:
+        setup = self._setup
+        if self.state is not State.OPERATION_ENABLED or not setup.follows:
             return
-        wanted = self.objects.number(0x607A)
-        low, high = self.objects.number(0x607D, 1), self.objects.number(0x607D, 2)
-        target = min(max(wanted, low), high) if low < high else wanted
-        self.counts.limited += target != wanted
-        self.plant.target[self.joint] = target / self.counts_per_rad
+        target = self.objects.number(0x607A)
+        if not setup.low <= target <= setup.high:
+            target = min(max(target, setup.low), setup.high)
+            self.counts.limited += 1
+        self.plant.target[self.joint] = target / setup.counts_per_rad
 
     def _watch_following(self) -> None:
-        window = self.objects.number(0x6065)
-        error_rad = abs(float(self.plant.target[self.joint] - self.plant.position[self.joint]))
-        enabled = self.state is State.OPERATION_ENABLED and window != 0xFFFF_FFFF
-        if not enabled or error_rad * self.counts_per_rad <= window:
+        setup, late = self._setup, False
+        if setup.window is not None and self.state is State.OPERATION_ENABLED:
+            error_rad = abs(self.plant.target.item(self.joint) - self.plant.position.item(self.joint))
+            late = error_rad * setup.counts_per_rad > setup.window
+        if not late:
             self._late_us = None
         elif self._late_us is None:
             self._late_us = self._now_us
-        elif self._now_us - self._late_us > self.objects.number(0x6066) * 1000:
+        elif self._now_us - self._late_us > setup.window_us:
             self.fail(_FOLLOWING)
 
     def _react(self) -> None:
-        if self.state is not State.FAULT_REACTION:
-            return
         self._reaction_us = self._reaction_us or self._now_us
-        slow = abs(float(self.plant.velocity[self.joint])) < _AT_REST_RAD_S
+        slow = abs(self.plant.velocity.item(self.joint)) < _AT_REST_RAD_S
         if slow or self._now_us - self._reaction_us > _REACTION_US:
             self.state = State.FAULT
             self._power_stage()
 
     def _sample(self) -> None:
-        values, joint, scale = self.objects.values, self.joint, self.counts_per_rad
-        enabled = 0x1000 if self.state is State.OPERATION_ENABLED else 0  # bit 12: follows the target
-        values[0x6041, 0] = states.BITS[self.state] | 0x0200 | enabled | (0x10 if self.state in states.TORQUE else 0)
-        values[0x6064, 0] = round(float(self.plant.position[joint]) * scale)
-        values[0x606C, 0] = round(float(self.plant.velocity[joint]) * scale)
-        torque = round(1e6 * float(self.plant.effort[joint]) / self.objects.number(0x6076))
-        values[0x6077, 0] = max(-32768, min(32767, torque))
+        values, plant, scale = self.objects.values, self.plant, self._setup.counts_per_rad
+        values[_STATUSWORD] = _STATUSWORDS[self.state]
+        values[_POSITION] = round(plant.position.item(self.joint) * scale)
+        values[_VELOCITY] = round(plant.velocity.item(self.joint) * scale)
+        torque = round(1e6 * plant.effort.item(self.joint) / self._setup.rated)
+        values[_TORQUE] = max(-32768, min(32767, torque))

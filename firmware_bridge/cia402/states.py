@@ -17,6 +17,8 @@ class State(Enum):
     FAULT_REACTION = "fault reaction active: slowing down"
     FAULT = "fault: no torque until it is reset"
 
+    __hash__ = object.__hash__  # members are single; Enum's own hash is Python code, in every look-up of a cycle
+
 
 TORQUE = frozenset({State.OPERATION_ENABLED, State.QUICK_STOP, State.FAULT_REACTION})
 DOWN = frozenset({State.NOT_READY, State.SWITCH_ON_DISABLED, State.FAULT})  # power stage off

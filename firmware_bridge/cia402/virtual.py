@@ -37,13 +37,19 @@ class Cia402Device:
         if not self._powered or data.extended or data.fd or data.remote:
             return []
         self.plant.run_to(now_us)
-        return self._replies([drive.feed(data, now_us) for drive in self.drives])
+        heard = data.id
+        return [
+            Reply(frame, 0, joint)
+            for joint, drive in enumerate(self.drives)
+            if heard in drive.ids
+            for frame in drive.feed(data, now_us)
+        ]
 
     def tick(self, now_us: int) -> list[Reply]:
         if not self._powered:
             return []
         self.plant.run_to(now_us)
-        return self._replies([drive.tick(now_us) for drive in self.drives])
+        return [Reply(frame, 0, joint) for joint, drive in enumerate(self.drives) for frame in drive.tick(now_us)]
 
     def power(self, on: bool, now_us: int) -> None:
         self._powered = on
@@ -64,9 +70,6 @@ class Cia402Device:
             "errors": [drive.error for drive in self.drives],
             "nmt": [drive.nmt for drive in self.drives],
         }
-
-    def _replies(self, frames: Sequence[Sequence[Frame]]) -> list[Reply]:
-        return [Reply(frame, joint=joint) for joint, sent in enumerate(frames) for frame in sent]
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Option]) -> Cia402Device:

@@ -1,13 +1,16 @@
 """canopen: RPDO1 of every node by its mapped variables, SYNC, then TPDO1 of every node, received by its own thread.
 
-Used as its documentation does: `node.rpdo[1][...].raw = ...`, `transmit()`, `network.sync.transmit()`, and
-`node.tpdo[1].wait_for_reception()`. The PDOs are mapped in the nodes through SDO once, before anything is timed.
+Used as its documentation does: `node.rpdo[1][...].raw = ...`, `transmit()`, `network.sync.transmit()`, a callback of
+each TPDO1: the caller is woken once, by the last of them, where `wait_for_reception` would wake it for each. The PDOs
+are mapped in the nodes through SDO, and the drives taken to operation enabled, before anything is timed.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import canopen
 from canopen.objectdictionary import ODRecord, ODVariable, datatypes
@@ -19,9 +22,12 @@ from bench.bus.peers.unix_can import UnixBus
 LIBRARY = "canopen 2.4"
 _PATIENCE_S = 1.0
 _COUNTS_PER_RAD = 65536 / (2 * math.pi)
-_CONTROL, _STATUS, _TARGET, _POSITION = 0x6040, 0x6041, 0x607A, 0x6064
-_ENABLED = 0x0F
+_CONTROL, _STATUS, _TARGET, _POSITION, _MODE = 0x6040, 0x6041, 0x607A, 0x6064, 0x6060
+_CSP = 8
+_UP, _ENABLED = (0x06, 0x07, 0x0F), 0x0F  # controlwords: one transition with each
+_STATE, _OPERATION_ENABLED = 0x6F, 0x27  # of the statusword
 _VARIABLES = (
+    ("mode", _MODE, datatypes.INTEGER8),
     ("control", _CONTROL, datatypes.UNSIGNED16),
     ("status", _STATUS, datatypes.UNSIGNED16),
     ("target", _TARGET, datatypes.INTEGER32),
@@ -36,7 +42,7 @@ def case(joints: int) -> Case:
 
 
 def _dictionary() -> canopen.ObjectDictionary:
-    """The four objects, and the records of RPDO1 and TPDO1 (CiA 301: 1400, 1600, 1800, 1A00)."""
+    """The objects of a cycle, the mode, and the records of RPDO1 and TPDO1 (CiA 301: 1400, 1600, 1800, 1A00)."""
     found = canopen.ObjectDictionary()
     for name, index, kind in _VARIABLES:
         variable = ODVariable(name, index)
@@ -59,11 +65,16 @@ class CanopenPeer:
         self._network = canopen.Network(UnixBus(port))
         self._network.connect()
         self._nodes = [self._network.add_node(joint.id, _dictionary()) for joint in case.joints]
+        self._missing: set[int] = set()  # CAN ids of the TPDO1 that this cycle still waits for
+        self._whole = threading.Event()
         for node, joint in zip(self._nodes, case.joints, strict=True):
             self._map(node, joint.id)
+            node.tpdo[1].add_callback(self._heard)
+        self._enable()
 
     def _map(self, node: canopen.RemoteNode, number: int) -> None:
         node.nmt.state = "PRE-OPERATIONAL"
+        node.sdo[_MODE].raw = _CSP
         for pdo, base, variables in (
             (node.rpdo[1], 0x200, (_CONTROL, _TARGET)),
             (node.tpdo[1], 0x180, (_STATUS, _POSITION)),
@@ -75,18 +86,34 @@ class CanopenPeer:
             pdo.save()
         node.nmt.state = "OPERATIONAL"
 
+    def _enable(self) -> None:
+        """Raises Unsound when a drive does not get there."""
+        self._cycle(0, [0] * len(self._nodes))  # where they are; 0 is no transition, and no target is followed yet
+        found = [node.tpdo[1][1].raw for node in self._nodes]
+        for word in (*_UP, _ENABLED):
+            self._cycle(word, found)
+        answered([node.id for node in self._nodes if node.tpdo[1][0].raw & _STATE != _OPERATION_ENABLED])
+
     def exchange(self, setpoint: Sequence[float]) -> None:
-        for node, value in zip(self._nodes, setpoint, strict=True):
+        self._cycle(_ENABLED, [round(value * _COUNTS_PER_RAD) for value in setpoint])
+        for node in self._nodes:
+            _ = node.tpdo[1][0].raw, node.tpdo[1][1].raw
+
+    def _cycle(self, controlword: int, counts: Sequence[int]) -> None:
+        for node, value in zip(self._nodes, counts, strict=True):
             pdo = node.rpdo[1]
-            pdo[0].raw, pdo[1].raw = _ENABLED, round(value * _COUNTS_PER_RAD)
+            pdo[0].raw, pdo[1].raw = controlword, value
             pdo.transmit()
-        seen = [node.tpdo[1].timestamp for node in self._nodes]
+        self._missing = {node.tpdo[1].cob_id for node in self._nodes}
+        self._whole.clear()
         self._network.sync.transmit()
-        for node, before in zip(self._nodes, seen, strict=True):
-            pdo = node.tpdo[1]
-            if pdo.timestamp == before and pdo.wait_for_reception(_PATIENCE_S) is None:
-                answered([node.id])
-            _ = pdo[0].raw, pdo[1].raw
+        if not self._whole.wait(_PATIENCE_S):
+            answered(sorted(self._missing))
+
+    def _heard(self, pdo: Any) -> None:
+        self._missing.discard(pdo.cob_id)
+        if not self._missing:
+            self._whole.set()
 
     def close(self) -> None:
         self._network.disconnect()

@@ -1,91 +1,18 @@
-"""The driver against virtual drives in a process of their own."""
+"""Cycles, stops and faults: the driver against virtual drives in a process of their own."""
 
-import dataclasses
-import threading
 import time
 
 import numpy as np
 import pytest
 
 from firmware_bridge.arm import Fault, Mode, StopKind, exchange
-from firmware_bridge.cia402 import codec, config, sentences
-from firmware_bridge.cia402.driver import Cia402Arm, make, scan
-from firmware_bridge.cia402.objects import EDS
-from firmware_bridge.config import BusConfig
-from firmware_bridge.errors import (
-    ArmRefused,
-    BadSetpoint,
-    BridgeError,
-    Expired,
-    JointSilent,
-    NoAnswer,
-    NotArmed,
-    PortGone,
-    WrongJoint,
-)
+from firmware_bridge.cia402 import codec, sentences
+from firmware_bridge.errors import ArmRefused, BadSetpoint, Expired, JointSilent, NoAnswer, NotArmed, PortGone
 from firmware_bridge.transport.socket_can import SocketCan
-from firmware_bridge.virtual.client import VirtualProcess
-from tests.firmware_bridge.cia402.arms import JOINTS, OPTIONS, WATCHDOG_S
+from tests.firmware_bridge.cia402.arms import JOINTS, WATCHDOG_S
+from tests.firmware_bridge.cia402.driven import CYCLE_NS, cycle, cycles_until, driver, settled, states
 
-CYCLE_NS = 100_000_000
 HOLDING = "OPERATION_ENABLED"
-
-
-@pytest.fixture
-def device():
-    with VirtualProcess("cia402", JOINTS) as process:
-        yield process
-
-
-def driver(device, joints=JOINTS, watchdog_s=WATCHDOG_S, **options):
-    return Cia402Arm(SocketCan(device.port), joints, watchdog_s, {**OPTIONS, **options})
-
-
-@pytest.fixture
-def arm(device):
-    driven = driver(device)
-    yield driven
-    driven.close()
-
-
-def settled(device):
-    """Commands taken, once those under way have arrived."""
-    seen = -1
-    while (now := device.do("report")["device"]["commands"]) != seen:
-        seen = now
-        time.sleep(0.02)
-    return seen
-
-
-def cycle(arm, setpoint):
-    return exchange(arm, np.asarray(setpoint, np.float32), time.monotonic_ns() + CYCLE_NS)
-
-
-def cycles_until(arm, setpoint, wanted, seconds=2.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        state = cycle(arm, setpoint)
-        if wanted(state):
-            return state
-    raise AssertionError(f"not within {seconds} s: {state}")
-
-
-def states(device):
-    return set(device.do("report")["device"]["states"])
-
-
-def test_connecting_identifies_every_drive_and_reads_its_watchdog_back(device, arm):
-    info = arm.connect()
-    assert {row.model for row in info.joints} == {"edgevla virtual drive 00000000:00000402"}
-    assert info.watchdog_ms == 300
-    assert info.joints[0].note == ""
-    assert states(device) == {"SWITCH_ON_DISABLED"}  # no torque
-
-
-def test_connecting_leaves_no_thread_behind(arm):
-    before = threading.active_count()
-    arm.connect()
-    assert threading.active_count() == before
 
 
 def test_arm_follows_set_points_in_channel_units(device, arm):
@@ -262,62 +189,6 @@ def test_silent_drive_is_named(device, arm):
         cycle(arm, held)
 
 
-def test_wrong_node_id_is_a_silent_joint(device):
-    joints = (*JOINTS[:5], dataclasses.replace(JOINTS[5], id=9))
-    with pytest.raises(JointSilent, match="node 9"):
-        driver(device, joints).connect()
-
-
-def test_other_drive_than_the_profile_says_is_refused(device):
-    joints = (dataclasses.replace(JOINTS[0], model="000000FB:61500000"), *JOINTS[1:])
-    with pytest.raises(WrongJoint, match="00000000:00000402"):
-        driver(device, joints).connect()
-
-
-def test_named_drive_is_accepted(device):
-    joints = tuple(dataclasses.replace(joint, model="00000000:00000402") for joint in JOINTS)
-    arm = driver(device, joints)
-    arm.connect()
-    arm.close()
-
-
-def test_limits_of_the_profile_are_written_into_the_drives(device):
-    joints = tuple(dataclasses.replace(joint, max_effort=2.0) for joint in JOINTS)
-    arm = driver(device, joints, following_error_rad=0.5)
-    arm.connect()  # which reads each back
-    drive = arm._drives[0]
-    assert drive.read(0x6072) == 1000  # 2 N m at ratio 0.5 is 1 N m of 1 N m rated
-    assert drive.read(0x6065) == round(0.5 * 65536 / (2 * np.pi))
-    assert drive.read(0x607D, 1) == codec.counts(JOINTS[0].device_range_rad[0], arm._counts_per_rad[0])
-    arm.close()
-
-
-def test_absent_object_is_explained(device, arm):
-    arm.connect()
-    with pytest.raises(WrongJoint, match=r"5FFF:00[\s\S]*option `eds`"):
-        arm._drives[0].read(0x5FFF)
-
-
-def test_other_masters_sync_is_refused(device):
-    other = SocketCan(device.port)
-    other.open()
-    end = threading.Event()
-
-    def chatter():
-        while not end.wait(0.002):
-            other.write([codec.SYNC])
-
-    thread = threading.Thread(target=chatter)
-    thread.start()
-    try:
-        with pytest.raises(WrongJoint, match="nobody here asked for"):
-            driver(device).connect()
-    finally:
-        end.set()
-        thread.join()
-        other.close()
-
-
 def test_unplugged_bus_comes_back_by_connecting_again(device, arm):
     arm.connect()
     arm.arm()
@@ -342,42 +213,3 @@ def test_cut_and_doubled_frames_never_make_a_wrong_state(device, arm):
         if state is not None:
             assert np.abs(state.position).max() <= 1.7  # within the mechanical ends
     assert arm.counts.foreign + arm.counts.incomplete > 0
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"baud": 1}, {"motion": 1}, {"host_node": 0}, {"cycle_s": 0.5}, {"fault_reaction": 9}, {"counts_per_turn": 0.0}],
-)
-def test_unknown_option_kind_or_range_is_an_error(options):
-    with pytest.raises(BridgeError, match="option"):
-        make(BusConfig("main", "/nowhere", 1_000_000, JOINTS), 0.1, options)
-
-
-def test_file_that_is_no_eds_is_refused(device, tmp_path):
-    (tmp_path / "drive.eds").write_text("nothing")
-    with pytest.raises(BridgeError, match="EDS"):
-        driver(device, eds=str(tmp_path / "drive.eds")).connect()
-    arm = driver(device, eds=str(EDS))
-    arm.connect()
-    arm.close()
-
-
-@pytest.mark.parametrize(
-    ("cycle_s", "pair"),
-    [(0.01, (100, -4)), (0.001, (100, -5)), (0.002, (200, -5)), (0.033, (33, -3)), (0.0125, (125, -4))],
-)
-def test_interpolation_period_is_the_finest_that_fits(cycle_s, pair):
-    assert config.period(cycle_s) == pair
-
-
-def test_period_that_no_pair_expresses_is_refused():
-    with pytest.raises(BridgeError, match="cycle_s"):
-        config.period(1e-9)
-
-
-def test_scan_finds_every_drive(device):
-    transport = SocketCan(device.port)
-    transport.open()
-    found = scan(transport, 0.03)
-    transport.close()
-    assert [(row.id, row.model, row.note) for row in found] == [(i, "00000000:00000402", "") for i in range(1, 7)]

@@ -181,6 +181,51 @@ def test_target_outside_the_position_limits_is_limited(device):
     assert device.report()["limited"] == 1
 
 
+def mapped(device, number, can_id, kind, entries):
+    """RPDO `number` at that CAN id, transmission type and map."""
+    write(device, 0x1400 + number - 1, 1, "I", 0x8000_0000 | can_id)
+    write(device, 0x1400 + number - 1, 2, "B", kind)
+    write(device, 0x1600 + number - 1, 0, "B", 0)
+    for sub, entry in enumerate(entries, 1):
+        write(device, 0x1600 + number - 1, sub, "I", entry)
+    write(device, 0x1600 + number - 1, 0, "B", max(1, len(entries)))
+    write(device, 0x1400 + number - 1, 1, "I", can_id)
+
+
+def test_limits_that_came_in_a_pdo_hold_from_then_on(device):
+    at = enabled(device)
+    mapped(device, 2, 0x301, 255, [0x607D0120, 0x607D0220])  # 255: acts when it arrives, not at the SYNC
+    device.feed(Frame(0x301, struct.pack("<ii", at - 100, at + 100)), 0)
+    device.feed(codec.command(1, 0x0F, at - 5000), 0)
+    sync(device)
+    assert device.plant.target[0] == pytest.approx((at - 100) / device.drives[0].counts_per_rad)
+
+
+def test_two_pdos_of_one_id_are_both_taken(device):
+    at = enabled(device)
+    mapped(device, 2, 0x201, 1, [0x60400010])
+    device.feed(codec.command(1, 0x0F, at + 1000), 0)
+    sync(device)
+    assert device.report()["commands"] == 5  # three went up
+
+
+def test_map_to_nothing_carries_nothing(device):
+    enabled(device)
+    mapped(device, 2, 0x301, 1, [])
+    device.feed(Frame(0x301, b""), 0)
+    assert len(sync(device)) == 1
+    assert device.report()["dropped"] == 0
+
+
+def test_sync_is_heard_where_1005_says(device):
+    at = enabled(device)
+    write(device, 0x1005, 0, "I", 0x90)
+    device.feed(codec.command(1, 0x0F, at + 1000), 0)
+    assert sync(device) == []
+    assert [r.data.id for r in device.feed(Frame(0x090, b""), 0)] == [0x181]
+    assert device.plant.target[0] == pytest.approx((at + 1000) / device.drives[0].counts_per_rad)
+
+
 def test_quick_stop_holds_and_operation_can_go_on(device):
     at = enabled(device)
     device.feed(codec.command(1, states.QUICK_STOP, at), 0)
