@@ -284,7 +284,7 @@ class ArmGroup:
             effort=self._spread([state.effort for state in states]),
             temperature=self._spread([state.temperature for state in states]),
             faults=Fault(faults),
-            last_seq=self.last_asked - behind,  # a part may not be sure that its answers are of this cycle
+            last_seq=self.last_asked - behind,  # answers of the cycle before, read when this one began
             mode=self.mode,
             rejected=sum(state.rejected for state in states),
             joint_faults=tuple(codes),
