@@ -60,7 +60,7 @@ class Network(canopen.Network):
         for frame in self._transport.read():
             self._also(frame)
             if not frame.extended and not frame.remote and not frame.fd:
-                self.notify(frame.id, bytearray(frame.data), time.time())
+                self.notify(frame.id, bytearray(frame.data), time.monotonic())
         return True
 
 
