@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import sys
@@ -17,7 +16,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, require_writable, say, stdout
 from edgevla.control.arm_calibration import Ranges, calibration_of
 from edgevla.control.home import go_home
 from edgevla.errors import Refused, Usage, explain
@@ -173,8 +172,7 @@ def _guided(
 
 def _may_write(path: Path, replace: bool, tell: Callable[[str], None]) -> None:
     """Asked before anything is changed in the servos. Raises Usage when the answer is not yes."""
-    if not os.access(path.parent, os.W_OK):
-        raise Usage(explain(f"{path} cannot be written", "a folder to write into", str(path.parent), "pass -o FILE"))
+    require_writable(path)
     if replace or not path.exists():
         return
     tell(f"{path} exists. Replace it when done? yes/no")
