@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,9 @@ PERIOD_S = 0.02
 _SHARE = 0.2  # of the profile's velocity and acceleration
 _INSIDE = 0.1  # of the start range's width: the goal is no nearer to its ends
 _NEAR = 1e-4  # channel units, between set-point and goal
+_MOST_STEPS = 50_000  # of a ramp that is only reckoned: 1,000 s
+
+Say = Callable[[str, float, str], None]
 
 
 def home_goal(arm: ArmProfile, held: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -40,11 +42,11 @@ def gentle(arm: ArmProfile) -> Limits:
     )
 
 
-def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     """Ramp a connected, disarmed arm into its start range and latch it there; True when it arrived.
 
-    `stop_asked` ends it within the limits; `say` hears the largest distance left, channel units. Raises DeviceFault,
-    BridgeError; the arm is stopped on every way out.
+    `stop_asked` ends it within the limits; `say` hears at every step which channel is furthest from its goal, how far,
+    and the unit. Raises DeviceFault, BridgeError; the arm is stopped on every way out.
     """
     link.arm()
     try:
@@ -53,7 +55,7 @@ def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Cal
         link.stop()
 
 
-def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     limits, motion, goal = gentle(arm), Motion.at_rest(link.held), home_goal(arm, link.held)
     grid, step, last, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, -1, None
     expiry_ns = round(max(arm.command_ttl_s, 0.5 * PERIOD_S) * 1e9)
@@ -66,8 +68,9 @@ def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Calla
         stopping = stop_asked()
         motion, _ = slow_down(limits, motion, elapsed_s) if stopping else track(limits, motion, goal, elapsed_s)
         link.send(motion.setpoint.astype(np.float32), woke_ns + expiry_ns)
-        left = float(np.max(np.abs(goal - motion.setpoint)))
-        say(left)
+        each = _left(motion, goal)
+        left, furthest = float(each.max()), arm.channels[int(each.argmax())]
+        say(furthest.name, left, furthest.unit)
         if left < _NEAR or (stopping and motion.resting):
             return left < _NEAR
         last, step = step, step + 1
@@ -87,9 +90,16 @@ def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now
         )
 
 
-def longest_s(arm: ArmProfile, held: NDArray[np.floating]) -> float:
-    """No ramp from `held` takes longer, by its slowest joint: for a progress bar."""
-    distance = np.abs(home_goal(arm, held) - held)
-    limits = gentle(arm)
-    ramps = limits.max_velocity / limits.max_acceleration + limits.max_acceleration / limits.max_jerk
-    return float(np.max(distance / limits.max_velocity + 2.0 * ramps)) if math.isfinite(distance.sum()) else 0.0
+def ramp_s(arm: ArmProfile, held: NDArray[np.floating]) -> float:
+    """How long `go_home` takes from rest at `held`, s: the same limiter, stepped without waiting (milliseconds)."""
+    limits, motion, goal = gentle(arm), Motion.at_rest(held), home_goal(arm, held)
+    steps = 0
+    while _left(motion, goal).max() >= _NEAR and steps < _MOST_STEPS:
+        motion, _ = track(limits, motion, goal, PERIOD_S)
+        steps += 1
+    return steps * PERIOD_S
+
+
+def _left(motion: Motion, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each channel from the goal, channel units."""
+    return np.abs(goal - motion.setpoint)
