@@ -57,23 +57,24 @@ def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say
 
 def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     limits, motion, goal = gentle(arm), Motion.at_rest(link.held), home_goal(arm, link.held)
-    grid, step, last, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, -1, None
+    grid, step, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, None
     expiry_ns = round(max(arm.command_ttl_s, 0.5 * PERIOD_S) * 1e9)
     while True:
-        woke_ns = sleep_until(grid.deadline_ns(step))
+        due_ns = grid.deadline_ns(step)
+        woke_ns = sleep_until(due_ns)
         step = grid.current_step(step, woke_ns)
         state = link.poll() or state
-        _require_sound(arm, state, woke_ns - grid.epoch_ns, woke_ns)
-        elapsed_s = (step - last) * PERIOD_S
+        _require_sound(arm, state, due_ns - grid.epoch_ns, due_ns)  # what this computer overslept is not the arm's
         stopping = stop_asked()
-        motion, _ = slow_down(limits, motion, elapsed_s) if stopping else track(limits, motion, goal, elapsed_s)
+        # One period a step, however long it took: after a stall the ramp goes on where it was and does not catch up.
+        motion, _ = slow_down(limits, motion, PERIOD_S) if stopping else track(limits, motion, goal, PERIOD_S)
         link.send(motion.setpoint.astype(np.float32), woke_ns + expiry_ns)
         each = _left(motion, goal)
         left, furthest = float(each.max()), arm.channels[int(each.argmax())]
         say(furthest.name, left, furthest.unit)
         if left < _NEAR or (stopping and motion.resting):
             return left < _NEAR
-        last, step = step, step + 1
+        step += 1
 
 
 def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now_ns: int) -> None:

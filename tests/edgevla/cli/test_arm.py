@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edgevla.bus import watch
 from edgevla.cli.arm import app
-from edgevla.control.home import ramp_s
+from edgevla.control.home import PERIOD_S, go_home, ramp_s
 from edgevla.errors import Usage
 from firmware_bridge.calibration import read_calibration, text_of
 from firmware_bridge.virtual.client import VirtualProcess
@@ -86,6 +88,24 @@ def test_the_time_of_a_ramp_is_that_of_its_slowest_joint():
     # wrist_roll: -2.74 to -2.166 rad at 0.2 x 3 rad/s, plus 0.15 s of ramps up and down at 0.2 x 20 rad/s2
     assert ramp_s(profile, held) == pytest.approx(0.574 / 0.6 + 0.15, abs=0.05)
     assert ramp_s(profile, np.array(profile.start_low) * 0.5 + np.array(profile.start_high) * 0.5) == 0.0
+
+
+def test_a_stall_of_this_computer_neither_ends_the_way_home_nor_makes_it_jump(device):
+    profile = replace(load_arm("so101"), max_state_age_s=1.0)  # a busy computer keeps the virtual arm from answering
+    device.do("place", position_rad=[joint.to_device(joint.minimum) for joint in JOINTS])
+    arm = watch.opened(profile, device.port)
+    sent, send = [], arm.send
+    arm.send = lambda setpoint, expiry_ns: (sent.append(setpoint.copy()), send(setpoint, expiry_ns))[1]
+    arm.connect()
+
+    def say(*_):
+        if len(sent) == 20:
+            time.sleep(2.0)  # twice the age that a state may have
+
+    assert go_home(arm, profile, lambda: False, say)
+    arm.close()
+    per_step = np.array([0.2 * channel.max_velocity * PERIOD_S for channel in profile.channels])
+    assert (np.abs(np.diff(np.array(sent), axis=0)).max(axis=0) <= per_step * 1.001 + 1e-6).all()
 
 
 def test_home_that_is_told_to_stop_says_so_and_holds(device):

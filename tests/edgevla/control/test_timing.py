@@ -94,7 +94,7 @@ def test_without_a_trained_prefix_the_blend_has_to_end_before_the_next_observati
 def test_an_arm_without_a_watchdog_is_accepted_only_explicitly():
     arm = replace(ARM, watchdog_s=None)
     assert broken(evaluate(Timing(), TARGET, arm, accept_no_watchdog=True)) == []
-    with pytest.raises(Refused, match="to do:    pass --accept-no-watchdog$"):
+    with pytest.raises(Refused, match=r"to do:    pass --accept-no-watchdog$"):
         require(evaluate(Timing(), TARGET, arm))
     slow = replace(arm, return_delay_s=0.02)
     with pytest.raises(Refused, match="to do:    pass --accept-no-watchdog; choose another target"):
