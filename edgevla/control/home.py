@@ -58,13 +58,15 @@ def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say
 def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     limits, motion, goal = gentle(arm), Motion.at_rest(link.held), home_goal(arm, link.held)
     grid, step, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, None
+    unheard = 0  # steps in a row; what this computer overslept is not the arm's silence
     expiry_ns = round(max(arm.command_ttl_s, 0.5 * PERIOD_S) * 1e9)
     while True:
         due_ns = grid.deadline_ns(step)
         woke_ns = sleep_until(due_ns)
         step = grid.current_step(step, woke_ns)
-        state = link.poll() or state
-        _require_sound(arm, state, due_ns - grid.epoch_ns, due_ns)  # what this computer overslept is not the arm's
+        heard = link.poll()
+        state, unheard = (state, unheard + 1) if heard is None else (heard, 0)
+        _require_sound(arm, state, unheard * PERIOD_S if heard is None else (due_ns - heard.stamp_ns) * 1e-9)
         stopping = stop_asked()
         # One period a step, however long it took: after a stall the ramp goes on where it was and does not catch up.
         motion, _ = slow_down(limits, motion, PERIOD_S) if stopping else track(limits, motion, goal, PERIOD_S)
@@ -77,9 +79,8 @@ def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) 
         step += 1
 
 
-def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now_ns: int) -> None:
+def _require_sound(arm: ArmProfile, state: JointState | None, age_s: float) -> None:
     """Raises DeviceFault when the arm reports a fault, left its mode, or was not heard for too long."""
-    age_s = (since_ns if state is None else now_ns - state.stamp_ns) * 1e-9
     if age_s > max(arm.max_state_age_s, 3 * PERIOD_S):
         limit = f"a state of at most {arm.max_state_age_s:g} s"
         got = "none" if state is None else f"{age_s:.3f} s old"
