@@ -2,8 +2,8 @@
 
     python -m firmware_bridge.virtual JSON
 
-JSON has `protocol` and `joints`, each with the fields of `firmware_bridge.arm.Joint`, and may have `paced_baud` (as slow
-as such a line), `data_baud` (of CAN-FD), `gravity_nm`, `watchdog_s`, `link` (a path that points at the port), `options`.
+JSON has `protocol` and `joints`, each with the fields of `firmware_bridge.arm.Joint`, and may have `paced_baud` (as
+slow as such a line), `data_baud` (of CAN-FD), `gravity_nm`, `watchdog_s`, `link` (a path for the port), `options`.
 
 Example:
 
