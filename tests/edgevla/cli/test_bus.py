@@ -275,13 +275,13 @@ def test_bench_that_is_ended_half_way_stops_the_arm():
         bench = [*EDGEVLA, "bus", "bench", "--arm", ARM, "--port", process.port, "--cycles", "1000000", "--armed"]
         running = subprocess.Popen(bench, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 30
-        while process.do("report")["device"]["mode"] != Mode.ARMED and time.monotonic() < until:
+        while process.do("report")["device"]["mode"] != Mode.ARMED.name and time.monotonic() < until:
             time.sleep(0.02)
         running.send_signal(signal.SIGTERM)
         _, err = running.communicate(timeout=20)
         report = process.do("report")["device"]
     assert (running.returncode, err) == (130, "error: stopped by Ctrl-C\n")
-    assert report["mode"] == Mode.STOPPED
+    assert report["mode"] == Mode.STOPPED.name
     assert report["faults"] == Fault.STOP  # told to, not by its watchdog
 
 
