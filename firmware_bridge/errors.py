@@ -88,7 +88,13 @@ class ReplayDiffers(BridgeError):
 
 
 class FirmwareError(BridgeError):
-    """Firmware that cannot be made or must not be flashed. Example causes: another schema, a broken image."""
+    """Firmware that must not be flashed now. Example cause: the arm is armed."""
+
+
+class BadFirmware(FirmwareError):
+    """An image or a configuration that is none. Example causes: a broken image, another schema, a watchdog of 0 s."""
+
+    exit_code = 4
 
 
 def explain(what: str, expected: object, got: object, todo: str) -> str:

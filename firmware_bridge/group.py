@@ -188,6 +188,11 @@ class ArmGroup:
         silent = [i for i, seq in enumerate(answered) if seq != self._asked[i]] or list(range(len(self.parts)))
         return self._named([(i, self.parts[i].silence()) for i in silent])
 
+    def in_order(self, said: Sequence[Sequence[_T]]) -> tuple[_T, ...]:
+        """What each part says of its joints, in the arm's channel order."""
+        pairs = [pair for row, index in zip(said, self._channels, strict=True) for pair in zip(index, row, strict=True)]
+        return tuple(value for _, value in sorted(pairs, key=lambda pair: int(pair[0])))
+
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _encoded(self, i: int, setpoint: Float32) -> object:
@@ -284,7 +289,7 @@ class ArmGroup:
             effort=self._spread([state.effort for state in states]),
             temperature=self._spread([state.temperature for state in states]),
             faults=Fault(faults),
-            last_seq=self.last_asked - behind,  # a part may not be sure that its answers are of this cycle
+            last_seq=self.last_asked - behind,  # answers of the cycle before, read when this one began
             mode=self.mode,
             rejected=sum(state.rejected for state in states),
             joint_faults=tuple(codes),

@@ -57,7 +57,30 @@ def log_of(text: str) -> Log:
     if _HEX.fullmatch(text.strip()):
         return _single("serial", bytes.fromhex(re.sub(r"0x|[\s:,]", "", text)))
     todo = "e.g. `edgevla bus decode FFFF010402...`, `edgevla bus decode 123#1122`, `edgevla bus decode line.bus`"
-    raise BadInput(explain("nothing to decode", "a file, bytes in hex, or a frame ID#DATA", text[:80], todo))
+    raise BadInput(explain(*_no_input(text), todo))
+
+
+def _no_input(text: str) -> tuple[str, str, str]:
+    """(what, expected, got) of a text that is none of the three."""
+    digits = re.sub(r"0x|[\s:,]", "", text)
+    what, got = "nothing to decode", text[:80] or "nothing"
+    if os.path.isdir(text):
+        what, got = f"{text} is a folder", "a folder"
+    elif digits and re.fullmatch(r"[0-9A-Fa-f]+", digits):
+        what, got = "bytes in hex have two digits each", f"{len(digits)} digits: {text[:80]}"
+    elif re.search(r"[/.]", text):
+        what, got = f"no such file: {text[:80]}", "neither a file that is there nor hex"
+    return what, "a file, bytes in hex, or a frame ID#DATA", got
+
+
+def require_fit(found: Sequence[Reading]) -> None:
+    """Raises BadInput where no protocol knows any unit of what there is."""
+    if any(reading.fits > 0 or not reading.lines for reading in found):
+        return
+    got = "; ".join(f"{reading.protocol}: {reading.lines[0].words}" for reading in found)
+    todo = "check the bit rate it was recorded with, and that no byte is missing"
+    expected = "a frame of " + ", ".join(reading.protocol for reading in found)
+    raise BadInput(explain("this fits no protocol", expected, got, todo))
 
 
 def read_as(log: Log, protocol: str) -> Reading:

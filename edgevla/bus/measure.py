@@ -43,7 +43,11 @@ class Counting:
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds and microseconds of whole cycles. `jitter_us`: p99 of |period - its median|."""
+    """Milliseconds and microseconds of whole cycles. `jitter_us`: p99 of |period - its median|.
+
+    `wire_ms` is arithmetic: what passed, at the profile's bit rate. `host_us_p50` is None where that rate or the
+    declared delay is not this line's; `no_host_share` says which.
+    """
 
     cycles: int
     failed: int
@@ -53,8 +57,9 @@ class Measured:
     cycle_ms_max: float
     hz: float
     wire_ms: float
-    host_us_p50: float
+    host_us_p50: float | None
     jitter_us_p99: float
+    no_host_share: str = ""
 
 
 def measure(
@@ -109,7 +114,9 @@ def _measured(
         return Measured(0, failed, errors, nan, nan, nan, 0.0, nan, nan, nan)
     cycle_ns, periods = np.array(took, float), np.diff(ends) if len(ends) > 1 else np.zeros(1)
     p50, p99 = np.percentile(cycle_ns, [50, 99]) * 1e-6
-    host_us = (cycle_ns - np.array(wires)) * 1e-3 - return_delay_s * 1e6
+    wire_ms = float(np.median(wires)) * 1e-6
+    host_us = float(np.median((cycle_ns - np.array(wires)) * 1e-3 - return_delay_s * 1e6))
+    reason = _no_host_share(float(p50), wire_ms, return_delay_s) if host_us < 0 else ""
     jitter = np.percentile(np.abs(periods - np.median(periods)), 99) * 1e-3
     return Measured(
         cycles=len(took),
@@ -119,7 +126,32 @@ def _measured(
         cycle_ms_p99=float(p99),
         cycle_ms_max=float(cycle_ns.max() * 1e-6),
         hz=1e3 / float(p50),
-        wire_ms=float(np.median(wires)) * 1e-6,
-        host_us_p50=float(np.median(host_us)),
+        wire_ms=wire_ms,
+        host_us_p50=None if reason else host_us,
         jitter_us_p99=float(jitter),
+        no_host_share=reason,
     )
+
+
+def _no_host_share(cycle_ms: float, wire_ms: float, return_delay_s: float) -> str:
+    """Why cycle - wire - declared delay is less than nothing."""
+    if cycle_ms < wire_ms:
+        got = f"a cycle ({cycle_ms:.3f} ms) is shorter than its bytes at the profile's bit rate ({wire_ms:.3f} ms)"
+        return f"{got}: this line has no bit rate; a virtual arm has one with `edgevla sim-arm PROFILE --paced`"
+    left = f"{cycle_ms - wire_ms:.3f} ms of a cycle are left beside the wire"
+    return f"{left}, less than return delay and USB turnaround of the profile ({1e3 * return_delay_s:g} ms)"
+
+
+def in_words(found: Measured) -> list[tuple[str, str]]:
+    """What was measured, a row each."""
+    failed = ", ".join(f"{count} {name}" for name, count in found.errors.items())
+    cycle = f"{found.cycle_ms_p50:.3f} / {found.cycle_ms_p99:.3f} / {found.cycle_ms_max:.3f} ms"
+    rows = [
+        ("cycles", f"{found.cycles:,}" + (f"; failed: {failed}" if failed else "")),
+        ("one cycle, p50 / p99 / largest", cycle),
+        ("cycles per second at p50", f"{found.hz:,.0f}"),
+        ("period jitter, p99", f"{found.jitter_us_p99:,.0f} us"),
+        ("wire time of what passed, arithmetic", f"{found.wire_ms:.3f} ms"),
+    ]
+    host = [("host share, p50", f"{found.host_us_p50:,.0f} us")] if found.host_us_p50 is not None else []
+    return [*rows, *host]

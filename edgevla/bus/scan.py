@@ -23,6 +23,9 @@ FD_DATA_BAUD = {"moteus": 5_000_000}  # protocols that need CAN-FD
 _NET, _ARPHRD_CAN = Path("/sys/class/net"), "280"  # linux/if_arp.h
 
 
+Try = tuple[str, str, int]  # protocol, port, bit/s
+
+
 @dataclass(frozen=True)
 class Answer:
     """One try: who answered, or why it could not be asked."""
@@ -48,14 +51,19 @@ def can_interfaces(net: Path = _NET) -> list[str]:
     return [name for name, path in types.items() if path.read_text().strip() == _ARPHRD_CAN]
 
 
-def tries(protocols: Sequence[str], ports: Sequence[str], bauds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
-    """(protocol, port, baud) to ask, in order; all of them where nothing is named."""
+def tries(protocols: Sequence[str], ports: Sequence[str], bauds: Sequence[int]) -> Iterator[Try]:
+    """What to ask, in order; everything where nothing is named. A pty has no bit rate: it is asked at one."""
     for port in ports or [*serial_ports(), *can_interfaces()]:
         kind = kind_of(port)
         for protocol in installed(kind):
             if not protocols or protocol in protocols:
                 known = BAUDS.get(protocol, (1_000_000,)) if kind == "serial" else (CAN_BAUD,)
-                yield from ((protocol, port, baud) for baud in bauds or known)
+                asked = bauds or (known[:1] if _is_pty(port) else known)
+                yield from ((protocol, port, baud) for baud in asked)
+
+
+def _is_pty(port: str) -> bool:
+    return str(Path(port).resolve()).startswith("/dev/pts/")
 
 
 def ask(protocol: str, port: str, baud: int, ids: range | None = None) -> Answer:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import profiles
 from firmware_bridge.errors import BridgeError
+from firmware_bridge.protocols import module
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import ArmProfile
 from profiles.bridge import joints_of
@@ -38,7 +39,9 @@ def started(profile: ArmProfile, bus: str, paced: bool, gravity_nm: float) -> Vi
         asked |= {"paced_baud": profile.baud, "data_baud": profile.data_baud}
     if profile.watchdog_s is not None:
         asked["watchdog_s"] = profile.watchdog_s
-    return VirtualProcess(profile.protocol, joints_of(profile, bus), options=dict(profile.options), **asked)
+    as_set_up = getattr(module(profile.protocol, "virtual"), "as_set_up", None)  # of devices that a user sets up first
+    options = dict(profile.options) if as_set_up is None else as_set_up(profile.options, profile.watchdog_s)
+    return VirtualProcess(profile.protocol, joints_of(profile, bus), options=options, **asked)
 
 
 def _happen(processes: dict[str, VirtualProcess], line: str) -> dict[str, Any]:

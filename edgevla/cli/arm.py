@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.live import Live
-from rich.table import Table
 
+from edgevla.bus import watch
 from edgevla.cli.calibrating import may_write, refuse_elsewhere, servos_calibrated, zero_set
-from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
-from edgevla.control.home import go_home
+from edgevla.cli.live import follow, progress, torque_word
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
+from edgevla.cli.stopping import STOPS, until_told
+from edgevla.control.home import go_home, ramp_s
 from edgevla.errors import Refused, Usage, explain
-from firmware_bridge.arm import Arm, ArmInfo, JointInfo, JointState
+from firmware_bridge.arm import ArmInfo, JointInfo
 from firmware_bridge.calibration import text_of
-from firmware_bridge.protocols import open_arm
+from firmware_bridge.torque import torque_on
 from profiles import ArmProfile, load_arm
-from profiles.bridge import arm_config, parse_ports
+from profiles.bridge import parse_ports
 from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
@@ -31,7 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 _LIVE_S = 0.1
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a dropped connection must not leave an arm on its way
 _ARM = typer.Option(..., "--arm", help="Name or file of the arm profile")
 _PORT = typer.Option(..., "--port", help="Port of the arm, or BUS=PORT,... of one on several buses")
 _CALIBRATION = typer.Option(None, "--calibration", help="Calibration file, LeRobot's or of `edgevla arm calibrate`")
@@ -49,35 +50,39 @@ def show(
 
     Example: edgevla arm show --arm so101 --port /dev/ttyACM0 --calibration arm.json --live
     """
+    if live and as_json:
+        raise Usage(explain("--live with --json", "one of them", "both", "`edgevla bus monitor --json` follows an arm"))
     profile = load_calibrated(arm, calibration)
-    link = open_arm(arm_config(profile, parse_ports(profile, port)))
-    try:
+    link = watch.opened(profile, port)
+    with until_told() if live else nullcontext(), closing(link):
         info = link.connect()
+        torque = torque_on(link)
         if as_json:
-            print_json({"arm": profile.name, "port": info.port, **_told(info)})
+            print_json({"arm": profile.name, "port": info.port, **_told(info), "torque_on": torque})
             return
-        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile))
+        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile, torque))
         if live:
-            _follow(link, profile)
-    finally:
-        link.close()
+            follow(profile, watch.watch(link, _LIVE_S))
 
 
 @app.command()
 def home(
     arm: str = _ARM, port: str = _PORT, calibration: Path | None = _CALIBRATION, as_json: bool = JSON_OPTION
 ) -> None:
-    """Ramp slowly into the start range and hold there; Ctrl-C, SIGTERM and SIGHUP stop within the limits.
+    """Ramp slowly into the start range and hold there, torque on; Ctrl-C, SIGTERM and SIGHUP stop within the limits.
 
     Example: edgevla arm home --arm so101 --port /dev/ttyACM0 --calibration arm.json
     """
     profile = load_calibrated(arm, calibration)
-    link = open_arm(arm_config(profile, parse_ports(profile, port)))
+    link = watch.opened(profile, port)
     asked: list[int] = []
-    before = {which: signal.signal(which, lambda *_: asked.append(1)) for which in _STOPS}
+    before = {which: signal.signal(which, lambda *_: asked.append(1)) for which in STOPS}
     try:
-        link.connect()
-        arrived = go_home(link, profile, lambda: bool(asked), lambda left: None)
+        took_s = ramp_s(profile, link.connect().held_setpoint)
+        if not as_json:
+            say(f"ramping slowly into the start range, some {took_s:.1f} s; Ctrl-C stops it")
+        with nullcontext(_untold) if as_json else progress(took_s) as tell:
+            arrived = go_home(link, profile, lambda: bool(asked), tell)
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
@@ -85,7 +90,8 @@ def home(
     if as_json:
         print_json({"arm": profile.name, "arrived": arrived})
     else:
-        say("in the start range, holding" if arrived else "stopped on its way, holding", "green" if arrived else "bold")
+        where, style = ("in the start range", "green") if arrived else ("stopped on its way", "bold")
+        say(f"{where}, holding with torque on", style)
     if not arrived:
         raise typer.Exit(Refused.exit_code)
 
@@ -133,12 +139,19 @@ def calibrate(
     print_table(f"saved in the servos and in {path}", ["joint", "id", "homing offset", "min", "max"], rows)
 
 
+def _untold(joint: str, left: float, unit: str) -> None:
+    """Progress where --json shows none."""
+
+
 # --- show ---------------------------------------------------------------------------------------------------------
 
-_COLUMNS = ["joint", "id", "model", "firmware", "range", "now", "watchdog", "return delay", "supply", "heat", "note"]
+_COLUMNS = [
+    *("joint", "id", "model", "firmware", "range", "now", "torque"),
+    *("watchdog", "return delay", "supply", "heat", "note"),
+]
 
 
-def _rows(info: ArmInfo, profile: ArmProfile) -> list[tuple[object, ...]]:
+def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[tuple[object, ...]]:
     """One row a joint; where the controller knows its own motors (edgelink), one a channel."""
     watchdog_s, note = 1e-3 * info.watchdog_ms, "behind the controller"
     channels = [
@@ -154,36 +167,16 @@ def _rows(info: ArmInfo, profile: ArmProfile) -> list[tuple[object, ...]]:
             joint.firmware,
             f"{joint.range[0]:.3f} .. {joint.range[1]:.3f}",
             f"{held:.3f}",
+            torque_word(on),
             "none" if joint.watchdog_s is None else f"{1e3 * joint.watchdog_s:g} ms",
             "-" if joint.return_delay_s is None else f"{1e6 * joint.return_delay_s:.0f} us",
             "-" if joint.voltage_v is None else f"{joint.voltage_v:.1f} V",
             "-" if joint.temperature_c is None else f"{joint.temperature_c:.0f} C",
             joint.note,
         )
-        for joint, held in zip(joints, info.held_setpoint.tolist(), strict=True)
+        for joint, held, on in zip(joints, info.held_setpoint.tolist(), torque or [None] * len(joints), strict=True)
     ]
 
 
 def _told(info: ArmInfo) -> dict[str, Any]:
     return {"joints": [asdict(joint) for joint in info.joints], "held": info.held_setpoint.tolist()}
-
-
-def _follow(link: Arm, profile: ArmProfile) -> None:
-    with Live(console=stdout(), auto_refresh=False) as live:
-        while True:
-            link.request_state()
-            deadline_ns = time.monotonic_ns() + int(_LIVE_S * 1e9)
-            state = None
-            while state is None and time.monotonic_ns() < deadline_ns and link.wait_readable(deadline_ns):
-                state = link.poll()
-            if state is not None:
-                live.update(_state_table(profile, state), refresh=True)
-            time.sleep(_LIVE_S)
-
-
-def _state_table(profile: ArmProfile, state: JointState) -> Table:
-    table = Table("joint", "position", "unit", "fault")
-    codes = state.joint_faults or (0,) * len(profile.channels)
-    for channel, at, code in zip(profile.channels, state.position.tolist(), codes, strict=True):
-        table.add_row(channel.name, f"{at:.4f}", channel.unit, hex(code) if code else "")
-    return table

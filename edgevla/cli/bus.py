@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
 from edgevla.bus import explain as words
 from edgevla.bus import scan as scanning
 from edgevla.bus import serve, watch
-from edgevla.bus.measure import Counting, measure
-from edgevla.cli.output import JSON_OPTION, print_json, print_table, say, stdout
+from edgevla.bus.measure import Counting, in_words, measure
+from edgevla.cli.live import follow
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, require_writable, say
+from edgevla.cli.stopping import stoppable, until_told
 from edgevla.errors import DeviceFault, Usage, explain
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import KINDS
-from firmware_bridge.transport.log import Log
+from firmware_bridge.transport.log import Log, What
 from firmware_bridge.transport.open import SYNTAX, kind_of, open_transport
 from firmware_bridge.transport.recording import Recording
 from firmware_bridge.transport.tap import tap
@@ -59,12 +58,10 @@ def scan(
     """
     _require_protocols(protocol)
     planned, range_ = list(scanning.tries(protocol, port, baud)), _ids(ids)
-    answers = []
-    for one in planned:
-        if not as_json:
-            say(f"{one[1]} at {one[2]}: {one[0]} ...", "dim")
-        answers.append(scanning.ask(*one, range_))
-    if planned and port and all(answer.error for answer in answers):
+    _require_tries(planned, protocol, port)
+    with stoppable():
+        answers = list(_asked(planned, range_, as_json))
+    if port and all(answer.error for answer in answers):
         raise DeviceFault(answers[-1].error)
     rows = [(a.protocol, a.port, a.baud, f.id, f.model, f.firmware, f.note) for a in answers for f in a.found]
     columns = ["protocol", "port", "baud", "id", "model", "firmware", "note"]
@@ -72,14 +69,13 @@ def scan(
     if as_json:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         print_json({"found": found, "errors": errors, "asked": [list(one) for one in planned]})
-        return
-    for error in errors:
-        say(error, "yellow")
-    if rows:
-        print_table("found", columns, rows)
     else:
-        asked = f"{len(planned)} tries" if planned else "no serial adapter and no CAN interface on this computer"
-        say(f"nobody answered ({asked}); check the arm's supply, then its cable")
+        for error in errors:
+            say(error, "yellow")
+        if rows:
+            print_table("found", columns, rows)
+    if not rows:
+        raise _nobody(planned)
 
 
 @app.command()
@@ -91,13 +87,15 @@ def monitor(
     count: int = typer.Option(0, "--count", min=0, help="End after so many looks; 0: Ctrl-C"),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object a line for each look."),
 ) -> None:
-    """Show position, velocity, effort, temperature, age and faults of every joint, live. Never arms.
+    """Show position, velocity, effort, temperature, torque, age and faults of every joint, live. Never arms.
+
+    A table on a terminal; in a pipe or a file one line a look.
 
     Example: edgevla bus monitor --arm so101 --port /dev/ttyACM0
     """
     profile = load_calibrated(arm, calibration)
-    with _connected(watch.opened(profile, port)) as device:
-        _show(profile, watch.watch(device, period_s, count), as_json)
+    with until_told(), _connected(watch.opened(profile, port)) as device:
+        follow(profile, watch.watch(device, period_s, count), as_json)
 
 
 @app.command()
@@ -134,19 +132,21 @@ def record(
         todo = "name another with -o, or pass --replace"
         raise Usage(explain("nothing is written over unasked", "a file that is not there", str(output), todo))
     until_ns = time.monotonic_ns() + int(duration_s * 1e9) if duration_s else None
-    if arm:
-        lost = _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns)
-    elif kind_of(port) == "can":
-        lost = _record_can(port, output, data_baud or None, until_ns)
-    else:
+    if not arm and kind_of(port) != "can":
         todo = "pass --arm NAME: a serial line tells a listener nothing, so the arm is asked"
         raise Usage(explain("what is on this serial line?", "--arm", "none", todo))
+    require_writable(output)
+    with until_told():
+        if arm:
+            _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns)
+        else:
+            _record_can(port, output, data_baud or None, until_ns)
     log = words.log_of(str(output))
-    summary = {"file": str(output), "kind": log.kind, "records": len(log.records), "lost": lost}
+    summary = {"file": str(output), "kind": log.kind, "records": len(log.records), "lost": log.lost}
     if as_json:
         print_json(summary)
     else:
-        say(f"{output}: {summary['records']} records, {lost} lost; `edgevla bus decode {output}` explains them")
+        say(f"{output}: {summary['records']} records, {log.lost} lost; `edgevla bus decode {output}` explains them")
 
 
 @app.command()
@@ -170,8 +170,9 @@ def replay(
         sys.stdout.write(json.dumps({"port": port, "kind": log.kind}) + "\n")
         sys.stdout.flush()
 
-    exchanged = serve.serve(file, log, announce)
-    sys.stdout.write(json.dumps({"event": "end", "exchanged": exchanged}) + "\n")
+    with until_told():
+        exchanged = serve.serve(file, log, announce)
+        sys.stdout.write(json.dumps({"event": "end", "exchanged": exchanged}) + "\n")
 
 
 @app.command()
@@ -191,15 +192,18 @@ def bench(
     device = watch.opened(profile, port)
     counters = tap(device, lambda inner: Counting(inner, profile.baud, profile.data_baud))
     delay_s = profile.return_delay_s + profile.usb_turnaround_s
-    with _connected(device) as connected:
+    with stoppable(), _connected(device) as connected:
         if armed:
             connected.arm()
         found = measure(connected, counters, cycles, armed, delay_s, max(0.05, profile.command_ttl_s))
-    result = {"arm": profile.name, "port": port, "armed": armed, "declared_delay_s": delay_s, **asdict(found)}
+    if not found.cycles:
+        raise connected.silence()
     if as_json:
-        print_json(result)
-    else:
-        print_table(f"{profile.name} on {port}", ["what", "value"], list(result.items()))
+        print_json({"arm": profile.name, "port": port, "armed": armed, "declared_delay_s": delay_s, **asdict(found)})
+        return
+    print_table(f"{profile.name} on {port}, torque {'ON' if armed else 'as it was'}", ["what", ""], in_words(found))
+    if found.no_host_share:
+        say(f"host share not measured: {found.no_host_share}", "yellow")
 
 
 # --- inside -------------------------------------------------------------------------------------------------
@@ -212,47 +216,8 @@ def _connected(device: Any) -> Iterator[Any]:
         yield device
 
 
-def _show(profile: ArmProfile, looks: Iterator[watch.Seen], as_json: bool) -> None:
-    if as_json:
-        for seen in looks:
-            sys.stdout.write(json.dumps(_plain(profile, seen)) + "\n")
-            sys.stdout.flush()
-        return
-    with Live(console=stdout(), auto_refresh=False) as live:
-        for seen in looks:
-            live.update(_table(profile, seen), refresh=True)
-
-
-def _table(profile: ArmProfile, seen: watch.Seen) -> Table:
-    table = Table(title=escape(f"{profile.name}: {watch.heading(seen)}"), title_justify="left")
-    for column in ("joint", "position", "velocity", "effort", "°C", "code"):
-        table.add_column(column, justify="left" if column == "joint" else "right")
-    for row in watch.rows(profile, seen.state) if seen.state is not None else []:
-        style = "" if row["inside"] else "yellow"
-        numbers = [_number(row[key]) for key in ("velocity", "effort", "temperature_c")]
-        position = f"{row['position']:.4f} {row['unit']}"
-        table.add_row(escape(row["joint"]), position, *numbers, str(row["code"] or ""), style=style)
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _plain(profile: ArmProfile, seen: watch.Seen) -> dict[str, Any]:
-    if seen.state is None:
-        return {"error": seen.error}
-    return {
-        "stamp_ns": seen.state.stamp_ns,
-        "age_ms": seen.age_ms,
-        "rate_hz": seen.rate_hz,
-        "mode": int(seen.state.mode),
-        "faults": int(seen.state.faults),
-        "joints": watch.rows(profile, seen.state),
-    }
-
-
 def _print_readings(log: Log, protocols: list[str], as_json: bool) -> None:
+    """Raises BadInput after printing where nothing of it fits."""
     recorded = str(log.head.get("protocol", ""))
     found = words.readings(log, protocols or ([recorded] if recorded else []))
     best = [reading for reading in found if reading.fits > 0] or found[:1]
@@ -261,8 +226,15 @@ def _print_readings(log: Log, protocols: list[str], as_json: bool) -> None:
         shown = found if protocols else best
         lines = {reading.protocol: [asdict(line) for line in reading.lines] for reading in shown}
         print_json({"kind": log.kind, "torn": log.torn, "fits": fits, "lines": lines})
-        return
-    for reading in found if protocols else best if len(best[0].lines) <= 3 else best[:1]:
+    elif not best[0].lines:
+        say("nothing has passed on this line while it was recorded")
+    elif protocols or best[0].fits > 0:
+        _print_tables(log, found if protocols else best if len(best[0].lines) <= 3 else best[:1], found)
+    words.require_fit(found)
+
+
+def _print_tables(log: Log, shown: Sequence[words.Reading], found: Sequence[words.Reading]) -> None:
+    for reading in shown:
         rows = [("" if n.s is None else f"{n.s:.6f}", n.way, n.data, n.words) for n in reading.lines[:_SHOWN]]
         print_table(f"as {reading.protocol}, {reading.fits:.0%} fits", ["s", "from", "data", "in words"], rows)
         if len(reading.lines) > _SHOWN:
@@ -271,7 +243,7 @@ def _print_readings(log: Log, protocols: list[str], as_json: bool) -> None:
     say(f"fits: {', '.join(others)}" + (", its end is torn" if log.torn else ""))
 
 
-def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None) -> int:
+def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None) -> None:
     line = Recording(open_transport("can", port, scanning.CAN_BAUD, data_baud), output, "can")
     try:
         line.open()
@@ -284,15 +256,12 @@ def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | 
             soon_ns = time.monotonic_ns() + 100_000_000
             line.wait_readable(min(soon_ns, until_ns or soon_ns))
             line.read()
-    except KeyboardInterrupt:
-        pass
     finally:
         line.close()
         line.finish()
-    return words.log_of(str(output)).lost
 
 
-def _record_arm(profile: ArmProfile, port: str, output: Path, period_s: float, until_ns: int | None) -> int:
+def _record_arm(profile: ArmProfile, port: str, output: Path, period_s: float, until_ns: int | None) -> None:
     if len(profile.buses) != 1:
         todo = "record each of its buses on its own, passively: `edgevla bus record --port can0 -o left.bus`"
         raise Usage(explain(f"{profile.name} spans buses", "one bus", ", ".join(profile.buses), todo))
@@ -304,11 +273,52 @@ def _record_arm(profile: ArmProfile, port: str, output: Path, period_s: float, u
             for _ in watch.watch(device, period_s):
                 if until_ns is not None and time.monotonic_ns() >= until_ns:
                     break
-    except KeyboardInterrupt:
-        pass
+    except BridgeError:
+        line.finish()
+        _keep_or_drop(output)
+        raise
     finally:
         line.finish()
-    return words.log_of(str(output)).lost
+
+
+def _keep_or_drop(output: Path) -> None:
+    """A recording of a line that failed: kept, and said so, where anything has passed."""
+    if any(record.what in (What.WROTE, What.READ) for record in words.log_of(str(output)).records):
+        print(f"`edgevla bus decode {output}` explains what has passed until the error:", file=sys.stderr)
+    else:
+        output.unlink()
+
+
+def _asked(planned: Sequence[scanning.Try], ids: range | None, quiet: bool) -> Iterator[scanning.Answer]:
+    """Each answer, said as it comes: who waits for one joint need not wait for the rest."""
+    for protocol, port, baud in planned:
+        if not quiet:
+            say(f"{port} at {baud:,} bit/s: {protocol} ...", "dim")
+        answer = scanning.ask(protocol, port, baud, ids)
+        if answer.found and not quiet:
+            say("  " + ", ".join(f"id {found.id} {found.model}" for found in answer.found), "green")
+        yield answer
+
+
+def _require_tries(planned: Sequence[scanning.Try], protocols: list[str], ports: list[str]) -> None:
+    """Raises Usage for protocols that none of the ports can carry, DeviceFault where there is no port at all."""
+    if planned:
+        return
+    if ports or scanning.serial_ports() or scanning.can_interfaces():
+        where = ", ".join(f"{port} (a {kind_of(port)} port)" for port in ports) or "the ports of this computer"
+        todo = "name a port that carries it, or leave --protocol out"
+        raise Usage(explain(f"{', '.join(protocols)} cannot be on {where}", f"--port {SYNTAX}", where, todo))
+    todo = "plug it in and see `ls /dev/serial/by-id`; for CAN `ip link set can0 up type can bitrate 1000000`; "
+    todo += "a virtual arm: `edgevla sim-arm so101`, then --port with what it prints"
+    raise DeviceFault(explain("nothing to scan", "a serial adapter or a CAN interface", "none on this computer", todo))
+
+
+def _nobody(planned: Sequence[scanning.Try]) -> DeviceFault:
+    asked = sorted({f"{port} ({protocol})" for protocol, port, _ in planned})
+    expected = "an answer on " + ", ".join(asked)
+    todo = "check in this order: the arm's supply is on; its cable; the port (`ls /dev/serial/by-id`); that no other "
+    todo += "program uses it; then other bit rates (--baud)"
+    return DeviceFault(explain("nobody answered", expected, f"silence after {len(planned)} tries", todo))
 
 
 def _require_protocols(protocols: list[str]) -> None:

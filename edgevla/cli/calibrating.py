@@ -5,7 +5,6 @@ Signals wait while servos are written and while the file is: they are heard only
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from edgevla.cli.output import stdout
+from edgevla.cli.output import require_writable, stdout
 from edgevla.control.arm_calibration import (
     ELSEWHERE,
     ZERO_POSE,
@@ -103,8 +102,7 @@ def refuse_elsewhere(profile: ArmProfile) -> None:
 
 def may_write(path: Path, replace: bool, tell: Tell) -> None:
     """Asked before anything is changed in the servos. Raises Usage when the answer is not yes."""
-    if not os.access(path.parent, os.W_OK):
-        raise Usage(explain(f"{path} cannot be written", "a folder to write into", str(path.parent), "pass -o FILE"))
+    require_writable(path)
     if replace or not path.exists():
         return
     tell(f"{path} exists. Replace it when done? yes/no")

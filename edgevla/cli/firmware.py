@@ -13,7 +13,7 @@ import typer
 
 import firmware_bridge.firmware as sources
 import profiles
-from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
+from edgevla.cli.output import JSON_OPTION, print_json, print_table, require_writable, say
 from edgevla.errors import DeviceFault, Usage, explain
 from firmware_bridge.edgelink.codec import schema_hash
 from firmware_bridge.firmware.configure import DeviceConfig, config_header
@@ -43,9 +43,10 @@ def config(
 ) -> None:
     """Write config.h, the channels and limits that are compiled in, from an arm profile.
 
-    Example: edgevla firmware config metaworld-sawyer -o out/firmware/config.h
+    Example: edgevla firmware config metaworld-sawyer -o config.h
     """
     arm = _arm(profile)
+    require_writable(output)
     _write(output, config_header(device_config(arm, period_s)))
     facts = {"config": str(output), "profile": arm.name, "schema": f"{schema_hash(arm.channels):#010x}"}
     if as_json:
@@ -69,6 +70,7 @@ def build(
     if board not in BOARDS:
         raise Usage(explain("unknown --board", ", ".join(BOARDS), board, "see `edgevla firmware build --help`"))
     arm = _arm(profile)
+    output.mkdir(parents=True, exist_ok=True)
     _write(output / "config.h", config_header(device_config(arm, period_s)))
     _make(output.absolute(), BOARDS[board])
     names = ("edgelink-host", "libedgelink-device.so", "edgelink-m4.elf", "edgelink-m4.bin")
@@ -176,7 +178,6 @@ def _write(path: Path, text: str) -> None:
     """Whole or not at all; not touched when it is the same, so that make builds nothing again."""
     if path.exists() and path.read_text() == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     os.replace(temporary, path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str], debug: bool = False) -> int:
-    """Run one command line; returns its exit code. With `debug`, errors keep their traceback."""
+    """Run one command line; returns its exit code. With `debug`, the traceback of an error stands in front of it."""
     try:
         build_app(arguments)(args=arguments or ["--help"], prog_name="edgevla")
     except SystemExit as stop:
@@ -96,7 +97,7 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
         return INTERRUPTED
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         text, code = describe(error)
         print_error(text)
         return code

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,6 +15,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from edgevla.errors import Usage, explain
 
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object instead of tables.")
 
@@ -57,6 +61,20 @@ def say(text: str, style: str = "") -> None:
 def kept(holds: bool) -> Text:
     """The word that closes a row: kept or BROKEN."""
     return Text("kept", style="green") if holds else Text("BROKEN", style="bold red")
+
+
+def require_writable(path: Path) -> None:
+    """A file may be made or replaced there; asked before anything is done for it. Makes no folder. Raises Usage."""
+    folder = path.parent
+    if not folder.is_dir():
+        got, todo = f"{folder}, which is not there", f"`mkdir -p {folder}`, or pass another -o FILE"
+    elif path.is_dir():
+        got, todo = "a folder", f"name a file in it: -o {path / 'FILE'}"
+    elif not os.access(folder, os.W_OK):
+        got, todo = f"{folder}, which is not yours to write", "pass another -o FILE"
+    else:
+        return
+    raise Usage(explain(f"{path} cannot be written", "a file name in a folder to write into", got, todo))
 
 
 def megabytes(count: int) -> str:

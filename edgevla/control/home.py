@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,9 @@ PERIOD_S = 0.02
 _SHARE = 0.2  # of the profile's velocity and acceleration
 _INSIDE = 0.1  # of the start range's width: the goal is no nearer to its ends
 _NEAR = 1e-4  # channel units, between set-point and goal
+_MOST_STEPS = 50_000  # of a ramp that is only reckoned: 1,000 s
+
+Say = Callable[[str, float, str], None]
 
 
 def home_goal(arm: ArmProfile, held: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -40,11 +42,11 @@ def gentle(arm: ArmProfile) -> Limits:
     )
 
 
-def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     """Ramp a connected, disarmed arm into its start range and latch it there; True when it arrived.
 
-    `stop_asked` ends it within the limits; `say` hears the largest distance left, channel units. Raises DeviceFault,
-    BridgeError; the arm is stopped on every way out.
+    `stop_asked` ends it within the limits; `say` hears at every step which channel is furthest from its goal, how far,
+    and the unit. Raises DeviceFault, BridgeError; the arm is stopped on every way out.
     """
     link.arm()
     try:
@@ -53,29 +55,32 @@ def go_home(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Cal
         link.stop()
 
 
-def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Callable[[float], None]) -> bool:
+def _ramp(link: Arm, arm: ArmProfile, stop_asked: Callable[[], bool], say: Say) -> bool:
     limits, motion, goal = gentle(arm), Motion.at_rest(link.held), home_goal(arm, link.held)
-    grid, step, last, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, -1, None
+    grid, step, state = Grid(time.monotonic_ns(), round(PERIOD_S * 1e9)), 0, None
+    unheard = 0  # steps in a row; what this computer overslept is not the arm's silence
     expiry_ns = round(max(arm.command_ttl_s, 0.5 * PERIOD_S) * 1e9)
     while True:
-        woke_ns = sleep_until(grid.deadline_ns(step))
+        due_ns = grid.deadline_ns(step)
+        woke_ns = sleep_until(due_ns)
         step = grid.current_step(step, woke_ns)
-        state = link.poll() or state
-        _require_sound(arm, state, woke_ns - grid.epoch_ns, woke_ns)
-        elapsed_s = (step - last) * PERIOD_S
+        heard = link.poll()
+        state, unheard = (state, unheard + 1) if heard is None else (heard, 0)
+        _require_sound(arm, state, unheard * PERIOD_S if heard is None else (due_ns - heard.stamp_ns) * 1e-9)
         stopping = stop_asked()
-        motion, _ = slow_down(limits, motion, elapsed_s) if stopping else track(limits, motion, goal, elapsed_s)
+        # One period a step, however long it took: after a stall the ramp goes on where it was and does not catch up.
+        motion, _ = slow_down(limits, motion, PERIOD_S) if stopping else track(limits, motion, goal, PERIOD_S)
         link.send(motion.setpoint.astype(np.float32), woke_ns + expiry_ns)
-        left = float(np.max(np.abs(goal - motion.setpoint)))
-        say(left)
+        each = _left(motion, goal)
+        left, furthest = float(each.max()), arm.channels[int(each.argmax())]
+        say(furthest.name, left, furthest.unit)
         if left < _NEAR or (stopping and motion.resting):
             return left < _NEAR
-        last, step = step, step + 1
+        step += 1
 
 
-def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now_ns: int) -> None:
+def _require_sound(arm: ArmProfile, state: JointState | None, age_s: float) -> None:
     """Raises DeviceFault when the arm reports a fault, left its mode, or was not heard for too long."""
-    age_s = (since_ns if state is None else now_ns - state.stamp_ns) * 1e-9
     if age_s > max(arm.max_state_age_s, 3 * PERIOD_S):
         limit = f"a state of at most {arm.max_state_age_s:g} s"
         got = "none" if state is None else f"{age_s:.3f} s old"
@@ -87,9 +92,16 @@ def _require_sound(arm: ArmProfile, state: JointState | None, since_ns: int, now
         )
 
 
-def longest_s(arm: ArmProfile, held: NDArray[np.floating]) -> float:
-    """No ramp from `held` takes longer, by its slowest joint: for a progress bar."""
-    distance = np.abs(home_goal(arm, held) - held)
-    limits = gentle(arm)
-    ramps = limits.max_velocity / limits.max_acceleration + limits.max_acceleration / limits.max_jerk
-    return float(np.max(distance / limits.max_velocity + 2.0 * ramps)) if math.isfinite(distance.sum()) else 0.0
+def ramp_s(arm: ArmProfile, held: NDArray[np.floating]) -> float:
+    """How long `go_home` takes from rest at `held`, s: the same limiter, stepped without waiting (milliseconds)."""
+    limits, motion, goal = gentle(arm), Motion.at_rest(held), home_goal(arm, held)
+    steps = 0
+    while _left(motion, goal).max() >= _NEAR and steps < _MOST_STEPS:
+        motion, _ = track(limits, motion, goal, PERIOD_S)
+        steps += 1
+    return steps * PERIOD_S
+
+
+def _left(motion: Motion, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each channel from the goal, channel units."""
+    return np.abs(goal - motion.setpoint)

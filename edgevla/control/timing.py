@@ -129,9 +129,16 @@ def require(claims: Sequence[Claim]) -> None:
                 "the timing contract cannot hold",
                 "; ".join(claim.name for claim in failing),
                 "; ".join(claim.text for claim in failing),
-                "choose another target or arm profile, or export the policy with a longer horizon",
+                _todo(failing),
             )
         )
+
+
+def _todo(failing: Sequence[Claim]) -> str:
+    rest = [claim for claim in failing if not (claim.name == "watchdog" and math.isinf(claim.right))]
+    accept = ["pass --accept-no-watchdog"] if len(rest) < len(failing) else []
+    other = ["choose another target or arm profile, or export the policy with a longer horizon"] if rest else []
+    return "; ".join([*accept, *other])
 
 
 def _ticks(name: str, text: str, left: int, right: int) -> Claim:
@@ -193,7 +200,8 @@ def _bound(name: str, text: str, left: float, right: float, samples: int) -> Cla
 def _watchdog_claims(timing: BundleTiming, target: Target, arm: ArmProfile, accept_no_watchdog: bool) -> list[Claim]:
     gap = 2 * servo_period_s(timing, target)  # one period overslept and skipped
     if arm.watchdog_s is None:
-        text = f"the arm has no watchdog, accepted explicitly: {'yes' if accept_no_watchdog else 'no'}"
+        text = "the arm has no watchdog: it keeps its last command when this computer dies; "
+        text += "accepted by --accept-no-watchdog" if accept_no_watchdog else "pass --accept-no-watchdog to accept that"
         return [Claim("watchdog", "proved", text, gap, math.inf, "s", 0, None, accept_no_watchdog)]
     return [
         _seconds("watchdog", "largest command gap (2 Ts) < watchdog", gap, arm.watchdog_s, strict=True),

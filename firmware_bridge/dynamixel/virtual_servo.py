@@ -153,15 +153,6 @@ class VirtualServo:
         """At power-up, on the way into mode 3 and with torque in it (e-manual, Present Position(132))."""
         self._turns = self._encoder // COUNTS_PER_TURN * COUNTS_PER_TURN
 
-    @property
-    def _encoder(self) -> int:
-        """The plant's angle in this servo's sense, over any number of turns."""
-        return _CENTRE + self._sense * (self.counts - _CENTRE)
-
-    def _forget_turns(self) -> None:
-        """At power-up, on the way into mode 3 and with torque in it (e-manual, Present Position(132))."""
-        self._turns = self._encoder // COUNTS_PER_TURN * COUNTS_PER_TURN
-
     def present(self) -> int:
         """Present Position(132) of the plant's angle."""
         return self._encoder - self._turns + self._offset

@@ -14,7 +14,7 @@ from typing import Protocol
 from firmware_bridge.arm import ChannelLike, Mode
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import Kind, Limits, Verdict, as_float32, schema_hash
-from firmware_bridge.errors import FirmwareError, explain
+from firmware_bridge.errors import BadFirmware, explain
 
 NAME_BYTES = 44  # of the identity, one of them the closing zero
 LONGEST_WATCHDOG_MS = 65_535
@@ -46,7 +46,7 @@ class DeviceConfig:
 
 
 def config_header(config: DeviceConfig) -> str:
-    """The text of config.h. Raises FirmwareError for what a device cannot run with."""
+    """The text of config.h. Raises BadFirmware for what a device cannot run with."""
     _require(config)
     limits = Limits(config.channels)
     ranges = [
@@ -105,7 +105,7 @@ def _checks() -> list[str]:
 def _require(config: DeviceConfig) -> None:
     problem = _problem(config)
     if problem:
-        raise FirmwareError(
+        raise BadFirmware(
             explain(
                 f"no firmware can be configured for {config.name}", *problem, "correct the arm profile, or --period-s"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from firmware_bridge.arm import Mode
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import Decoder, Ping, State
-from firmware_bridge.errors import FirmwareError, NoAnswer, explain
+from firmware_bridge.errors import BadFirmware, FirmwareError, NoAnswer, explain
 from firmware_bridge.transport.base import Transport
 
 ANSWER_S = 0.5  # s, for the one question before flashing
@@ -28,7 +28,7 @@ def dfu_util(image: Path, address: int, _chip: str) -> list[str]:
 def openocd(image: Path, address: int, chip: str) -> list[str]:
     """`chip`: a target script of openocd, without its folder and ending. ELF files carry their own addresses."""
     if _RISKY & set(str(image)):
-        raise FirmwareError(
+        raise BadFirmware(
             explain("openocd cannot take this path", "no spaces or Tcl signs", str(image), "move the image elsewhere")
         )
     where = "" if image.suffix == ".elf" else f" {address:#010x}"

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from firmware_bridge.errors import FirmwareError, explain
+from firmware_bridge.errors import BadFirmware, explain
 
 LARGEST = 4 * 1024 * 1024  # bytes: no microcontroller of this kind holds more
 _MAGIC = b"EDGEFW\0\1"
@@ -41,7 +41,7 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Raises FirmwareError for whatever is no firmware of ours for a Cortex-M."""
+    """Raises BadFirmware for whatever is no firmware of ours for a Cortex-M."""
     data = _bytes_of(path)
     linked_at, flat = _flattened(path, data) if data.startswith(b"\x7fELF") else (None, data)
     stack_pointer, reset = _vectors(path, flat, linked_at)
@@ -54,7 +54,7 @@ def read_image(path: Path) -> Image:
 
 
 def require_fits(image: Image, address: int, schema: int) -> None:
-    """Raises FirmwareError unless `image` may be flashed to `address` for a host of `schema`."""
+    """Raises BadFirmware unless `image` may be flashed to `address` for a host of `schema`."""
     if image.schema != schema:
         raise _refusal(
             image.path,
@@ -138,5 +138,5 @@ def _identity(path: Path, flat: bytes) -> tuple[int, int, int, int, str]:
     return schema, period_us, watchdog_ms, channels, name.rstrip(b"\0").decode("ascii", "replace")
 
 
-def _refusal(path: str, what: str, expected: object, got: object, todo: str) -> FirmwareError:
-    return FirmwareError(explain(f"{path}: {what}", expected, got, todo))
+def _refusal(path: str, what: str, expected: object, got: object, todo: str) -> BadFirmware:
+    return BadFirmware(explain(f"{path}: {what}", expected, got, todo))

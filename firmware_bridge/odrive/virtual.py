@@ -3,7 +3,8 @@
 What is kept as on the real one: errors latch until Clear_Errors and disarm the axis, which then lets its motor go; the
 watchdog is off at the factory, is fed by commands (not by questions) and works while the axis is in closed loop; cyclic
 messages come unasked, encoder estimates every 10 ms at the factory; parameters written over SDO are lost with the power
-unless Reboot(SAVE) stored them. Endpoint ids are our own: real ones differ with each firmware.
+unless Reboot(SAVE) stored them. Endpoint ids are our own unless a flat_endpoints.json is given: real ones differ with
+each firmware.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import Option
-from firmware_bridge.odrive import codec
+from firmware_bridge.odrive import codec, endpoints, models
 from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, TURN_RAD, Command
 from firmware_bridge.odrive.driver import OPTIONS
 from firmware_bridge.options import read
@@ -36,16 +37,21 @@ _FAULTS = {"overload": 0x1000, "overheat": 0x2000, "voltage": 0x200, "encoder": 
 _WATCHDOG, _ESTOP = 0x0100_0000, 0x0200_0000
 _FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_POS, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}
 _DISARMED = 3  # procedure result
-_DEFAULTS = {"encoder_msg_rate_ms": (int, 10), "heartbeat_msg_rate_ms": (int, 100)}  # as at the factory
+_DEFAULTS = {  # as at the factory
+    "encoder_msg_rate_ms": (int, 10),
+    "heartbeat_msg_rate_ms": (int, 100),
+    "watchdog_timeout_s": (float, 0.0),  # 0: off
+}
+_LINES = {name: number for number, name in models.PRODUCT_LINES.items()}
 
 
 def flat_endpoints() -> dict[str, Any]:
     """What ODrive publishes for each firmware as flat_endpoints.json, for this one."""
-    endpoints = {path: {"id": number, "type": kind, "access": "rw"} for path, (number, kind, _) in PARAMETERS.items()}
+    entries = {path: {"id": number, "type": kind, "access": "rw"} for path, (number, kind, _) in PARAMETERS.items()}
     return {
         "fw_version": ".".join(map(str, FIRMWARE)),
         "hw_version": ".".join(map(str, HARDWARE)),
-        "endpoints": endpoints,
+        "endpoints": entries,
     }
 
 
@@ -80,8 +86,14 @@ class ODriveDevice:
         self._node = {joint.id: index for index, joint in enumerate(joints)}
         self._ids = [joint.id for joint in joints]
         factory = {path: value for path, (_, _, value) in PARAMETERS.items()}
-        for name in _DEFAULTS:
+        for name in ("encoder_msg_rate_ms", "heartbeat_msg_rate_ms"):
             factory[f"axis0.config.can.{name}"] = chosen[name]
+        if chosen["watchdog_timeout_s"] > 0.0:
+            factory["axis0.config.enable_watchdog"] = True
+            factory["axis0.config.watchdog_timeout"] = chosen["watchdog_timeout_s"]
+        file = options.get("endpoints")
+        self._endpoints = None if file is None else endpoints.load(str(file))
+        self._versions = [_version(joint, self._endpoints) for joint in joints]
         self.axes = [Axis(dict(factory)) for _ in joints]
         self._powered = True
         self._counts = {"commands": 0, "dropped": 0, "bad_values": 0, "watchdog_trips": 0}
@@ -160,7 +172,7 @@ class ODriveDevice:
         """The Get_ message of that number; the heartbeat is cyclic only, but has the same form."""
         axis, plant, node = self.axes[joint], self.plant, self._ids[joint]
         values: dict[int, tuple[float, ...]] = {
-            Command.GET_VERSION: (2, *HARDWARE, *FIRMWARE, 0),
+            Command.GET_VERSION: (2, *self._versions[joint], 0),
             Command.HEARTBEAT: (axis.errors, axis.state, axis.result, 0),
             Command.GET_ERROR: (axis.errors, axis.disarm_reason),
             Command.GET_ENCODER_ESTIMATES: (
@@ -229,7 +241,7 @@ class ODriveDevice:
 
     def _parameter(self, joint: int, message: codec.Message) -> list[Reply]:
         endpoint, raw = message.values
-        path = next((path for path, (number, _, _) in PARAMETERS.items() if number == endpoint), None)
+        path = next((path for path in PARAMETERS if self._endpoint(path) == endpoint), None)
         if path is None or not isinstance(raw, bytes):
             return []
         kind, parameters = PARAMETERS[path][1], self.axes[joint].parameters
@@ -241,6 +253,34 @@ class ODriveDevice:
         data = codec.write_parameter(0, int(endpoint), kind, _finite(parameters[path])).data
         return [self._reply(joint, Frame(codec.can_id(self._ids[joint], Command.TX_SDO), b"\x00" + data[1:]))]
 
+    def _endpoint(self, path: str) -> int | None:
+        """Its id: of the firmware whose file was given, else our own. None: that firmware does not have it."""
+        if self._endpoints is None:
+            return PARAMETERS[path][0]
+        return self._endpoints.entries.get(path, (None, ""))[0]
+
+
+def _version(joint: Joint, file: endpoints.Endpoints | None) -> list[int]:
+    """Board and firmware: those of the file, else the board of the profile's `model` (S1 where it takes any)."""
+    if file is not None:
+        return [int(part) for part in (*file.hardware.split("."), *file.firmware.split("."))]
+    return [_LINES.get(joint.model, HARDWARE[0]), *HARDWARE[1:], *FIRMWARE]
+
+
+def as_set_up(options: Mapping[str, Option], watchdog_s: float | None) -> dict[str, Option]:
+    """A profile's options for boards that are set up as docs/protocols/odrive.md tells their user.
+
+    With the endpoint file they are as from the factory, and of the file's version: the driver sets them up. Without it
+    they have what odrivetool was to save. Raises BridgeError for options that the driver does not take.
+    """
+    chosen = read("odrive", options, OPTIONS)
+    own: dict[str, Option] = {"heartbeat_msg_rate_ms": round(1e3 * chosen["heartbeat_s"])}
+    if chosen["endpoints"] is None:
+        own["encoder_msg_rate_ms"] = 0
+        if watchdog_s is not None and chosen["watchdog_configured"]:
+            own["watchdog_timeout_s"] = watchdog_s
+    return {**options, **own}
+
 
 def _finite(value: float) -> float:
     return value if not isinstance(value, float) or math.isfinite(value) else math.copysign(3.4e38, value)
@@ -251,5 +291,5 @@ def _serial(joint: int) -> bytes:
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Option]) -> ODriveDevice:
-    """See `protocols`. Options: `encoder_msg_rate_ms`, `heartbeat_msg_rate_ms`, as in the flash of the boards."""
+    """See `protocols`. Options: those of _DEFAULTS, as in the flash of the boards; `endpoints`, as of the driver."""
     return ODriveDevice(joints, plant, options)

@@ -1,7 +1,16 @@
 """The process of a virtual device.
 
-    python -m firmware_bridge.virtual '{"protocol": "feetech", "joints": [{"name": "pan", "unit": "rad", "minimum": -1,
-        "maximum": 1, "id": 1, "model": "sts3215"}], "paced_baud": 1000000}'
+    python -m firmware_bridge.virtual JSON
+
+JSON has `protocol` and `joints`, each with the fields of `firmware_bridge.arm.Joint`, and may have `paced_baud` (as
+slow as such a line), `data_baud` (of CAN-FD), `gravity_nm`, `watchdog_s`, `link` (a path for the port), `options`.
+
+Example:
+
+    python -m firmware_bridge.virtual '{"protocol": "feetech", "joints": [{"name": "pan", "unit": "rad",
+        "minimum": -1, "maximum": 1, "id": 1, "model": "sts3215", "zero_rad": 3.1416}]}'
+
+A whole arm from its profile: `edgevla sim-arm so101`.
 
 It prints one JSON line {"port": PATH}. Each JSON line on stdin is something that happens, answered by one line:
 
@@ -13,6 +22,9 @@ It prints one JSON line {"port": PATH}. Each JSON line on stdin is something tha
     {"do": "unplug"} | {"do": "replug"}                   the cable at the host
     {"do": "bus-off"} | {"do": "restart"}                 CAN only: the controller
     {"do": "report"}                                      counts, plant, the line's busy intervals since the last one
+
+The end of stdin, Ctrl-C, SIGTERM and a reader of stdout that left are its proper ends: exit code 0. Without JSON
+it is 2; where no device or port can be made of it 5.
 """
 
 from __future__ import annotations
@@ -27,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_bridge.arm import Joint
-from firmware_bridge.errors import BridgeError
+from firmware_bridge.errors import BridgeError, explain
 from firmware_bridge.protocols import KINDS, module
 from firmware_bridge.transport import kernel_can
 from firmware_bridge.virtual.device import brown_out, joint_of
@@ -146,18 +158,33 @@ class _Control:
 
 
 def main() -> int:
-    """Exit code 0, or 5 with one line on stderr."""
+    """Exit codes as the text above says; errors are one block on stderr."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no socket and no link behind
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
     try:
         server = server_of(json.loads(sys.argv[1]))
-    except (BridgeError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except BridgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 5
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got, todo = f"{type(error).__name__}: {error}", "see `python -m firmware_bridge.virtual --help`"
+        print(
+            "error: " + explain("no virtual device can be made of this", "JSON as in the example", got, todo),
+            file=sys.stderr,
+        )
         return 5
     try:
         print(json.dumps({"port": server.port.name}), flush=True)
         server.serve(0, _Control(server))
-    except (KeyboardInterrupt, BrokenPipeError):
-        pass
+    except KeyboardInterrupt:
+        pass  # asked to end
+    except BrokenPipeError:  # nobody reads any more: whoever started it is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         server.port.close()
     return 0

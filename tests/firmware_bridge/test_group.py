@@ -118,6 +118,15 @@ def test_a_state_is_as_old_as_its_oldest_part(arm):
     assert before_ns <= state.stamp_ns == stamps[0] < written_ns
 
 
+def test_answers_that_were_not_read_in_their_cycle_do_not_pass_for_the_next_ones(arm, buses):
+    arm.request_state()
+    time.sleep(0.2)  # they arrive and nobody polls
+    for bus in buses:
+        bus.do("power", on=False)  # the next question is not answered
+    arm.request_state()
+    assert arm.poll().last_seq == arm.last_asked - 1
+
+
 def test_counts_are_those_of_both(arm):
     arm.arm()
     before = arm.counts.sent

@@ -1,14 +1,21 @@
 """`edgevla arm` against virtual servos: as a process, with a person's Enter on its stdin."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edgevla.bus import watch
 from edgevla.cli.arm import app
+from edgevla.control.home import PERIOD_S, go_home, ramp_s
+from edgevla.errors import Usage
 from firmware_bridge.calibration import read_calibration, text_of
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import load_arm
@@ -34,7 +41,20 @@ def test_show_prints_every_joint(device):
     assert result.exit_code == 0, result.exception
     for joint in JOINTS:
         assert joint.name in result.stdout
+    assert "│ off" in result.stdout
     assert device.do("report")["torque_on"] == [False] * 6
+
+
+def test_show_tells_which_joints_have_torque(device):
+    invoke("home", "--arm", "so101", "--port", device.port)
+    assert "│ on" in invoke("show", "--arm", "so101", "--port", device.port).stdout
+    told = json.loads(invoke("show", "--arm", "so101", "--port", device.port, "--json").stdout)
+    assert told["torque_on"] == [True] * 6
+
+
+def test_live_and_json_exclude_each_other():
+    result = invoke("show", "--arm", "so101", "--port", "nowhere", "--live", "--json")
+    assert isinstance(result.exception, Usage)
 
 
 def test_show_as_json(device):
@@ -47,6 +67,56 @@ def test_home_ramps_into_the_start_range_and_holds(device):
     result = invoke("home", "--arm", "so101", "--port", device.port, "--json")
     assert result.exit_code == 0, result.exception
     assert json.loads(result.stdout) == {"arm": "so101", "arrived": True}
+    assert device.do("report")["torque_on"] == [True] * 6
+
+
+def test_home_says_how_far_it_is_and_how_long_it_takes(device):
+    low = [joint.to_device(joint.minimum) for joint in JOINTS]
+    device.do("place", position_rad=low)
+    result = invoke("home", "--arm", "so101", "--port", device.port)
+    first, *on_its_way, last = result.stdout.splitlines()
+    assert re.fullmatch(r"ramping slowly into the start range, some \d+\.\d s; Ctrl-C stops it", first)
+    assert on_its_way
+    for line in on_its_way:
+        assert re.fullmatch(r"on its way: \w+ has \d\.\d{3} (rad|1) to go, some \d+\.\d s left", line)
+    assert last == "in the start range, holding with torque on"
+
+
+def test_the_time_of_a_ramp_is_that_of_its_slowest_joint():
+    profile = load_arm("so101")
+    held = np.array([channel.minimum for channel in profile.channels])
+    # wrist_roll: -2.74 to -2.166 rad at 0.2 x 3 rad/s, plus 0.15 s of ramps up and down at 0.2 x 20 rad/s2
+    assert ramp_s(profile, held) == pytest.approx(0.574 / 0.6 + 0.15, abs=0.05)
+    assert ramp_s(profile, np.array(profile.start_low) * 0.5 + np.array(profile.start_high) * 0.5) == 0.0
+
+
+def test_a_stall_of_this_computer_neither_ends_the_way_home_nor_makes_it_jump(device):
+    profile = replace(load_arm("so101"), max_state_age_s=1.0)  # a busy computer keeps the virtual arm from answering
+    device.do("place", position_rad=[joint.to_device(joint.minimum) for joint in JOINTS])
+    arm = watch.opened(profile, device.port)
+    sent, send = [], arm.send
+    arm.send = lambda setpoint, expiry_ns: (sent.append(setpoint.copy()), send(setpoint, expiry_ns))[1]
+    arm.connect()
+
+    def say(*_):
+        if len(sent) == 20:
+            time.sleep(2.0)  # twice the age that a state may have
+
+    assert go_home(arm, profile, lambda: False, say)
+    arm.close()
+    per_step = np.array([0.2 * channel.max_velocity * PERIOD_S for channel in profile.channels])
+    assert (np.abs(np.diff(np.array(sent), axis=0)).max(axis=0) <= per_step * 1.001 + 1e-6).all()
+
+
+def test_home_that_is_told_to_stop_says_so_and_holds(device):
+    device.do("place", position_rad=[joint.to_device(joint.minimum) for joint in JOINTS])
+    command = [sys.executable, "-m", "edgevla.cli.main", "arm", "home", "--arm", "so101", "--port", device.port]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "ramping" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert out.splitlines()[-1] == "stopped on its way, holding with torque on"
+    assert process.returncode == 1
     assert device.do("report")["torque_on"] == [True] * 6
 
 
@@ -114,6 +184,21 @@ def test_a_file_is_not_replaced_without_a_yes(device, tmp_path):
     assert process.returncode != 0
     assert "Replace it" in err
     assert path.read_text() == "mine"
+
+
+def test_a_calibration_that_is_ended_half_way_restores_the_servos(device, tmp_path):
+    before = device.do("report")["device"]["registers"]
+    process = calibrate(device.port, tmp_path / "arm.json")
+    wait_for(process, "Hold the so101")
+    press_enter(process)
+    wait_for(process, "middle")
+    press_enter(process)
+    wait_for(process, "both ends")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    after = device.do("report")["device"]["registers"]
+    assert [row[: 2 * 33] for row in after] == [row[: 2 * 33] for row in before]
 
 
 def test_nobody_there_to_press_enter_is_told(device, tmp_path):

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import profiles
 from edgevla.bus import explain as words
 from edgevla.bus import scan as scanning
-from edgevla.bus import serve
+from edgevla.bus import serve, watch
+from edgevla.bus.measure import _measured, in_words
 from edgevla.bus.virtual_arm import started
+from edgevla.cli import live
 from edgevla.cli.bus import app
 from edgevla.cli.main import run_command
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Usage
+from firmware_bridge.arm import Fault, JointState, Mode
 from firmware_bridge.edgelink.codec import Ping, encode
-from firmware_bridge.errors import BadRecording, BridgeError, ReplayDiffers
+from firmware_bridge.edgelink.driver import EdgelinkArm
+from firmware_bridge.errors import BadRecording, BridgeError, NoAnswer, ReplayDiffers
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.transport.log import What, head_line, read_log, record
 from firmware_bridge.transport.serial import SerialTransport
 from firmware_bridge.transport.socket_can import SocketCan
 
 ARM = "edgelink-generic"
+EDGEVLA = [sys.executable, "-m", "edgevla.cli.main"]
 PING = encode(Ping(6)).hex(" ")
 
 
@@ -68,8 +76,34 @@ def test_scan_finds_the_controller_and_says_where(port):
 def test_scan_of_a_silent_port_says_nobody_answered():
     with started(profiles.load_arm(ARM), "main", False, 0.0) as process:
         process.do("power", on=False)
-        out = call("scan", "--port", process.port, "--protocol", "edgelink", "--baud", "115200")
-    assert "nobody answered (1 tries)" in out
+        silent = ["scan", "--port", process.port, "--protocol", "edgelink", "--baud", "115200"]
+        with pytest.raises(DeviceFault, match="nobody answered") as error:
+            call(*silent)
+        as_json = CliRunner().invoke(app, [*silent, "--json"])
+    assert "check in this order: the arm's supply" in str(error.value)
+    assert json.loads(as_json.stdout) == {"found": [], "errors": [], "asked": [["edgelink", process.port, 115200]]}
+    assert isinstance(as_json.exception, DeviceFault)
+    assert DeviceFault.exit_code == 5
+
+
+def test_a_protocol_that_the_port_cannot_carry_is_a_usage_error(port):
+    with pytest.raises(Usage, match="damiao cannot be on"):
+        call("scan", "--port", port, "--protocol", "damiao")
+
+
+def test_a_computer_without_any_port_is_told_so(monkeypatch):
+    monkeypatch.setattr(scanning, "serial_ports", list)
+    monkeypatch.setattr(scanning, "can_interfaces", list)
+    with pytest.raises(DeviceFault, match="edgevla sim-arm so101"):
+        call("scan")
+
+
+def test_a_pty_has_no_bit_rate_and_is_asked_once(port):
+    assert list(scanning.tries(["feetech"], [port], [])) == [("feetech", port, 1_000_000)]
+    assert len(list(scanning.tries(["feetech"], ["/dev/ttyACM0"], []))) == 3
+    assert list(scanning.tries(["feetech"], [port], [9600, 19200])) == [
+        ("feetech", port, 9600), ("feetech", port, 19200)
+    ]  # fmt: skip
 
 
 def test_scan_of_a_missing_port_is_a_device_fault():
@@ -109,10 +143,62 @@ def test_monitor_shows_every_joint_with_its_age_and_never_arms(port):
     for look in looks:
         assert [joint["joint"] for joint in look["joints"]] == names
         assert 0.0 <= look["age_ms"] < 2_000.0
-        assert look["mode"] == 0
-    table = call("monitor", "--arm", ARM, "--port", port, "--count", "1", "--period-s", "0.01")
-    assert names[0] in table
-    assert "DISARMED, faults none, age" in " ".join(table.split())
+        assert look["controller_mode"] == "DISARMED"
+    out = call("monitor", "--arm", ARM, "--port", port, "--count", "2", "--period-s", "0.01").splitlines()
+    assert len(out) == 2
+    assert all(line.startswith(f"{ARM}: its controller is DISARMED; faults none, age ") for line in out)
+    assert f"; {names[0]} " in out[0]
+
+
+def test_monitor_says_that_joints_hold_though_this_program_armed_nothing():
+    profile = profiles.load_arm("so101")
+    with started(profile, "main", False, 0.0) as process:
+
+        def monitor(*more):
+            return call("monitor", "--arm", "so101", "--port", process.port, "--count", "1", *more)
+
+        assert monitor().startswith("so101: torque off; faults none")
+        host = watch.opened(profile, process.port)
+        host.connect()
+        host.arm()
+        host.close()  # as after a run: the servos hold
+        out = monitor()
+        look = json.loads(monitor("--json"))
+    assert "torque ON at all 6 joints (this program has not armed it)" in out
+    assert "DISARMED" not in out
+    assert [joint["torque_on"] for joint in look["joints"]] == [True] * 6
+    assert look["controller_mode"] is None
+
+
+def test_the_table_of_a_terminal_shows_torque_joint_by_joint():
+    profile = profiles.load_arm("so101")
+    state = JointState(position=np.zeros(6, np.float32), velocity=None, faults=0, stamp_ns=0, device_us=0, last_seq=1)
+    table = live._table(profile, watch.Seen(state, 1.0, 20.0, torque=(True, False, None, None, None, None)))
+    (column,) = [column for column in table.columns if column.header == "torque"]
+    assert list(column.cells)[:3] == ["on", "off", "-"]
+    assert "torque ON at shoulder_pan (this program has not armed it)" in str(table.title)
+
+
+@pytest.mark.parametrize("command", [("bus", "monitor"), ("arm", "show", "--live")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_pipe_each_look_is_a_line_at_once_and_ctrl_c_is_a_proper_end(port, command, number):
+    process = subprocess.Popen(
+        [*EDGEVLA, *command, "--arm", ARM, "--port", port],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith(f"{ARM}: "):
+        assert line, process.stderr
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_reader_that_has_had_enough_ends_monitor_without_a_word(port):
+    monitor = shlex.join([*EDGEVLA, "bus", "monitor", "--arm", ARM, "--port", port, "--period-s", "0.01"])
+    script = monitor + " | head -2; exit ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 2)
 
 
 def test_monitor_of_an_arm_that_falls_silent_says_so_and_goes_on():
@@ -143,6 +229,60 @@ def test_bench_measures_cycles_and_the_wires_part(port, armed):
     expected = ((13 + 4 * n if armed else 9) + 19 + 6 * n) * 10_000 / profile.baud
     assert found["wire_ms"] == pytest.approx(expected, rel=0.02)
     assert found["hz"] == pytest.approx(1e3 / found["cycle_ms_p50"])
+
+
+def test_bench_leaves_out_what_it_cannot_measure_and_says_why(port):
+    found = json.loads(call("bench", "--arm", ARM, "--port", port, "--cycles", "50", "--json"))
+    assert found["host_us_p50"] is None or found["host_us_p50"] >= 0.0
+    assert bool(found["no_host_share"]) == (found["host_us_p50"] is None)
+    out = call("bench", "--arm", ARM, "--port", port, "--cycles", "50")
+    assert "one cycle, p50 / p99 / largest" in out
+    assert "host_us_p50" not in out
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "wire_ms", "delay_s", "host_us", "why"),
+    [
+        (0.3, 0.74, 0.0013, None, "this line has no bit rate; a virtual arm has one with"),
+        (1.0, 0.74, 0.0013, None, "less than return delay and USB turnaround of the profile (1.3 ms)"),
+        (2.5, 0.74, 0.0013, 460.0, ""),
+    ],
+)
+def test_a_host_share_below_nothing_is_none(took_ms, wire_ms, delay_s, host_us, why):
+    ns = [int(took_ms * 1e6)] * 3
+    found = _measured(ns, [0, 10_000_000, 20_000_000], [int(wire_ms * 1e6)] * 3, {}, delay_s)
+    assert found.host_us_p50 == (None if host_us is None else pytest.approx(host_us))
+    assert why in found.no_host_share
+    assert any("host share" in row[0] for row in in_words(found)) == (host_us is not None)
+
+
+def test_bench_of_an_arm_that_falls_silent_is_a_device_fault(monkeypatch):
+    with started(profiles.load_arm(ARM), "main", False, 0.0) as process:
+        connect = EdgelinkArm.connect
+
+        def connect_then_power_off(arm):
+            info = connect(arm)
+            process.do("power", on=False)
+            return info
+
+        monkeypatch.setattr(EdgelinkArm, "connect", connect_then_power_off)
+        with pytest.raises(NoAnswer):
+            call("bench", "--arm", ARM, "--port", process.port, "--cycles", "10")
+
+
+def test_bench_that_is_ended_half_way_stops_the_arm():
+    with started(profiles.load_arm(ARM), "main", False, 0.0) as process:
+        bench = [*EDGEVLA, "bus", "bench", "--arm", ARM, "--port", process.port, "--cycles", "1000000", "--armed"]
+        running = subprocess.Popen(bench, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 30
+        while process.do("report")["device"]["mode"] != Mode.ARMED.name and time.monotonic() < until:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=20)
+        report = process.do("report")["device"]
+    assert (running.returncode, err) == (130, "error: stopped by Ctrl-C\n")
+    assert report["mode"] == Mode.STOPPED.name
+    assert report["faults"] == Fault.STOP  # told to, not by its watchdog
 
 
 # --- decode ---
@@ -181,9 +321,34 @@ def test_a_long_line_of_hex_is_no_file_name():
     assert len(found["lines"]["edgelink"]) == 1_000
 
 
-def test_garbage_fits_no_serial_protocol():
-    found = json.loads(call("decode", "0102030405060708", "--json"))
-    assert set(found["fits"].values()) == {0.0}
+def test_garbage_fits_no_serial_protocol_and_is_bad_input():
+    done = CliRunner().invoke(app, ["decode", "0102030405060708", "--json"])
+    assert set(json.loads(done.stdout)["fits"].values()) == {0.0}
+    assert isinstance(done.exception, BadInput)
+    with pytest.raises(BadInput, match="this fits no protocol") as error:
+        call("decode", "0102030405060708")
+    assert "feetech: junk, 8 bytes" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("line.bus", "no such file: line.bus"),
+        ("12345", "two digits each"),
+        (".", "is a folder"),
+        ("", "nothing to decode"),
+    ],
+)
+def test_what_is_wrong_with_the_input_is_said(text, what, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=what):
+        call("decode", text)
+
+
+def test_a_recording_in_which_nothing_passed_is_no_error(tmp_path):
+    path = tmp_path / "silent.bus"
+    path.write_bytes(head_line("can", "can0"))
+    assert "nothing has passed" in call("decode", str(path))
 
 
 def test_decode_reads_a_log_of_candump(tmp_path):
@@ -235,7 +400,7 @@ def test_a_can_bus_is_recorded_without_a_word(tmp_path):
     def speak():
         while not end.wait(0.02):
             for fd in bus.fds:
-                assert bus.read(fd) == []  # the recorder says nothing
+                assert list(bus.read(fd)) == []  # the recorder says nothing
             bus.write(Frame(0x123, b"ab"))
 
     speaker = threading.Thread(target=speak)
@@ -256,6 +421,35 @@ def test_a_bus_that_cannot_be_opened_leaves_no_file(tmp_path):
     with pytest.raises(BridgeError, match="cannot open"):
         call("record", "--port", "nocan9", "-o", str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_ends_with_ctrl_c_and_is_whole(port, tmp_path):
+    path = tmp_path / "line.bus"
+    process = subprocess.Popen(
+        [*EDGEVLA, "bus", "record", "--arm", ARM, "--port", port, "-o", str(path), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 30
+    while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    log = read_log(path)
+    assert json.loads(out)["records"] == len(log.records) > 10
+    assert not log.torn
+
+
+def test_a_line_that_cannot_be_recorded_leaves_what_passed_or_nothing(tmp_path):
+    path = tmp_path / "line.bus"
+    with pytest.raises(BridgeError, match="cannot open"):
+        call("record", "--arm", ARM, "--port", "/dev/ttyNOTHERE", "-o", str(path))
+    assert not path.exists()
+    with started(profiles.load_arm(ARM), "main", False, 0.0) as process:
+        process.do("power", on=False)
+        with pytest.raises(NoAnswer):
+            call("record", "--arm", ARM, "--port", process.port, "-o", str(path))
+    assert any(record.what is What.WROTE for record in read_log(path).records)
 
 
 def test_a_serial_line_is_recorded_with_an_arm_only(tmp_path):

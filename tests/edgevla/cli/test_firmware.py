@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from edgevla.cli.firmware import app
+from edgevla.cli.main import run_command
 from edgevla.errors import DeviceFault, Usage
 from firmware_bridge.edgelink.codec import ArmRequest, Command, Hello, Limits, Stop, encode
 from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
-from firmware_bridge.errors import FirmwareError, NoAnswer, PortError
+from firmware_bridge.errors import BadFirmware, FirmwareError, NoAnswer, PortError
 from firmware_bridge.transport.pty import PtyPair
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import load_arm
@@ -28,7 +29,7 @@ def ask(*arguments, error=None):
     """Its standard output, as JSON where it is; or the text of the `error` it ends with."""
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if error is not None:
-        assert isinstance(result.exception, error), result.exception or result.output
+        assert type(result.exception) is error, result.exception or result.output
         return str(result.exception)
     assert result.exit_code == 0, result.exception or result.output
     return json.loads(result.output) if "--json" in arguments else result.output
@@ -115,14 +116,29 @@ def test_config_is_written_from_the_profile_with_its_schema(tmp_path):
 @pytest.mark.parametrize("period_s", ["0", "0.2", "nan", "0.00000033"])
 def test_a_period_that_no_device_can_run_with_is_refused(tmp_path, period_s):
     out = tmp_path / "config.h"
-    assert "period" in ask("config", "metaworld-sawyer", "-o", out, "--period-s", period_s, error=FirmwareError)
+    assert "period" in ask("config", "metaworld-sawyer", "-o", out, "--period-s", period_s, error=BadFirmware)
     assert not out.exists()
+
+
+def test_a_config_in_a_folder_that_is_not_there_makes_no_folder(tmp_path):
+    text = ask("config", "metaworld-sawyer", "-o", tmp_path / "none" / "config.h", error=Usage)
+    assert f"mkdir -p {tmp_path / 'none'}" in text
+    assert "a folder" in ask("config", "metaworld-sawyer", "-o", tmp_path, error=Usage)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None or shutil.which("cc") is None, reason="no make or cc here")
 def test_build_makes_the_host_board(tmp_path):
     said = ask("build", "metaworld-sawyer", "-o", tmp_path, "--board", "host", "--json")
     assert [name.rpartition("/")[2] for name in said["files"]] == ["edgelink-host", "libedgelink-device.so"]
+
+
+def test_a_bad_image_is_bad_input_for_info_and_for_flash(tmp_path, capsys):
+    (tmp_path / "bad.bin").write_bytes(b"\0" * 40)
+    assert run_command(["firmware", "info", str(tmp_path / "bad.bin")]) == 4
+    flash = ["firmware", "flash", str(tmp_path / "bad.bin"), "--profile", "metaworld-sawyer", "--blank", "--dry-run"]
+    assert run_command(flash) == 4
+    assert "no vector table" in capsys.readouterr().err
 
 
 def test_info_tells_what_an_image_is(image):
@@ -147,7 +163,7 @@ def test_info_tells_what_an_image_is(image):
 def test_what_is_no_image_is_refused(tmp_path, data, said):
     path = tmp_path / "wrong.bin"
     path.write_bytes(data)
-    assert said in ask("info", path, error=FirmwareError)
+    assert said in ask("info", path, error=BadFirmware)
 
 
 def test_dry_run_prints_the_command_and_runs_nothing(image, tool, controller):
@@ -217,9 +233,9 @@ def test_an_image_of_another_schema_or_for_another_address_is_not_flashed(tmp_pa
     record = tool("dfu-util")
     (tmp_path / "other.bin").write_bytes(image_bytes(schema=0x1234_5678))
     options = ["--profile", "metaworld-sawyer", "--blank"]
-    text = ask("flash", tmp_path / "other.bin", *options, error=FirmwareError)
+    text = ask("flash", tmp_path / "other.bin", *options, error=BadFirmware)
     assert "firmware schema 0x12345678, host schema 0x6c6eb0ca: reflash" in text
-    text = ask("flash", image, *options, "--address", "0x08010000", error=FirmwareError)
+    text = ask("flash", image, *options, "--address", "0x08010000", error=BadFirmware)
     assert "linked for another address" in text
     assert not record.exists()
 
@@ -234,5 +250,5 @@ def test_openocd_gets_no_path_that_its_language_would_read(tmp_path):
     odd = tmp_path / "arm [exec].bin"
     odd.write_bytes(image_bytes())
     assert "Tcl" in ask(
-        "flash", odd, "--profile", "metaworld-sawyer", "--blank", "--tool", "openocd", error=FirmwareError
+        "flash", odd, "--profile", "metaworld-sawyer", "--blank", "--tool", "openocd", error=BadFirmware
     )

@@ -157,9 +157,13 @@ def test_bad_input_is_one_error_and_no_traceback(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_keeps_the_traceback(tmp_path: Path) -> None:
-    with pytest.raises(BadInput):
-        run_command(["bundle", "show", str(tmp_path / "none.bundle")], debug=True)
+def test_debug_adds_the_traceback_and_changes_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bundle", "show", str(tmp_path / "none.bundle")]
+    code, plain = run_command(command), capsys.readouterr().err
+    assert run_command(command, debug=True) == code == BadInput.exit_code
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith(plain)
 
 
 @pytest.mark.parametrize("name", ["host", "jetson-orin", "metaworld-sawyer"])

@@ -66,7 +66,7 @@ def test_the_schedule_of_the_reference():
         ({}, {}, {"watchdog_s": 0.025}, "largest command gap (2 Ts) < watchdog: 25 ms < 25 ms"),
         ({}, {}, {"command_ttl_s": 0.2}, "command_ttl <= watchdog: 200 ms <= 100 ms"),
         ({}, {}, {"max_state_age_s": 0.01}, "T <= max state age: 12.5 ms <= 10 ms"),
-        ({}, {}, {"watchdog_s": None}, "accepted explicitly: no"),
+        ({}, {}, {"watchdog_s": None}, "pass --accept-no-watchdog to accept that"),
     ],
 )
 def test_a_configuration_that_cannot_hold_is_refused_in_numbers(timing, target, arm, text):
@@ -94,6 +94,11 @@ def test_without_a_trained_prefix_the_blend_has_to_end_before_the_next_observati
 def test_an_arm_without_a_watchdog_is_accepted_only_explicitly():
     arm = replace(ARM, watchdog_s=None)
     assert broken(evaluate(Timing(), TARGET, arm, accept_no_watchdog=True)) == []
+    with pytest.raises(Refused, match=r"to do:    pass --accept-no-watchdog$"):
+        require(evaluate(Timing(), TARGET, arm))
+    slow = replace(arm, return_delay_s=0.02)
+    with pytest.raises(Refused, match="to do:    pass --accept-no-watchdog; choose another target"):
+        require(evaluate(Timing(), TARGET, slow))
 
 
 def test_a_slow_camera_is_refused():

@@ -200,8 +200,29 @@ def test_it_ends_with_its_stdin_or_a_signal_and_leaves_nothing(tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_started_is_one_line_and_exit_code_5():
-    for arguments in ([], ["{}"], ['{"protocol": "pigeon", "joints": []}'], ["no json"]):
+def virtual(*arguments):
+    command = [sys.executable, "-m", "firmware_bridge.virtual", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+
+
+def test_called_without_a_device_it_says_how_to_call_it():
+    wrong, asked = virtual(), virtual("--help")
+    assert (wrong.returncode, asked.returncode) == (2, 0)
+    assert wrong.stderr == asked.stdout
+    assert (wrong.stdout, asked.stderr) == ("", "")
+    assert "Example:" in asked.stdout
+
+
+def test_the_example_of_its_help_runs_as_it_stands():
+    example = virtual("--help").stdout.partition("Example:")[2].partition("A whole arm")[0].strip()
+    command = example.replace("python -m", f"{sys.executable} -m", 1)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["port"].startswith("/dev/pts/")
+
+
+def test_what_cannot_be_started_is_one_error_and_exit_code_5():
+    for arguments in (["{}"], ['{"protocol": "pigeon", "joints": []}'], ["no json"]):
         done = subprocess.run(
             [sys.executable, "-m", "firmware_bridge.virtual", *arguments], capture_output=True, text=True, timeout=20
         )
