@@ -60,6 +60,7 @@ class Heard:
                 continue
             joint, counts_per_rad = known
             word, counts = unpack(data)
+            self.words[joint] = word
             position = counts / counts_per_rad
             if word & _MASK == _ENABLED and not emcy[joint] and not lost[joint]:
                 found.append(_reading((joint, position, math.nan, math.nan, math.nan, 0, 0)))
@@ -117,6 +118,7 @@ class Heard:
             self._counts.foreign += 1
         elif kind == _TPDO1 and self._motion and len(frame.data) == codec.STATUS.size:
             word, counts = codec.STATUS.unpack(frame.data)
+            self.words[joint] = word
             self._half[joint] = word, counts / self._scales[joint].counts_per_rad
         elif kind == _TPDO2 and half is not None and len(frame.data) == codec.MOTION.size:
             velocity, torque = codec.MOTION.unpack(frame.data)
