@@ -46,9 +46,10 @@ TARGETS = (
             "_close_cycle",
             "_take",
             "_state",
-            "_judged",
         ),
     ),
+    Target("firmware_bridge/channels.py", ("tests/firmware_bridge/test_channels.py",)),
+    Target("firmware_bridge/late.py", ("tests/firmware_bridge/test_late.py",)),
     Target(
         "firmware_bridge/edgelink/driver.py",
         ("tests/firmware_bridge/edgelink/test_driver.py",),
