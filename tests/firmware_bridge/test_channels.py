@@ -44,7 +44,7 @@ def test_device_angles_are_bit_for_bit_those_of_the_joints(values):
 
 
 def test_angles_of_another_number_of_joints_are_an_error(channels):
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="zip"):
         channels.device_rad([0.0, 0.1])
 
 
