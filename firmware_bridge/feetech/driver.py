@@ -17,7 +17,7 @@ from typing import cast
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import TRIES, BusArm, Reading
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.errors import ArmRefused, BridgeError, NoAnswer, WatchdogMismatch, WrongJoint, explain
+from firmware_bridge.errors import ArmRefused, BridgeError, NoAnswer, WatchdogMismatch, explain
 from firmware_bridge.feetech import checks, codec
 from firmware_bridge.feetech.bus import Servo, ServoBus, lock
 from firmware_bridge.feetech.models import MODELS, SCS, Register
@@ -41,7 +41,7 @@ class FeetechArm(BusArm[Transport]):
         self.options = options or Options()
         models = [codec.model_of(joint) for joint in joints]
         self._series = models[0].series
-        _require_one_series(joints)
+        checks.require_one_series(joints)
         self._goals = codec.Goals(joints)
         self._index = {joint.id: i for i, joint in enumerate(joints)}
         self._top = [model.top for model in models]
@@ -271,13 +271,6 @@ class FeetechArm(BusArm[Transport]):
     def _refused(self, got: str, todo: str) -> ArmRefused:
         what = f"the arm on {self.transport.name} is not armed"
         return ArmRefused(explain(what, "torque on at every joint, goal = where it stands", got, todo))
-
-
-def _require_one_series(joints: Sequence[Joint]) -> None:
-    names = {codec.model_of(joint).series.name for joint in joints}
-    if len(names) > 1:
-        todo = "put STS and SCS servos on buses of their own: they disagree on the order of bytes"
-        raise WrongJoint(explain("two series on one bus", "one series", " and ".join(sorted(names)), todo))
 
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
