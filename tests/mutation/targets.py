@@ -30,7 +30,7 @@ TARGETS = (
     Target("edgevla/control/limiter.py", _LIMITER_TESTS),
     Target(
         "firmware_bridge/bus_arm.py",
-        ("tests/firmware_bridge/test_bus_arm.py",),
+        ("tests/firmware_bridge/bus_arm",),
         _methods(
             "BusArm",
             "arm",
