@@ -63,6 +63,7 @@ class VirtualServo:
         self.memory[self.model.series.lock] = 1
         if self.model.series.homing:
             self._put(self.memory, Register.TORQUE_LIMIT, self.word(Register.MAX_TORQUE))
+        self.id = self.memory[Register.ID]
         self._fault = self._over_us = 0
         self.kept = None
         present = self._wrapped(self._encoder() - self._homing())
