@@ -233,19 +233,18 @@ class BusArm(ABC, Generic[Line]):
             self._waiting = set()
 
     def _take(self) -> None:
-        waiting, owed, fresh = self._waiting, self._late.owed, False
+        waiting = self._waiting
         for reading in self._readings():
             joint = reading[0]
             if not math.isfinite(reading[1]):
                 self.counts.bad_replies += 1
-            elif joint in waiting or (owed and self._late.repaid(joint)):
+            elif joint in waiting or self._late.repaid(joint):
                 waiting.discard(joint)
                 self._answers[joint] = reading
-                fresh = True
+                if not waiting:
+                    self._newest = self._state()
             else:
                 self.counts.foreign += 1
-        if fresh and not waiting:
-            self._newest = self._state()
 
     def _state(self) -> JointState:
         asked_ns = self._late.earliest_ns(time.monotonic_ns()) if self._late.owed else self._asked_ns
