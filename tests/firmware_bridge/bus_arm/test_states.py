@@ -83,6 +83,16 @@ def test_the_answer_that_was_owed_makes_the_next_one_certain(armed):
     assert armed.counts.foreign == 0
 
 
+def test_a_fault_in_the_first_of_two_answers_is_not_overlooked(armed):
+    armed.transport.mute = {1}
+    send_all(armed)
+    armed.transport.mute = set()
+    send_all(armed)
+    whole = armed.transport.arrived
+    armed.transport.arrived = [whole[0], whole[2], whole[1]._replace(faults=Fault.OVERLOAD), whole[1]]
+    assert armed.poll().mode is Mode.STOPPED
+
+
 def test_an_answer_that_never_came_is_lost_after_50_ms(armed):
     armed.transport.mute = {1}
     send_all(armed)
