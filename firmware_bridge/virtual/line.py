@@ -74,8 +74,6 @@ class Trouble:
 
     def after(self, replies: list[Reply]) -> list[Reply]:
         """`replies` as they reach the host."""
-        if not (self.flip or self.cut or self.twice or self.swap or self.foreign or self.silent or self.latency_us):
-            return replies
         late = [reply._replace(delay_us=reply.delay_us + self.latency_us) for reply in replies]
         out: list[Reply] = []
         for reply in late:
