@@ -21,7 +21,24 @@ def test_a_state_is_in_channel_units_and_as_old_as_the_question(armed):
     assert state.temperature.tolist() == [30.0, 31.0, 32.0]
     assert (state.stamp_ns, state.device_us) == (asked_ns, asked_ns // 1000 & 0xFFFF_FFFF)
     assert (state.mode, state.faults, state.joint_faults) == (Mode.ARMED, Fault.NONE, (0, 0, 0))
+    assert (state.verdict, state.rejected) == (0, 0)
     assert (state.last_seq, armed.counts.replies) == (armed.last_asked, 3)  # two were read by connect() and arm()
+
+
+def test_questions_are_counted_one_by_one_and_a_state_says_which_it_answers(armed):
+    first = armed.last_asked
+    exchange(armed, MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
+    assert exchange(armed, MIDDLE, armed.transport.clock.now_ns + HOUR_NS).last_seq == first + 2
+    armed.request_state()
+    assert (armed.last_asked, armed.poll().last_seq) == (first + 3, first + 3)
+
+
+def test_a_cycle_that_nothing_was_written_in_is_missed_once(armed):
+    armed.transport.mute = {0, 1, 2}
+    send_all(armed)
+    for _ in range(3):
+        armed.send(MIDDLE, 0)  # expired: nothing is asked, so nobody owes an answer to it
+    assert armed.counts.incomplete == 1
 
 
 def test_a_state_has_the_fields_and_types_of_one_that_was_built_the_ordinary_way(armed):
