@@ -2,10 +2,8 @@
 
 One cycle is a command (or none) and a question to every joint; it is whole when every joint has answered. A state is
 made of one whole cycle only, and is as old as the question: `stamp_ns` is never later than any joint's sample. What
-arrives when the next cycle begins belongs to nobody any more and is thrown away. An answer that is still missing then
-may arrive in the next cycle and look like one to the next question: these protocols do not number their messages. So
-for LATE_S after a missing answer a state is dated by the question that it may answer at the earliest, until the joint
-has answered once more than it was asked.
+arrives when the next cycle begins belongs to nobody any more and is thrown away. For LATE_S after a missing answer a
+state may be dated by an earlier question: see `firmware_bridge.late`.
 """
 
 from __future__ import annotations
@@ -14,22 +12,20 @@ import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from firmware_bridge.arm import ArmInfo, Fault, Float32, Joint, JointInfo, JointState, LinkCounts, Mode, StopKind
-from firmware_bridge.errors import ArmRefused, BadSetpoint, BridgeError, JointSilent, NoAnswer, NotArmed, explain
+from firmware_bridge.channels import Channels
+from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer, NotArmed, explain
+from firmware_bridge.late import LateAnswers
 from firmware_bridge.transport.base import FrameTransport, Transport
 
 FIRST_READ_S = 0.1  # s, of one try
 LATE_S = 0.05  # s: an answer later than this is lost
-_SLACK = 0.005  # of a range: a joint that rests on its stop reads a little beyond it
 TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
-_REMEMBERED = 8  # questions
-_FLOAT32 = np.dtype(np.float32)
 Line = TypeVar("Line", Transport, FrameTransport)
 
 
@@ -52,15 +48,7 @@ class BusArm(ABC, Generic[Line]):
         self.transport: Line = transport
         self.joints = tuple(joints)
         self.watchdog_s = watchdog_s
-        low, high = ([getattr(joint, end) for joint in joints] for end in ("minimum", "maximum"))
-        self._ends = tuple(zip(*np.array([low, high], np.float32).tolist(), strict=True))  # as set-points are: float32
-        self._frame = tuple((joint.direction, joint.zero_rad, joint.ratio) for joint in joints)
-        turn = np.array([joint.direction * joint.ratio for joint in joints], float)
-        none = np.zeros(len(joints))
-        # Joint.to_channel, and the same for rates and efforts: (value - zero) * scale; temperatures as they are
-        self._zero = np.concatenate([[joint.zero_rad for joint in joints], none, none, none])
-        self._scale = np.concatenate([turn, turn, 1.0 / turn, none + 1.0])
-        self._shape = (len(self.joints),)
+        self._channels = Channels(self.joints)
         self._everyone = frozenset(range(len(self.joints)))
         self._forget()
 
@@ -70,10 +58,9 @@ class BusArm(ABC, Generic[Line]):
         self.last_asked = 0
         self.held: Float32 = np.zeros(len(self.joints), np.float32)
         self._asked_ns = 0
-        self._asks: deque[int] = deque([0], maxlen=_REMEMBERED)  # ns of the last questions, the newest last
-        self._owed: dict[int, tuple[int, int]] = {}  # joint -> (answers that may still come, until ns)
+        self._late = LateAnswers()
         self._waiting: set[int] = set()
-        self._answers: list[Reading | None] = [None] * len(self.joints)
+        self._answers = [Reading(i, math.nan) for i in range(len(self.joints))]  # of this cycle: all but _waiting
         self._newest: JointState | None = None
 
     # --- what a protocol adds ---------------------------------------------------------------------------------
@@ -124,7 +111,7 @@ class BusArm(ABC, Generic[Line]):
             self.transport.close()
             raise
         rtt_us = (time.monotonic_ns() - started_ns) // 1000
-        self.held = self._inside(state.position)
+        self.held = self._channels.inside(state.position)
         watchdogs = [joint.watchdog_s or 0.0 for joint in joints]
         shortest_ms = round(min(watchdogs) * 1e3)
         return ArmInfo(self.transport.name, 0, len(self.joints), shortest_ms, 0, rtt_us, self.held, joints)
@@ -133,14 +120,12 @@ class BusArm(ABC, Generic[Line]):
         """See `Arm`. The arm holds where it is found now (`held`). Raises ArmRefused, JointSilent."""
         self.mode = Mode.STOPPED
         state = self._read_whole()
-        self.held = self._inside(state.position)
-        beyond = np.abs(state.position - self.held)
-        outside = [j.name for j, far in zip(self.joints, beyond.tolist(), strict=True) if far > j.width * _SLACK]
-        if outside:
+        self.held = self._channels.inside(state.position)
+        if outside := self._channels.outside(state.position):
             raise ArmRefused(
                 explain(
                     f"the arm on {self.transport.name} is not armed: {', '.join(outside)} outside its range",
-                    self._ranges(),
+                    self._channels.ranges(),
                     ", ".join(f"{at:.4g}" for at in state.position),
                     "move it inside by hand (support it, then disarm if it holds), or correct the calibration",
                 )
@@ -184,12 +169,10 @@ class BusArm(ABC, Generic[Line]):
 
     def encode(self, setpoint: Float32) -> object:
         """The first half of `send`: judged and encoded, nothing written. Raises BadSetpoint, NotArmed."""
-        values = self._judged(setpoint)
+        values = self._channels.judged(setpoint)
         if self.mode is not Mode.ARMED:
             raise self._not_armed()
-        # Joint.to_device of each; no float operation in another order, so that both give the same bits
-        device_rad = [d * value / ratio + zero for value, (d, zero, ratio) in zip(values, self._frame, strict=True)]
-        return self._frames(device_rad)
+        return self._frames(self._channels.device_rad(values))
 
     def write(self, frames: object, expiry_ns: int) -> int:
         """The second half: what `encode` made, unless it has expired. Raises LinkCongested, BusOff, PortGone."""
@@ -235,7 +218,7 @@ class BusArm(ABC, Generic[Line]):
 
     def _open_cycle(self, asked_ns: int) -> None:
         self._asked_ns = asked_ns
-        self._asks.append(asked_ns)
+        self._late.asked(asked_ns)
         self.last_asked += 1
         self._waiting = set(self._everyone)
 
@@ -246,7 +229,7 @@ class BusArm(ABC, Generic[Line]):
             self.counts.incomplete += 1
             until_ns = self._asked_ns + int(LATE_S * 1e9)
             for joint in self._waiting:
-                self._owed[joint] = min(self._owed.get(joint, (0, 0))[0] + 1, _REMEMBERED - 1), until_ns
+                self._late.missed(joint, until_ns)
             self._waiting = set()
 
     def _take(self) -> None:
@@ -255,40 +238,23 @@ class BusArm(ABC, Generic[Line]):
             joint = reading[0]
             if not math.isfinite(reading[1]):
                 self.counts.bad_replies += 1
-                continue
-            if joint not in waiting and not (self._owed and self._repaid(joint)):
+            elif joint in waiting or self._late.repaid(joint):
+                waiting.discard(joint)
+                self._answers[joint] = reading
+                if not waiting:
+                    self._newest = self._state()
+            else:
                 self.counts.foreign += 1
-                continue
-            waiting.discard(joint)
-            self._answers[joint] = reading
-            if not waiting:
-                self._newest = self._state()
-
-    def _repaid(self, joint: int) -> bool:
-        """Whether `joint` answers a second time in this cycle because the first answer was that of an earlier one."""
-        count, until_ns = self._owed.pop(joint, (0, 0))
-        if count > 1:
-            self._owed[joint] = count - 1, until_ns
-        return count > 0
-
-    def _behind(self) -> int:
-        """How many questions ago the oldest of the answers at hand may have been asked for."""
-        now_ns = time.monotonic_ns()
-        self._owed = {joint: owed for joint, owed in self._owed.items() if owed[1] > now_ns}
-        return min(max((count for count, _ in self._owed.values()), default=0), len(self._asks) - 1)
 
     def _state(self) -> JointState:
-        behind = self._behind() if self._owed else 0
-        asked_ns = self._asks[-1 - behind]
-        answers = [reading for reading in self._answers if reading is not None]
-        _, position, velocity, effort, temperature, faults, codes = zip(*answers, strict=True)
+        asked_ns = self._late.earliest_ns(time.monotonic_ns()) if self._late.owed else self._asked_ns
+        _, position, velocity, effort, temperature, faults, codes = zip(*self._answers, strict=True)
         seen = 0
         for bits in faults:
             seen |= bits
         if seen and self.mode is Mode.ARMED:
             self.mode = Mode.STOPPED  # a fault at any joint ends motion at all of them; only arm() clears it
-        table = (np.array(position + velocity + effort + temperature) - self._zero) * self._scale
-        rows = table.astype(np.float32).reshape(4, -1)
+        rows = self._channels.measured(position, velocity, effort, temperature)
         self.counts.replies += 1
         return _joint_state(
             position=rows[0],
@@ -322,33 +288,6 @@ class BusArm(ABC, Generic[Line]):
                     break
         raise self.silence()
 
-    def _judged(self, setpoint: Float32) -> list[float]:
-        """The values of a set-point that may be commanded. Raises BadSetpoint for any other."""
-        if not isinstance(setpoint, np.ndarray) or setpoint.dtype != _FLOAT32 or setpoint.shape != self._shape:
-            got = f"{getattr(setpoint, 'dtype', type(setpoint).__name__)} {getattr(setpoint, 'shape', '')}"
-            todo = "pass one float32 per channel of the arm profile"
-            raise BadSetpoint(explain("set-point of a wrong kind", f"float32 {self._shape}", got, todo))
-        values: list[float] = setpoint.tolist()
-        for value, (low, high) in zip(values, self._ends, strict=True):
-            if not low <= value <= high:  # NaN is in no range
-                raise BadSetpoint(
-                    explain(
-                        "set-point refused before the wire: not finite, or outside its range",
-                        self._ranges(),
-                        ", ".join(f"{number:g}" for number in values),
-                        "limit set-points before they are sent; the arm keeps its last accepted one",
-                    )
-                )
-        return values
-
-    def _inside(self, position: Float32) -> Float32:
-        """`position`, or the end of the range that it lies beyond: where a joint rests on its stop."""
-        low, high = np.array(self._ends, np.float32).T
-        return np.clip(position, low, high)
-
-    def _ranges(self) -> str:
-        return ", ".join(f"{joint.name} {joint.minimum:g}..{joint.maximum:g}" for joint in self.joints)
-
     def _silent_names(self) -> str:
         return ", ".join(f"{self.joints[i].name} (id {self.joints[i].id})" for i in sorted(self._waiting))
 
@@ -366,5 +305,5 @@ class BusArm(ABC, Generic[Line]):
 def _joint_state(**values: object) -> JointState:
     """JointState(**values) with every field given: a frozen dataclass's own way costs a third of a cycle."""
     state = object.__new__(JointState)
-    state.__dict__.update(values)
+    object.__setattr__(state, "__dict__", values)
     return state

@@ -79,7 +79,7 @@ class DynamixelArm(ServoCycle):
             if servo.leader is None:
                 goals[servo.index] = kept
         at = [joint.to_channel(goal * RAD_PER_COUNT) for joint, goal in zip(self.joints, goals, strict=True)]
-        self.held = self._inside(np.array(at, np.float32))
+        self.held = self._channels.inside(np.array(at, np.float32))
         self._last_goals = self._goals.encode(
             [joint.to_device(value) for joint, value in zip(self.joints, self.held.tolist(), strict=True)]
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from firmware_bridge.arm import Joint, JointInfo
 from firmware_bridge.errors import WrongJoint, explain
 from firmware_bridge.feetech import codec
@@ -89,3 +91,11 @@ def _note(servo: Servo, joint: Joint) -> str:
 
 def _wrong(what: str, expected: object, got: object, todo: str) -> WrongJoint:
     return WrongJoint(explain(what, expected, got, todo))
+
+
+def require_one_series(joints: Sequence[Joint]) -> None:
+    """Raises WrongJoint."""
+    names = {codec.model_of(joint).series.name for joint in joints}
+    if len(names) > 1:
+        todo = "put STS and SCS servos on buses of their own: they disagree on the order of bytes"
+        raise WrongJoint(explain("two series on one bus", "one series", " and ".join(sorted(names)), todo))

@@ -13,167 +13,21 @@ import numpy as np
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.feetech import codec
-from firmware_bridge.feetech.codec import BROADCAST, Instruction, from_signed, to_signed
-from firmware_bridge.feetech.models import EEPROM_END, MULTI_TURN, Model, Register
+from firmware_bridge.feetech.codec import BROADCAST, Instruction, to_signed
+from firmware_bridge.feetech.models import Register
 from firmware_bridge.feetech.options import options_of
+from firmware_bridge.feetech.virtual_servo import VirtualServo
 from firmware_bridge.virtual.device import Device, Reply
 from firmware_bridge.virtual.plant import JointPlant
 
-_MEMORY = 128  # registers
-_READ_ONLY = {*range(5), *range(Register.PRESENT_POSITION, 71)}
-_CALIBRATE_MIDDLE = 128  # written to TORQUE_ENABLE
 _BITS = {"voltage": 1, "encoder": 2, "overheat": 4, "current": 8, "overload": 32}
-_OVERLOAD = 32
 _UNDRIVEN = 2.0  # N m s/rad: a gear of 1:345 without torque sinks slowly (about what an SO-101 does), it does not drop
-
-
-class VirtualServo:
-    """One servo: its memory, and the joint `index` of the plant."""
-
-    def __init__(self, joint: Joint, index: int, plant: JointPlant, delay_us: int, homing_offset: int = 0) -> None:
-        self.id, self.index = joint.id, index
-        self.model: Model = codec.model_of(joint)
-        self._plant, self._big = plant, self.model.series.big_endian
-        self._encoder_offset = homing_offset  # counts between the plant's angle and the encoder
-        self._fault = 0  # status bits raised from outside
-        self._over_us = 0  # how long it has been overloaded
-        self._seen_us: int | None = None
-        low, high = codec.count_range(joint, self.model)
-        self._saved = self._factory(low, high, delay_us // 2, homing_offset)
-        self.memory = bytearray(self._saved)
-        self.kept: tuple[int, bytes] | None = None  # of a reg write
-        self.start()
-
-    def _factory(self, low: int, high: int, delay: int, homing_offset: int) -> bytearray:
-        memory = bytearray(_MEMORY)
-        memory[0:3] = (3, 10, int(self._big))
-        memory[Register.ID], memory[Register.RETURN_DELAY], memory[Register.ANSWER_LEVEL] = self.id, delay, 1
-        memory[Register.MAX_TEMPERATURE], memory[Register.MAX_VOLTAGE], memory[Register.MIN_VOLTAGE] = 70, 80, 40
-        memory[Register.PHASE], memory[Register.UNLOAD] = 12, 44
-        memory[Register.P_GAIN], memory[Register.D_GAIN] = 32, 32
-        if self.model.series.homing:
-            memory[Register.PROTECTIVE_TORQUE], memory[Register.PROTECTION_TIME] = 20, 200
-            memory[Register.OVERLOAD_TORQUE] = 80
-            self._put(memory, Register.HOMING_OFFSET, from_signed(homing_offset, 11))
-        for register, value in (
-            (Register.MODEL, self.model.number),
-            (Register.MIN_POSITION, low),
-            (Register.MAX_POSITION, high),
-            (Register.MAX_TORQUE, 1000),
-        ):
-            self._put(memory, register, value)
-        return memory
-
-    def start(self) -> None:
-        """Power comes on: RAM as after a cold start."""
-        self.memory[:] = self._saved
-        self.memory[EEPROM_END:] = bytes(_MEMORY - EEPROM_END)
-        self.memory[self.model.series.lock] = 1
-        if self.model.series.homing:
-            self._put(self.memory, Register.TORQUE_LIMIT, self.word(Register.MAX_TORQUE))
-        self._fault = self._over_us = 0
-        self.kept = None
-        self._put(self.memory, Register.GOAL_POSITION, self._present())
-        self._drive()
-
-    # --- memory -----------------------------------------------------------------------------------------------
-
-    def word(self, register: int) -> int:
-        return codec.words(bytes(self.memory[register : register + 2]), self._big)[0]
-
-    def read(self, address: int, count: int) -> bytes:
-        self._measure()
-        return bytes(self.memory[address : address + count]).ljust(count, b"\x00")
-
-    def write(self, address: int, data: bytes) -> None:
-        for at, value in enumerate(data, address):
-            if at in _READ_ONLY or at >= _MEMORY:
-                continue
-            self.memory[at] = value
-            if at < EEPROM_END and self.memory[self.model.series.lock] == 0:
-                self._saved[at] = value
-        self.id = self.memory[Register.ID]
-        if address <= Register.TORQUE_ENABLE < address + len(data):
-            self._switch(self.memory[Register.TORQUE_ENABLE])
-        self._drive()
-
-    def _switch(self, value: int) -> None:
-        if value == _CALIBRATE_MIDDLE and self.model.series.homing:
-            self.memory[Register.TORQUE_ENABLE] = 0
-            middle = self._encoder() - (self.model.top + 1) // 2
-            self._put(self.memory, Register.HOMING_OFFSET, from_signed(self._wrapped(middle + 2047) - 2047, 11))
-            self._saved[:EEPROM_END] = self.memory[:EEPROM_END]
-        elif value:
-            self._fault &= ~_OVERLOAD  # torque enabled anew ends the protection
-            self._over_us = 0
-
-    @property
-    def status(self) -> int:
-        return self._fault
-
-    # --- the joint --------------------------------------------------------------------------------------------
-
-    def advance(self, now_us: int) -> None:
-        """Overload protection since the last call; the plant has been run already."""
-        elapsed = 0 if self._seen_us is None else max(0, now_us - self._seen_us)
-        self._seen_us = now_us
-        share = 100 * abs(self._plant.effort[self.index]) / self.model.stall_nm
-        beyond = self.model.series.homing and share >= self.memory[Register.OVERLOAD_TORQUE]
-        self._over_us = self._over_us + elapsed if beyond else 0
-        if beyond and self._over_us > self.memory[Register.PROTECTION_TIME] * 10_000:
-            self.raise_fault(_OVERLOAD)
-
-    def raise_fault(self, bit: int) -> None:
-        """As UNLOAD says: torque off, or at an overload down to PROTECTIVE_TORQUE."""
-        self._fault |= bit
-        if bit & self.memory[Register.UNLOAD] & ~_OVERLOAD:
-            self.memory[Register.TORQUE_ENABLE] = 0
-        self._drive()
-
-    def _drive(self) -> None:
-        """The plant's law from the memory."""
-        plant, i = self._plant, self.index
-        plant.torque_on[i] = self.memory[Register.TORQUE_ENABLE] == 1
-        goal = to_signed(self.word(Register.GOAL_POSITION), 15)
-        limits = self.word(Register.MIN_POSITION), self.word(Register.MAX_POSITION)
-        if limits != MULTI_TURN:
-            goal = min(max(goal, limits[0]), limits[1])
-        plant.target[i] = (goal + self._homing() - self._encoder_offset) / self.model.counts_per_rad
-        share = self.word(Register.TORQUE_LIMIT) / 1000 if self.model.series.homing else 1.0
-        if self._fault & _OVERLOAD and self.memory[Register.UNLOAD] & _OVERLOAD:
-            share = min(share, self.memory[Register.PROTECTIVE_TORQUE] / 100)
-        plant.limit[i] = share * self.model.stall_nm
-
-    def _homing(self) -> int:
-        return to_signed(self.word(Register.HOMING_OFFSET), 11) if self.model.series.homing else 0
-
-    def _encoder(self) -> int:
-        return round(float(self._plant.position[self.index]) * self.model.counts_per_rad) + self._encoder_offset
-
-    def _wrapped(self, counts: int) -> int:
-        """Into one turn, where the encoder goes round."""
-        return counts % (self.model.top + 1) if self.model.series.homing else min(max(counts, 0), self.model.top)
-
-    def _present(self) -> int:
-        return self._wrapped(self._encoder() - self._homing())
-
-    def _measure(self) -> None:
-        """The registers that are measured."""
-        plant, i, memory = self._plant, self.index, self.memory
-        per_second = plant.velocity[i] * self.model.counts_per_rad / (1 if memory[Register.PHASE] & 4 else 50)
-        load = min(1000, round(1000 * abs(plant.effort[i]) / self.model.stall_nm))
-        self._put(memory, Register.PRESENT_POSITION, from_signed(self._present(), 15))
-        self._put(memory, Register.PRESENT_SPEED, from_signed(int(np.clip(round(per_second), -32767, 32767)), 15))
-        self._put(memory, Register.PRESENT_LOAD, from_signed(load if plant.effort[i] >= 0 else -load, 10))
-        memory[Register.PRESENT_VOLTAGE], memory[Register.PRESENT_TEMPERATURE] = 74, 30
-        memory[Register.STATUS], memory[Register.MOVING] = self._fault, int(abs(plant.velocity[i]) > 0.01)
-
-    def _put(self, memory: bytearray, register: int, value: int) -> None:
-        memory[register : register + 2] = codec.word(value, self._big)
+_GOALS = bytes((Register.GOAL_POSITION, 2))  # how a sync write of goal positions begins
+_BEHIND_GOALS = Register.GOAL_POSITION + 2
 
 
 class FeetechDevice:
-    """All servos of one line."""
+    """All servos of one line. What was measured or said is kept until a step of the plant or a write changes it."""
 
     def __init__(self, joints: Sequence[Joint], plant: JointPlant, delay_us: int, offsets: Sequence[int]) -> None:
         self.plant = plant
@@ -183,6 +37,17 @@ class FeetechDevice:
         self._decoder = codec.Decoder()
         self._heard = dict.fromkeys(Instruction, 0)
         self._unknown = 0
+        self._ticked_us: int | None = None
+        self._changed()
+
+    def _changed(self) -> None:
+        """After anything but a new goal: nothing holds any more that was made from a memory."""
+        friction = np.where(self.plant.torque_on, self._driven_friction, _UNDRIVEN)
+        self.plant.friction = friction  # type: ignore[assignment]  # one per joint
+        self._by_id = {servo.id: servo for servo in self.servos}
+        self._measured_at = self._strained_at = -1  # steps of the plant
+        self._strained: list[VirtualServo] = []
+        self._said: dict[bytes, list[Reply]] = {}  # sync read -> answers
 
     def feed(self, data: bytes, now_us: int) -> list[Reply]:
         self.tick(now_us)
@@ -192,25 +57,43 @@ class FeetechDevice:
         return replies
 
     def tick(self, now_us: int) -> list[Reply]:
-        friction = np.where(self.plant.torque_on, self._driven_friction, _UNDRIVEN)
-        self.plant.friction = friction  # type: ignore[assignment]  # one per joint
         self.plant.run_to(now_us)
-        for servo in self.servos:
-            servo.advance(now_us)
+        elapsed_us = 0 if self._ticked_us is None else max(0, now_us - self._ticked_us)
+        self._ticked_us = now_us
+        if self._strained_at != self.plant.steps:
+            self._strained_at = self.plant.steps
+            efforts = zip(self.servos, self.plant.effort.tolist(), strict=True)
+            self._strained = [servo for servo, effort_nm in efforts if servo.strained(effort_nm)]
+        if [servo for servo in self._strained if servo.endure(elapsed_us)]:
+            self._changed()
         return []
+
+    def _measure(self) -> None:
+        """Every servo's measured registers, as of the last step."""
+        plant = self.plant
+        if self._measured_at == plant.steps:
+            return
+        self._measured_at = plant.steps
+        self._said = {}
+        rows = zip(self.servos, plant.position.tolist(), plant.velocity.tolist(), plant.effort.tolist(), strict=True)
+        for servo, position_rad, velocity_rad_s, effort_nm in rows:
+            servo.measure(position_rad, velocity_rad_s, effort_nm)
 
     def power(self, on: bool, now_us: int) -> None:
         self.tick(now_us)
         self._decoder.clear()
         for servo in self.servos:
             servo.start()
+        self._changed()
 
     def fault(self, joint: int, name: str) -> None:
         if name not in _BITS:
             raise ValueError(f"fault one of {', '.join(_BITS)}, got {name}")
         self.servos[joint].raise_fault(_BITS[name])
+        self._changed()
 
     def report(self) -> Mapping[str, object]:
+        self._measure()
         return {
             "heard": {instruction.name: count for instruction, count in self._heard.items()},
             "unknown": self._unknown,
@@ -233,8 +116,11 @@ class FeetechDevice:
         if instruction is Instruction.SYNC_WRITE:
             self._sync_write(asked.data)
             return []
+        self._measure()
         heard = [servo for servo in self.servos if asked.id in (servo.id, BROADCAST)]
         answers = [self._one(servo, instruction, asked) for servo in heard]
+        if instruction in (Instruction.WRITE, Instruction.ACTION):
+            self._changed()
         return self._in_turn([answer for answer in answers if answer is not None])
 
     def _one(
@@ -258,17 +144,28 @@ class FeetechDevice:
     def _sync_read(self, data: bytes) -> list[Reply]:
         if len(data) < 3:
             return []
-        by_id = {servo.id: servo for servo in self.servos if servo.model.series.sync_read}
-        asked = [by_id[number] for number in data[2:] if number in by_id]
-        return self._in_turn([(servo, servo.read(data[0], data[1])) for servo in asked])
+        self._measure()
+        if data in self._said:
+            return self._said[data]
+        found = [self._by_id[number] for number in data[2:] if number in self._by_id]
+        answers = [(servo, servo.read(data[0], data[1])) for servo in found if servo.model.series.sync_read]
+        replies = self._in_turn(answers)
+        if data[0] >= _BEHIND_GOALS:
+            self._said[data] = replies
+        return replies
 
     def _sync_write(self, data: bytes) -> None:
         if len(data) < 2 or (len(data) - 2) % (data[1] + 1):
             return
-        by_id = {servo.id: servo for servo in self.servos}
+        goals = data.startswith(_GOALS)
         for at in range(2, len(data), data[1] + 1):
-            if data[at] in by_id:
-                by_id[data[at]].write(data[0], data[at + 1 : at + data[1] + 1])
+            servo = self._by_id.get(data[at])
+            if servo is not None and goals:
+                servo.aim(data[at + 1 : at + 3])
+            elif servo is not None:
+                servo.write(data[0], data[at + 1 : at + data[1] + 1])
+        if not goals:
+            self._changed()
 
     def _in_turn(self, answers: Sequence[tuple[VirtualServo, bytes]]) -> list[Reply]:
         """Each waits for the one before, and then its own return delay."""

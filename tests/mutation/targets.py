@@ -34,7 +34,7 @@ TARGETS = (
     Target("edgevla/control/limiter.py", _LIMITER_TESTS),
     Target(
         "firmware_bridge/bus_arm.py",
-        ("tests/firmware_bridge/test_bus_arm.py",),
+        ("tests/firmware_bridge/bus_arm",),
         _methods(
             "BusArm",
             "arm",
@@ -50,9 +50,10 @@ TARGETS = (
             "_close_cycle",
             "_take",
             "_state",
-            "_judged",
         ),
     ),
+    Target("firmware_bridge/channels.py", ("tests/firmware_bridge/test_channels.py",)),
+    Target("firmware_bridge/late.py", ("tests/firmware_bridge/test_late.py",)),
     Target("firmware_bridge/edgelink/clock.py", ("tests/firmware_bridge/edgelink/test_clock.py", *_EDGELINK_TESTS)),
     Target(
         "firmware_bridge/edgelink/driver.py",

@@ -175,3 +175,51 @@ def test_without_torque_a_joint_sinks_slowly():
     device = _device(JOINTS, gravity_nm=0.2)
     let_run(device, 0, 1_000_000)
     assert device.plant.position[0] == pytest.approx(math.pi - 0.1, abs=0.01)  # 0.2 N m against 2 N m s/rad
+
+
+QUESTION = codec.sync_read(56, 4, [1, 2])
+AT_REST = bytes.fromhex("00 08 00 00")  # 2048 counts, no speed
+
+
+def test_an_answer_is_the_same_until_the_joints_have_moved(device):
+    ask(device, codec.sync_write(40, {1: b"\x01"}))
+    ask(device, codec.sync_write(42, {1: b"\x00\x0a"}))  # 2560
+    assert ask(device, QUESTION) == [(1, 0, AT_REST), (2, 0, AT_REST)]
+    assert ask(device, QUESTION, 400) == [(1, 0, AT_REST), (2, 0, AT_REST)]  # the plant steps every 500 us
+    (_, _, first), second = ask(device, QUESTION, 50_000)
+    assert int.from_bytes(first[:2], "little") > 2100
+    assert second == (2, 0, AT_REST)
+
+
+def test_an_answer_changes_at_once_with_a_fault_a_delay_an_offset_and_an_id(device):
+    assert ask(device, QUESTION) == [(1, 0, AT_REST), (2, 0, AT_REST)]
+    device.fault(0, "voltage")
+    assert ask(device, QUESTION) == [(1, 1, AT_REST), (2, 0, AT_REST)]
+    ask(device, codec.sync_write(7, {1: b"\x19"}))  # 25 x 2 us
+    assert [reply.delay_us for reply in device.feed(QUESTION, 0)] == [50, 50]
+    ask(device, codec.reg_write(2, 31, b"\x64\x00"))
+    assert ask(device, QUESTION)[1] == (2, 0, AT_REST)
+    ask(device, codec.action())
+    assert ask(device, QUESTION)[1] == (2, 0, bytes.fromhex("9c 07 00 00"))  # 2048 - 100
+    ask(device, codec.write(2, 5, b"\x09"))
+    assert [answer[0] for answer in ask(device, QUESTION)] == [1]
+    brown_out(device, 0)  # all of that was written locked
+    assert ask(device, QUESTION) == [(1, 0, AT_REST), (2, 0, AT_REST)]
+
+
+def test_a_new_goal_stands_in_the_next_answer_that_covers_it(device):
+    question = codec.sync_read(40, 4, [1])
+    assert ask(device, question) == [(1, 0, bytes.fromhex("00 00 00 08"))]
+    ask(device, codec.sync_write(42, {1: b"\x00\x09"}))
+    assert ask(device, question) == [(1, 0, bytes.fromhex("00 00 00 09"))]
+
+
+def test_an_answer_at_an_overload_says_so_from_the_tick_that_found_it(device):
+    device.plant.stuck[0] = True
+    ask(device, codec.write(1, 42, b"\x00\x0b"))
+    ask(device, codec.write(1, 40, b"\x01"))
+    told = []
+    for now_us in range(0, 2_100_000, 1000):
+        told.append(ask(device, QUESTION, now_us)[0][1])
+    assert told.index(32) == pytest.approx(2002, abs=2)  # ms: 200 x 10 ms from the first step on
+    assert set(told) == {0, 32}
