@@ -38,9 +38,19 @@ UNSAID: Mapping[int, float] = {  # what a command that does not name a register 
     Register.WITHIN_LOWER: math.nan,
     Register.WITHIN_UPPER: math.nan,
 }
+_WITHIN = Register.WITHIN_FEED_FORWARD - Register.FEED_FORWARD  # 0x042..0x045 shadow 0x022..0x025
 _TIMED = (Mode.POSITION, Mode.STAY_WITHIN)
 _STARTING = (Mode.ENABLING, Mode.CALIBRATING, Mode.CALIBRATED)
 _LIMITED = 103  # fault code of a target beyond servopos.position_min or position_max
+
+
+def written(register: int) -> int | None:
+    """The register of motion that a write to `register` reaches; None for one that cannot be written."""
+    if Register.WITHIN_FEED_FORWARD <= register <= Register.WITHIN_MAX_TORQUE:
+        return register - _WITHIN
+    if register == Register.WITHIN_TIMEOUT:
+        return Register.TIMEOUT
+    return register if register in UNSAID else None
 
 
 @dataclass

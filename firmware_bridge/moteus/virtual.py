@@ -30,7 +30,7 @@ from firmware_bridge.moteus.codec import (
     WRITE_ERROR,
     Subframe,
 )
-from firmware_bridge.moteus.controller import OPTIONS, UNSAID, Controllers
+from firmware_bridge.moteus.controller import OPTIONS, UNSAID, Controllers, written
 from firmware_bridge.moteus.diagnostic import Diagnostic
 from firmware_bridge.moteus.registers import FLOAT, INT16, INT32, Mode, Register
 from firmware_bridge.transport.base import Frame
@@ -39,7 +39,6 @@ from firmware_bridge.virtual.plant import JointPlant
 
 REPLY_US = 20  # from a frame to its answer
 _FAULTS = {"overload": 33, "overheat": 38, "voltage": 40, "encoder": 35}
-_WITHIN = Register.WITHIN_FEED_FORWARD - Register.FEED_FORWARD  # 0x042..0x045 shadow 0x022..0x025
 _VOLTAGE_V, _TEMPERATURE_C = 24.0, 31.0
 # How a position command begins: mode 10, then registers from 0x20, the first of them the position
 _MOVES: Final = {
@@ -196,7 +195,7 @@ class MoteusDevice:
                 self._diagnostics[index].hear(part.text)
             if part.kind != WRITE or part.value is None:
                 continue
-            target = _written(part.register)
+            target = written(part.register)
             if part.register == Register.MODE:
                 if not (math.isfinite(part.value) and 0 <= part.value <= Mode.BRAKE):
                     errors += self._error(WRITE_ERROR, part.register, 1)
@@ -264,8 +263,8 @@ class MoteusDevice:
         }
         if register in sensed:
             return float(sensed[register])
-        written = _written(register)
-        return None if written is None else controller.command[written]
+        said = written(register)
+        return None if said is None else controller.command[said]
 
 
 def _plan(data: bytes) -> _Plan | None:
@@ -285,15 +284,6 @@ def _plan(data: bytes) -> _Plan | None:
         if part.value is not None
     }
     return _Plan({**UNSAID, **said}, form)
-
-
-def _written(register: int) -> int | None:
-    """The register of motion that a write to `register` reaches; None for one that cannot be written."""
-    if Register.WITHIN_FEED_FORWARD <= register <= Register.WITHIN_MAX_TORQUE:
-        return register - _WITHIN
-    if register == Register.WITHIN_TIMEOUT:
-        return Register.TIMEOUT
-    return register if register in UNSAID else None
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> MoteusDevice:
