@@ -44,10 +44,11 @@ from firmware_bridge.transport.base import Frame
 from firmware_bridge.wire import can_ns
 
 __all__ = [
-    "BROADCAST", "NOP", "READ", "READ_ERROR", "REPLY", "REPLY_WANTED", "TEXT_CHANNEL", "TEXT_IN", "TEXT_OUT",
+    "BROADCAST", "NOP", "RAW", "READ", "READ_ERROR", "REPLY", "REPLY_WANTED", "TEXT_CHANNEL", "TEXT_IN", "TEXT_OUT",
     "TEXT_POLL", "WRITE", "WRITE_ERROR", "Gains", "PositionCommand", "Status", "Subframe", "counts", "cycle_ns",
-    "describe", "frame", "mode", "number", "padded", "query", "read", "saturated", "scaled", "sentence", "status",
-    "status_answer", "stay_within", "subframes", "text_in", "text_out", "text_poll", "values", "varuint", "write",
+    "describe", "frame", "head", "mode", "number", "padded", "query", "read", "saturated", "scaled", "sentence",
+    "status", "status_answer", "stay_within", "subframes", "text_in", "text_out", "text_poll", "values",
+    "varuint", "write",
 ]  # fmt: skip
 REV = 2.0 * math.pi  # rad per revolution
 MOST_REV = 32768.0  # the controller counts turns in 16 bits

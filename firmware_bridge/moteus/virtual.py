@@ -9,9 +9,8 @@ once. What was measured is said again as it was, until the plant has moved. Opti
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from firmware_bridge.arm import Joint
 from firmware_bridge.errors import BridgeError, explain
@@ -32,7 +31,8 @@ from firmware_bridge.moteus.codec import (
 )
 from firmware_bridge.moteus.controller import OPTIONS, UNSAID, Controllers, written
 from firmware_bridge.moteus.diagnostic import Diagnostic
-from firmware_bridge.moteus.registers import FLOAT, INT16, INT32, Mode, Register
+from firmware_bridge.moteus.plan import QUESTIONS, Plan, Plans
+from firmware_bridge.moteus.registers import INT32, Mode, Register
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.device import Reply
 from firmware_bridge.virtual.plant import JointPlant
@@ -40,25 +40,10 @@ from firmware_bridge.virtual.plant import JointPlant
 REPLY_US = 20  # from a frame to its answer
 _FAULTS = {"overload": 33, "overheat": 38, "voltage": 40, "encoder": 35}
 _VOLTAGE_V, _TEMPERATURE_C = 24.0, 31.0
-# How a position command begins: mode 10, then registers from 0x20, the first of them the position
-_MOVES: Final = {
-    b"\x01\x00\x0a\x0c\x06\x20": (FLOAT, struct.Struct("<f")),
-    b"\x01\x00\x0a\x04\x06\x20": (INT16, struct.Struct("<h")),
-}
-_HEAD = 6  # bytes of it
-_QUESTIONS: Final = {tuple(codec.subframes(codec.query(form))): form for form in (FLOAT, INT16)}
-_MOST_PLANS = 256
-
-
-class _Plan(NamedTuple):
-    """What a position command means, all but its position. `form`: of the registers that it asks for."""
-
-    registers: Mapping[int, float]
-    form: int
 
 
 class MoteusDevice:
-    """See `virtual.device.Device`."""
+    """See `Device`."""
 
     def __init__(self, joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, float]) -> None:
         self.plant = plant
@@ -68,14 +53,15 @@ class MoteusDevice:
         self._on = True
         self._controllers = Controllers(plant, self._options)
         self.counts = {"frames": 0, "torn": 0, "write_errors": 0, "read_errors": 0}
-        self._plans: dict[tuple[bytes, bytes], _Plan | None] = {}  # by the bytes in front of the position and behind it
+        self._plans = Plans()
         self._measured_at = -1  # the plant's steps
         self._cold_start()
 
     def _cold_start(self) -> None:
+        n = len(self._ids)
         self._diagnostics = [Diagnostic(self._options) for _ in self._ids]
-        self._followed: list[_Plan | None] = [None] * len(self._ids)  # the plan of the command that each joint has last
-        self._said: list[tuple[object, bytes]] = [(None, b"")] * len(self._ids)  # the last Status, and what it was of
+        self._followed: list[Plan | None] = [None] * n  # of the last command that each joint has obeyed
+        self._said: list[tuple[object, bytes]] = [(None, b"")] * n  # the last Status, and what it was of
 
     # --- Device -----------------------------------------------------------------------------------------------
 
@@ -129,19 +115,11 @@ class MoteusDevice:
 
     def _moved(self, index: int, data: bytes, now_us: int) -> bytes | None:
         """The answer to a position command of a known kind, after it was obeyed; None for any other frame."""
-        form, raw = _MOVES.get(data[:_HEAD], (0, None))
-        if raw is None or len(data) < _HEAD + raw.size:
+        found = self._plans.find(data)
+        if found is None:
             return None
-        key = data[:_HEAD], data[_HEAD + raw.size :]
-        if key not in self._plans:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = _plan(data)
-        plan = self._plans[key]
-        if plan is None:
-            return None
-        position = codec.scaled(raw.unpack_from(data, _HEAD)[0], reg.POSITION_SCALE[form], form)
-        registers = {**plan.registers, Register.COMMAND_POSITION: position}
+        plan, position_rev = found
+        registers = {**plan.registers, Register.COMMAND_POSITION: position_rev}
         if self._followed[index] is not plan or not self._controllers.move(index, registers, now_us):
             self._controllers.all[index].command = registers
             self._controllers.command(index, Mode.POSITION, now_us)
@@ -155,8 +133,8 @@ class MoteusDevice:
         except BridgeError:
             self.counts["torn"] += 1
             return b""
-        if parts in _QUESTIONS:
-            return self._status(index, _QUESTIONS[parts])
+        if parts in QUESTIONS:
+            return self._status(index, QUESTIONS[parts])
         mode, errors = self._writes(index, parts)
         if mode is not None:
             self._controllers.command(index, mode, now_us)
@@ -265,25 +243,6 @@ class MoteusDevice:
             return float(sensed[register])
         said = written(register)
         return None if said is None else controller.command[said]
-
-
-def _plan(data: bytes) -> _Plan | None:
-    """Of a whole position command that says nothing else than registers of motion and asks for a Status; else None."""
-    try:
-        parts = tuple(codec.subframes(data))
-    except BridgeError:
-        return None
-    asks = next((at for at, part in enumerate(parts) if part.kind == READ), len(parts))
-    form, writes = _QUESTIONS.get(parts[asks:]), parts[1:asks]  # behind the mode
-    known = all(part.kind == WRITE and part.register in UNSAID for part in writes)
-    if form is None or not known or sum(part.register == Register.COMMAND_POSITION for part in writes) != 1:
-        return None
-    said = {
-        part.register: codec.scaled(part.value, reg.SCALES[part.register][part.resolution], part.resolution)
-        for part in writes
-        if part.value is not None
-    }
-    return _Plan({**UNSAID, **said}, form)
 
 
 def make(joints: Sequence[Joint], plant: JointPlant, options: Mapping[str, Any]) -> MoteusDevice:

@@ -13,7 +13,7 @@ from firmware_bridge.arm import Fault, Mode
 from firmware_bridge.moteus import codec, virtual
 from firmware_bridge.moteus.codec import REV, Gains, PositionCommand, Status
 from firmware_bridge.moteus.driver import MoteusArm
-from firmware_bridge.moteus.registers import FLOAT, INT8, INT16, OWN_CODE, Register
+from firmware_bridge.moteus.registers import FLOAT, INT8, INT16, INT32, OWN_CODE, Register
 from firmware_bridge.moteus.registers import Mode as Device
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.__main__ import plant_of
@@ -211,6 +211,18 @@ def test_commands_of_all_kinds_in_a_row_do_the_same_both_ways(form):
         pair.ask(codec.query(form))
     pair.both(lambda device: device.fault(0, "overheat"))
     pair.ask(position(form, 0.1))
+
+
+@pytest.mark.parametrize("form", [INT8, INT16, INT32, FLOAT])
+@pytest.mark.parametrize("count", range(1, 8))
+def test_as_many_registers_as_a_host_writes_in_whatever_type_do_the_same_both_ways(form, count):
+    pair = Pair()
+    for raw in (1, 2, 3, 4):
+        values = [codec.number(raw, form)] * count
+        data = codec.mode(Device.POSITION) + codec.write(Register.COMMAND_POSITION, values, form)
+        pair.ask(data + codec.query(FLOAT))
+        pair.pass_ms(11)
+    assert pair.quick._followed[0] is not None
 
 
 def test_position_that_is_not_given_holds_where_the_joint_is():
