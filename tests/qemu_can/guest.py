@@ -21,7 +21,7 @@ from firmware_bridge.virtual import __main__ as virtual
 from firmware_bridge.virtual import client
 
 REPO = Path(__file__).resolve().parents[2]
-PARTS = ("test_driver.py", "test_oracle.py")
+PARTS = ("test_connect.py", "test_driver.py", "test_oracle.py")
 MARK = "TEST-CAN "
 
 
