@@ -97,6 +97,10 @@ class BusArm(ABC, Generic[Line]):
     def _halt(self, kind: StopKind) -> bool:
         """Stop as `kind` says; True when every joint confirmed. Sent more than once where answers are missing."""
 
+    def torque_on(self) -> list[bool | None]:
+        """Of each joint as it reports it itself; None: not known. Between cycles, after a whole state; never raises."""
+        return [None] * len(self.joints)
+
     # --- Arm: modes -------------------------------------------------------------------------------------------
 
     def connect(self) -> ArmInfo:

@@ -183,6 +183,10 @@ class Cia402Arm(BusArm[FrameTransport]):
                 return False
         return confirmed
 
+    def torque_on(self) -> list[bool | None]:
+        """The statusword of each TPDO."""
+        return [None if word is None else states.state_of(word) in states.TORQUE for word in self._heard.words]
+
     def _halt(self, kind: StopKind) -> bool:
         """HOLD: quick stop, which holds with torque and latches. DAMP: slows down, then brakes. FREE: no voltage."""
         hold = kind is StopKind.HOLD

@@ -121,6 +121,10 @@ class DamiaoArm(BusArm[FrameTransport]):
             lambda i: codec.special(self.joints[i].id, codec.DISABLE, self._fd), lambda i: not self._is_on(i)
         )
 
+    def torque_on(self) -> list[bool | None]:
+        """The status nibble of each answer."""
+        return [status == codec.ENABLED for status in self._status]
+
     def _halt(self, kind: StopKind) -> bool:
         if kind is StopKind.FREE:
             return self._disable()

@@ -105,6 +105,16 @@ class DynamixelArm(ServoCycle):
         self._waiting = {servo.index for servo, off in zip(self.servos, done, strict=True) if not off}
         return all(done)
 
+    def torque_on(self) -> list[bool | None]:
+        """Register 64, asked for: a cycle does not read it."""
+        return [self._reported(joint.id) for joint in self.joints]
+
+    def _reported(self, servo: int) -> bool | None:
+        try:
+            return Bus(self.transport).read(servo, models.TORQUE) == 1
+        except BridgeError:  # a servo that fell silent is the next cycle's to tell
+            return None
+
     def _halt(self, kind: StopKind) -> bool:
         """HOLD; DAMP holds too: a servo in a position mode knows nothing between holding and letting go."""
         if kind is StopKind.FREE:

@@ -245,6 +245,10 @@ class FeetechArm(BusArm[Transport]):
                     return True
         return False
 
+    def torque_on(self) -> list[bool | None]:
+        """Register 40, which every `slow_every`th cycle reads, the first one too."""
+        return list(self._torque_on)
+
     def _halt(self, kind: StopKind) -> bool:
         """HOLD: the servos keep the last goal by themselves; it is asked whether they do. DAMP is FREE here."""
         if kind is not StopKind.HOLD:

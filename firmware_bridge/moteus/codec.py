@@ -1,48 +1,59 @@
-"""moteus' register protocol: values to CAN-FD frames and back. Pure.
+"""moteus' commands and answers: values to CAN-FD frames and back. Pure.
 
-Sources: mjbots/moteus, docs/protocol/can.md (identifiers, subframes) and docs/protocol/registers.md (scales, modes).
-An identifier is source << 8 | destination, its bit 15 set where an answer is wanted; a frame holds subframes: write
-0x00, read 0x10, reply 0x20 (+ 4 times the resolution + the count, 0: the count follows), errors 0x30 and 0x31,
-diagnostic text 0x40..0x42, and 0x50 for nothing, with which frames are padded to a length that CAN-FD has.
+Sources: mjbots/moteus, docs/protocol/can.md (example frames) and docs/protocol/registers.md (scales, modes). The parts
+of a frame are in `subframes`, numbers in `scaling`, sentences in `words`; all of it is reached from here.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from firmware_bridge.arm import Joint
-from firmware_bridge.errors import BadSetpoint, ForeignBytes, explain
+from firmware_bridge.errors import ForeignBytes
 from firmware_bridge.moteus import registers as reg
-from firmware_bridge.moteus.registers import ERRORS, FLOAT, INT8, INT16, INT32, SENTENCES, Mode, Register
+from firmware_bridge.moteus.registers import FLOAT, INT8, INT16, INT32, Mode, Register
+from firmware_bridge.moteus.scaling import MOST, RAW, counts, cut_off, number, refused, saturated, scaled
+from firmware_bridge.moteus.subframes import (
+    BROADCAST,
+    NOP,
+    READ,
+    READ_ERROR,
+    REPLY,
+    REPLY_WANTED,
+    TEXT_CHANNEL,
+    TEXT_IN,
+    TEXT_OUT,
+    TEXT_POLL,
+    WRITE,
+    WRITE_ERROR,
+    Subframe,
+    frame,
+    head,
+    padded,
+    read,
+    subframes,
+    varuint,
+    write,
+)  # fmt: skip
+from firmware_bridge.moteus.words import describe, sentence
 from firmware_bridge.transport.base import Frame
-from firmware_bridge.transport.kernel_can import FD_LENGTHS
 from firmware_bridge.wire import can_ns
 
-REPLY_WANTED = 0x8000
-BROADCAST = 0x7F
-WRITE, READ, REPLY, WRITE_ERROR, READ_ERROR = 0x00, 0x10, 0x20, 0x30, 0x31
-TEXT_IN, TEXT_OUT, TEXT_POLL, NOP = 0x40, 0x41, 0x42, 0x50
-TEXT_CHANNEL = 1
+__all__ = [
+    "BROADCAST", "NOP", "RAW", "READ", "READ_ERROR", "REPLY", "REPLY_WANTED", "TEXT_CHANNEL", "TEXT_IN", "TEXT_OUT",
+    "TEXT_POLL", "WRITE", "WRITE_ERROR", "Gains", "PositionCommand", "Status", "Subframe", "counts", "cycle_ns",
+    "describe", "frame", "head", "mode", "number", "padded", "query", "read", "saturated", "scaled", "sentence",
+    "status", "status_answer", "stay_within", "subframes", "text_in", "text_out", "text_poll", "values",
+    "varuint", "write",
+]  # fmt: skip
 REV = 2.0 * math.pi  # rad per revolution
 MOST_REV = 32768.0  # the controller counts turns in 16 bits
-_RAW = (struct.Struct("<b"), struct.Struct("<h"), struct.Struct("<i"), struct.Struct("<f"))
-_MOST = (127, 32767, 2147483647)  # one less than the negative end, which stands for NaN
-_PADDED: Final = tuple(next(size for size in FD_LENGTHS if size >= length) for length in range(65))
 RESOLUTIONS: Final = {"float": FLOAT, "int16": INT16}
-Number = float | int
-
-
-class Subframe(NamedTuple):
-    """One register of a subframe (`value` None: asked for), an error (`value` its number), or a diagnostic text."""
-
-    kind: int  # WRITE, READ, REPLY, WRITE_ERROR, READ_ERROR, TEXT_IN, TEXT_OUT, TEXT_POLL
-    register: int  # channel of a text
-    resolution: int
-    value: Number | None = None  # as on the wire, not scaled; of TEXT_POLL the most bytes to send
-    text: bytes = b""
+_VOLT = reg.VOLTAGE_SCALE[INT8]
 
 
 class Status(NamedTuple):
@@ -55,91 +66,6 @@ class Status(NamedTuple):
     voltage_v: float
     temperature_c: float
     fault: int
-
-
-# --- frames and numbers ------------------------------------------------------------------------------------------
-
-
-def frame(destination: int, data: bytes, reply: bool = True, source: int = 0) -> Frame:
-    """`data` padded with NOP; extended only where the identifier needs it. Raises BadSetpoint."""
-    whole = 0 <= source < 0x80 and 0 < destination < 0x80
-    if not whole or len(data) > 64:
-        raise _refused(f"a frame from {source} to {destination}, {len(data)} bytes", "ids 1..127, up to 64 bytes")
-    can_id = source << 8 | destination | (REPLY_WANTED if reply else 0)
-    return Frame(can_id, data.ljust(_PADDED[len(data)], b"\x50"), can_id > 0x7FF, True, True)
-
-
-def counts(value: float | None, scale: float, resolution: int) -> bytes:
-    """`value` in one register's bytes; None is "not given". Raises BadSetpoint: nothing is clipped."""
-    if resolution == FLOAT:
-        return _float(math.nan if value is None else value, value is None)
-    if value is None:
-        return _RAW[resolution].pack(-_MOST[resolution] - 1)
-    if not math.isfinite(value) or abs(value / scale) > _MOST[resolution]:
-        raise _refused(f"{value}", f"a number within +-{_MOST[resolution] * scale:g}")
-    return _RAW[resolution].pack(int(value / scale))
-
-
-def number(value: float, resolution: int) -> bytes:
-    """A register without a unit, as a device sends it; cut off at the ends of an integer."""
-    if resolution == FLOAT:
-        return _RAW[FLOAT].pack(value)
-    return _RAW[resolution].pack(max(-_MOST[resolution] - 1, min(_MOST[resolution], int(value))))
-
-
-def saturated(value: float, scale: float, resolution: int) -> bytes:
-    """A register as a device sends it: cut off at the ends, NaN as the negative end. Commands use `counts`."""
-    if resolution == FLOAT:
-        return _RAW[FLOAT].pack(value)
-    if math.isnan(value):
-        return _RAW[resolution].pack(-_MOST[resolution] - 1)
-    most = _MOST[resolution]
-    return _RAW[resolution].pack(int(max(-most, min(most, value / scale))))
-
-
-def scaled(raw: Number, scale: float, resolution: int) -> float:
-    """A register's value; NaN for the negative end, which means so."""
-    if resolution != FLOAT and raw == -_MOST[resolution] - 1:
-        return math.nan
-    return raw * scale if resolution != FLOAT else float(raw)
-
-
-def write(register: int, values: Sequence[bytes], resolution: int) -> bytes:
-    """A write subframe of registers in a row."""
-    return _head(WRITE, register, len(values), resolution) + b"".join(values)
-
-
-def read(register: int, count: int, resolution: int) -> bytes:
-    """A read subframe of registers in a row."""
-    return _head(READ, register, count, resolution)
-
-
-def _head(kind: int, register: int, count: int, resolution: int) -> bytes:
-    first = kind | resolution << 2
-    return (bytes((first | count,)) if count <= 3 else bytes((first,)) + varuint(count)) + varuint(register)
-
-
-def varuint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*out, value))
-
-
-def _float(value: float, unset: bool = False) -> bytes:
-    if not unset and not math.isfinite(value):
-        raise _refused(f"{value}", "a finite number")  # NaN would mean "where you are now" or "no limit"
-    try:
-        return _RAW[FLOAT].pack(value)
-    except OverflowError:
-        raise _refused(f"{value}", "a number that a 32-bit float can carry") from None
-
-
-def _refused(got: str, expected: str) -> BadSetpoint:
-    todo = "limit set-points before they are sent"
-    return BadSetpoint(explain("a value that no moteus frame carries", expected, got, todo))
 
 
 # --- commands ----------------------------------------------------------------------------------------------------
@@ -157,7 +83,7 @@ def query(resolution: int) -> bytes:
 
 def mode(value: Mode) -> bytes:
     """Write the mode alone: stop, brake, zero velocity."""
-    return write(Register.MODE, [_RAW[INT8].pack(value)], INT8)
+    return write(Register.MODE, [RAW[INT8].pack(value)], INT8)
 
 
 class Gains(NamedTuple):
@@ -177,28 +103,28 @@ class PositionCommand:
 
     def __init__(self, gains: Gains, watchdog_s: float | None, resolution: int, after: bytes = b"") -> None:
         if not (0.0 <= gains.kp_scale <= 1.0 and 0.0 <= gains.kd_scale <= 1.0):
-            raise _refused(f"kp, kd scale {gains.kp_scale:g}, {gains.kd_scale:g}", "scales within 0..1")
+            raise refused(f"kp, kd scale {gains.kp_scale:g}, {gains.kd_scale:g}", "scales within 0..1")
         if watchdog_s is not None and not watchdog_s > 0.0:
-            raise _refused(f"watchdog {watchdog_s} s", "a positive time: 0 would mean the device's own")
+            raise refused(f"watchdog {watchdog_s} s", "a positive time: 0 would mean the device's own")
         if gains.max_torque_nm is not None and not gains.max_torque_nm >= 0.0:
-            raise _refused(f"maximum torque {gains.max_torque_nm} N m", "0 or more")
+            raise refused(f"maximum torque {gains.max_torque_nm} N m", "0 or more")
         r = resolution
-        self._resolution, self._raw = r, _RAW[r]
-        self._most_rev = MOST_REV if r == FLOAT else _MOST[r] * reg.POSITION_SCALE[r]
-        self._before = mode(Mode.POSITION) + _head(WRITE, Register.COMMAND_POSITION, 6, r)
+        self._resolution, self._raw = r, RAW[r]
+        self._most_rev = MOST_REV if r == FLOAT else MOST[r] * reg.POSITION_SCALE[r]
+        self._before = mode(Mode.POSITION) + head(WRITE, Register.COMMAND_POSITION, 6, r)
         rest = counts(0.0, reg.VELOCITY_SCALE[r], r)
         rest += counts(gains.torque_ff_nm, reg.TORQUE_SCALE[r], r)
         rest += counts(gains.kp_scale, reg.SHARE_SCALE[r], r) + counts(gains.kd_scale, reg.SHARE_SCALE[r], r)
         rest += counts(gains.max_torque_nm, reg.TORQUE_SCALE[r], r)
         rest += write(Register.TIMEOUT, [counts(watchdog_s, reg.TIME_SCALE[r], r)], r) + after
-        size = _PADDED[len(self._before) + self._raw.size + len(rest)]
-        self._after = rest.ljust(size - len(self._before) - self._raw.size, b"\x50")
+        in_front = len(self._before) + self._raw.size
+        self._after = padded(bytes(in_front) + rest)[in_front:]
 
     def data(self, position_rad: float) -> bytes:
         """A whole frame's bytes. Raises BadSetpoint for NaN, infinity and what the register cannot carry."""
         rev = position_rad / REV
         if not -self._most_rev <= rev <= self._most_rev:  # NaN fails too: it would mean "where you are now"
-            raise _refused(f"{position_rad} rad", f"an angle within +-{self._most_rev:g} revolutions")
+            raise refused(f"{position_rad} rad", f"an angle within +-{self._most_rev:g} revolutions")
         raw = rev if self._resolution == FLOAT else int(rev / reg.POSITION_SCALE[self._resolution])
         return self._before + self._raw.pack(raw) + self._after
 
@@ -213,7 +139,7 @@ def stay_within(lower_rad: float | None, upper_rad: float | None, gains: Gains, 
 def text_in(text: bytes) -> bytes:
     """Diagnostic text to the device, up to 61 bytes. Raises BadSetpoint."""
     if len(text) > 61:
-        raise _refused(f"{len(text)} bytes of text", "up to 61")
+        raise refused(f"{len(text)} bytes of text", "up to 61")
     return bytes((TEXT_IN, TEXT_CHANNEL, len(text))) + text
 
 
@@ -222,41 +148,43 @@ def text_poll(most: int = 48) -> bytes:
     return bytes((TEXT_POLL, TEXT_CHANNEL, most))
 
 
-_STATUS: Final = tuple(Register(number) for number in (0x000, 0x001, 0x002, 0x003, 0x00D, 0x00E, 0x00F))
-
 # --- answers -----------------------------------------------------------------------------------------------------
 
-_FAST: Final = {
-    24: (struct.Struct("<2sb2s3f2sbbb2s"), b"\x2f\x01", FLOAT, b"\x50\x50"),
-    16: (struct.Struct("<2sb2s3h2sbbb0s"), b"\x27\x01", INT16, b""),
-}
+_STATUS: Final = tuple(Register(number) for number in (0x000, 0x001, 0x002, 0x003, 0x00D, 0x00E, 0x00F))
+# An answer to a question as it is usually laid out, by its length: three subframes, and padding
+_LAYOUTS: Final = {24: struct.Struct("<2sb2s3f2sbbb2s"), 16: struct.Struct("<2sb2s3h2sbbb0s")}
+_FLOATS: Final = (b"\x21\x00", b"\x2f\x01", b"\x23\x0d", b"\x50\x50")  # mode, motion, voltage.., padding
+_INT16S: Final = (b"\x21\x00", b"\x27\x01", b"\x23\x0d", b"")
+_UNKNOWN = -128  # an int8 that the device does not know
+_status = partial(tuple.__new__, Status)  # a Status of all its fields, in half the time of Status(...)
 
 
 def status(data: bytes) -> Status | None:
     """The answer to a `query`; None where it is not one whole answer. Never raises."""
-    known = _FAST.get(len(data))
-    if known is not None:
-        layout, motion, r, pad = known
-        m, at, moves, position, velocity, torque, tail, volt, temp, fault, rest = _unpacked(layout, data)
-        whole = m == b"\x21\x00" and moves == motion and tail == b"\x23\x0d" and rest == pad
-        if whole and -128 not in (at, fault):  # -128: the device does not know
-            return Status(
-                at,
-                scaled(position, reg.POSITION_SCALE[r], r),
-                scaled(velocity, reg.VELOCITY_SCALE[r], r),
-                scaled(torque, reg.TORQUE_SCALE[r], r),
-                scaled(volt, 0.5, INT8),
-                scaled(temp, 1.0, INT8),
-                fault,
-            )
-    return _status_of_any_layout(data)
+    layout = _LAYOUTS.get(len(data))
+    if layout is None:
+        return _status_of_any_layout(data)
+    m, at, moves, position, velocity, torque, tail, volt, temp, fault, rest = layout.unpack(data)
+    heads = m, moves, tail, rest
+    if _UNKNOWN in (at, volt, temp, fault) or heads not in (_FLOATS, _INT16S):
+        return _status_of_any_layout(data)
+    if heads == _INT16S:
+        position = scaled(position, reg.POSITION_SCALE[INT16], INT16)
+        velocity = scaled(velocity, reg.VELOCITY_SCALE[INT16], INT16)
+        torque = scaled(torque, reg.TORQUE_SCALE[INT16], INT16)
+    return _status((at, position, velocity, torque, volt * _VOLT, float(temp), fault))
 
 
-def _unpacked(
-    layout: struct.Struct, data: bytes
-) -> tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes]:
-    found: tuple[bytes, int, bytes, float, float, float, bytes, int, int, int, bytes] = layout.unpack(data)
-    return found
+def status_answer(of: Status, form: int) -> bytes:
+    """What a device answers to a `query` of that form, padded."""
+    volt, temp = cut_off(of.voltage_v, _VOLT, INT8), cut_off(of.temperature_c, 1.0, INT8)
+    mode, motion, tail, rest = _FLOATS if form == FLOAT else _INT16S
+    numbers: tuple[float, ...] = of[1:4]
+    if form != FLOAT:
+        scales = (reg.POSITION_SCALE, reg.VELOCITY_SCALE, reg.TORQUE_SCALE)
+        numbers = tuple(cut_off(value, scale[form], form) for value, scale in zip(numbers, scales, strict=True))
+    layout = _LAYOUTS[24 if form == FLOAT else 16]
+    return layout.pack(mode, of.mode, motion, *numbers, tail, volt, temp, min(of.fault, MOST[INT8]), rest)
 
 
 def _status_of_any_layout(data: bytes) -> Status | None:
@@ -291,115 +219,6 @@ def text_out(data: bytes) -> bytes | None:
         return next((part.text for part in subframes(data) if part.kind == TEXT_OUT), None)
     except ForeignBytes:
         return None
-
-
-def subframes(data: bytes) -> Iterator[Subframe]:
-    """Every register of a frame, in order. Raises ForeignBytes where the frame breaks off or is no moteus frame."""
-    at = 0
-    while at < len(data):
-        first, at = data[at], at + 1
-        if first == NOP:
-            continue
-        if first < 0x30:
-            part, at = _registers(first, data, at)
-            yield from part
-        elif first in (WRITE_ERROR, READ_ERROR):
-            register, at = _varuint_at(data, at)
-            number, at = _varuint_at(data, at)
-            yield Subframe(first, register, INT8, number)
-        elif first in (TEXT_IN, TEXT_OUT, TEXT_POLL):
-            channel, at = _varuint_at(data, at)
-            size, at = _varuint_at(data, at)
-            if first == TEXT_POLL:
-                yield Subframe(first, channel, INT8, size)
-                continue
-            yield Subframe(first, channel, INT8, None, _bytes_at(data, at, size))
-            at += size
-        else:
-            raise _foreign(data, f"subframe {first:#04x}")
-
-
-def _registers(first: int, data: bytes, at: int) -> tuple[list[Subframe], int]:
-    kind, r, count = first & 0xF0, first >> 2 & 3, first & 3
-    if not count:
-        count, at = _varuint_at(data, at)
-    register, at = _varuint_at(data, at)
-    if count > 64:
-        raise _foreign(data, f"{count} registers in one frame")
-    if kind == READ:
-        return [Subframe(kind, register + i, r) for i in range(count)], at
-    raw = _RAW[r]
-    body = _bytes_at(data, at, count * raw.size)
-    return [Subframe(kind, register + i, r, raw.unpack_from(body, i * raw.size)[0]) for i in range(count)], at + len(
-        body
-    )
-
-
-def _varuint_at(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for i in range(5):
-        byte = _bytes_at(data, at + i, 1)[0]
-        value |= (byte & 0x7F) << 7 * i
-        if byte < 0x80 and value < 1 << 32:
-            return value, at + i + 1
-    raise _foreign(data, "a number of more than 32 bits")
-
-
-def _bytes_at(data: bytes, at: int, size: int) -> bytes:
-    part = data[at : at + size]
-    if len(part) != size:
-        raise _foreign(data, "a frame that breaks off")
-    return part
-
-
-def _foreign(data: bytes, got: str) -> ForeignBytes:
-    return ForeignBytes(
-        explain("not a moteus frame", "whole subframes", f"{got} in {data.hex()}", "check who else is on the bus")
-    )
-
-
-# --- for people, and for the bench -------------------------------------------------------------------------------
-
-
-def sentence(code: int) -> str:
-    """What a code of `joint_faults` means."""
-    return SENTENCES.get(code, f"code {code}, unknown to this version") if code else "no fault"
-
-
-def describe(unit: Frame) -> str:
-    """One frame in words. Never raises."""
-    source, destination = unit.id >> 8 & 0x7F, unit.id & 0x7F
-    way = f"moteus {source} -> {destination}" + (", answer wanted" if unit.id & REPLY_WANTED else "")
-    try:
-        parts = [_in_words(part) for part in subframes(unit.data)]
-    except ForeignBytes:
-        return f"{way}: not moteus: {unit.data.hex()}"
-    return f"{way}: {'; '.join(parts) or 'nothing'}"
-
-
-def _in_words(part: Subframe) -> str:
-    if part.kind in (TEXT_IN, TEXT_OUT):
-        return f"text {part.text!r}"
-    if part.kind == TEXT_POLL:
-        return f"asks for up to {part.value} bytes of text"
-    name = Register(part.register).name.lower() if part.register in set(Register) else f"register {part.register:#05x}"
-    if part.kind in (WRITE_ERROR, READ_ERROR):
-        verb = "write" if part.kind == WRITE_ERROR else "read"
-        return f"{verb} of {name} refused: {ERRORS.get(int(part.value or 0), f'error {part.value}')}"
-    if part.value is None:
-        return f"asks {name}"
-    return f"{name} {'=' if part.kind == WRITE else 'is'} {_value(part, part.value)}"
-
-
-def _value(part: Subframe, raw: Number) -> str:
-    if part.register == Register.MODE and raw in set(Mode):
-        return Mode(int(raw)).name.lower().replace("_", " ")
-    if part.register == Register.FAULT and raw == raw // 1:
-        return sentence(int(raw))
-    scales = reg.SCALES.get(part.register)
-    if scales is None:
-        return f"{raw:g}"
-    return f"{scaled(raw, scales[part.resolution], part.resolution):g} {reg.UNITS[scales]}".rstrip()
 
 
 def cycle_ns(joints: Sequence[Joint], baud: int, data_baud: int | None = None, form: int = FLOAT) -> int:

@@ -7,30 +7,29 @@ met by a stop to that joint, and the arm stops.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
 from firmware_bridge.bus_arm import FIRST_READ_S, TRIES, BusArm, Reading
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.errors import ArmRefused, BridgeError, WatchdogMismatch, WrongJoint, explain
+from firmware_bridge.errors import ArmRefused, BridgeError, WatchdogMismatch, explain
 from firmware_bridge.moteus import codec
 from firmware_bridge.moteus import registers as reg
-from firmware_bridge.moteus.codec import REV, Gains, PositionCommand, Status
+from firmware_bridge.moteus.codec import REV, PositionCommand, Status
+from firmware_bridge.moteus.connect import arriving, check, configured, version
 from firmware_bridge.moteus.registers import FLOAT, OWN_CODE, Register
 from firmware_bridge.moteus.registers import Mode as Device
-from firmware_bridge.protocols import Found
+from firmware_bridge.moteus.scan import scan
 from firmware_bridge.transport.base import Frame, FrameTransport
 from firmware_bridge.transport.open import open_transport
 
-MODEL_NUMBER, MAP_VERSION = 0, 5  # fw/moteus_hw.h, fw/moteus_controller.cc
+__all__ = ["MoteusArm", "make", "scan"]
 DATA_BAUD = 5_000_000  # of CAN-FD's data phase: moteus speaks no CAN 2.0
 ENABLE_S = 0.5  # s, from stopped to position mode: driver on, current sensors measured
 _ENABLE_PERIOD_S = 0.01
-_TEXT_S = 0.2
 _STARTING = (Device.STOPPED, Device.ENABLING, Device.CALIBRATING, Device.CALIBRATED)
-_CONFIG = ("servopos.position_min", "servopos.position_max", "servo.pid_position.kp", "servo.pid_position.kd")
 _FAULTS: Mapping[int, Fault] = {
     33: Fault.OVERLOAD,
     34: Fault.VOLTAGE,
@@ -41,7 +40,10 @@ _FAULTS: Mapping[int, Fault] = {
     38: Fault.OVERHEAT,
     39: Fault.LIMIT,
 }
-_ON_EXPIRY = {0: "goes free", 10: "slows down and holds", 12: "damps motion", 15: "brakes"}  # servo.timeout_mode
+_frame = partial(tuple.__new__, Frame)  # of all its fields, in a third of the time of Frame(...)
+_reading = partial(tuple.__new__, Reading)
+
+Accepts = Callable[[Status], bool]
 
 
 class MoteusArm(BusArm[FrameTransport]):
@@ -70,39 +72,40 @@ class MoteusArm(BusArm[FrameTransport]):
 
     def _frames(self, device_rad: Sequence[float]) -> list[Frame]:
         return [
-            Frame(can_id, move.data(value), extended, True, True)
+            _frame((can_id, move.data(value), extended, True, True, False))
             for (can_id, extended), move, value in zip(self._ids, self._moves, device_rad, strict=True)
         ]
 
     def _write(self, frames: object) -> None:
         self.transport.write(frames)  # type: ignore[arg-type]
 
-    def _readings(self) -> Iterator[Reading]:
+    def _readings(self) -> list[Reading]:
+        readings = []
         for index, status in self._statuses():
-            faults, code = self._faults_of(status)
-            if self.mode is Mode.ARMED and status.mode in _STARTING:
-                self.transport.write([self._stops[index]])  # it restarted: it must not take torque by itself
-            yield Reading(
-                index,
-                status.position_rev * REV,
-                status.velocity_rev_s * REV,
-                status.torque_nm,
-                status.temperature_c,
-                faults,
-                code,
-            )
+            at, position_rev, velocity_rev_s, torque_nm, _, temperature_c, fault = status
+            usual = at == Device.POSITION and fault < reg.FIRST_LIMITING
+            faults, code = (Fault.NONE, 0) if usual else self._faults_of(index, status)
+            answer = (index, position_rev * REV, velocity_rev_s * REV, torque_nm, temperature_c, faults, code)
+            readings.append(_reading(answer))
+        return readings
 
-    def _statuses(self) -> Iterator[tuple[int, Status]]:
+    def _statuses(self) -> list[tuple[int, Status]]:
+        """What has arrived, in that order; each joint's newest is kept."""
+        found = []
         for frame in self.transport.read():
-            index = self._by_id.get(frame.id)
-            status = codec.status(frame.data) if index is not None else None
+            index = self._by_id.get(frame[0])
+            status = codec.status(frame[1]) if index is not None else None
             if index is None or status is None:
                 self.counts.foreign += 1
                 continue
             self._last[index] = status
-            yield index, status
+            found.append((index, status))
+        return found
 
-    def _faults_of(self, status: Status) -> tuple[Fault, int]:
+    def _faults_of(self, index: int, status: Status) -> tuple[Fault, int]:
+        """Faults and code of a Reading; a joint that restarted is stopped: it must not take torque by itself."""
+        if self.mode is Mode.ARMED and status.mode in _STARTING:
+            self.transport.write([self._stops[index]])
         if status.mode == Device.FAULT:
             return _FAULTS.get(status.fault, Fault.OTHER), status.fault or OWN_CODE + Device.FAULT
         if status.mode == Device.TIMEOUT:
@@ -119,80 +122,19 @@ class MoteusArm(BusArm[FrameTransport]):
         self._asked_all(codec.query(self._resolution), (Register.MODE,))
         infos = []
         for index, joint in enumerate(self.joints):
-            found = versions[index]
-            if joint.model != "moteus" or (found[Register.MODEL], found[Register.MAP_VERSION]) != (
-                MODEL_NUMBER,
-                MAP_VERSION,
-            ):
-                raise self._wrong(index, found)
-            infos.append(self._info(index, _version(int(found[Register.FIRMWARE]))))
+            check(joint, versions[index])
+            infos.append(self._set_up(index, joint, version(versions[index][Register.FIRMWARE])))
         return tuple(infos)
 
-    def _info(self, index: int, firmware: str) -> JointInfo:
-        joint = self.joints[index]
-        low_rev, high_rev, kp, kd = (self._configured(index, name) for name in _CONFIG)
-        expiry = self._configured(index, "servo.timeout_mode")
-        gains = self._gains(joint, kp, kd)
-        question = codec.query(self._resolution)
-        self._moves.append(PositionCommand(gains, self._timeout_s, self._resolution, question))
-        self._holds.append(PositionCommand(gains, None, self._resolution, question))
+    def _set_up(self, index: int, joint: Joint, firmware: str) -> JointInfo:
+        """Its commands, and its row. Raises WrongJoint; BadSetpoint where no register reaches as far as the profile."""
+        found, question = configured(self.transport, joint), codec.query(self._resolution)
+        move = PositionCommand(found.gains, self._timeout_s, self._resolution, question)
         for end_rad in joint.device_range_rad:
-            self._moves[index].data(end_rad)  # the register must reach as far as the profile
-        ends = sorted(joint.to_channel(_end(rev, side) * REV) for rev, side in ((low_rev, -1), (high_rev, 1)))
-        reach = max(joint.minimum, ends[0]), min(joint.maximum, ends[1])
-        note = f"at expiry it {_ON_EXPIRY.get(int(expiry), f'does what mode {expiry:g} does')}"
-        if reach != (joint.minimum, joint.maximum):
-            note += "; its own position limits are narrower than the profile's"
-        last = self._last.get(index)
-        volt, hot = (last.voltage_v, last.temperature_c) if last else (None, None)
-        return JointInfo(joint.name, joint.id, joint.model, firmware, reach, self._timeout_s, None, volt, hot, note)
-
-    def _gains(self, joint: Joint, kp: float, kd: float) -> Gains:
-        """The profile's N m/rad as shares of what the device has configured, N m/rev."""
-        scales = []
-        for name, wanted, own in (("kp", joint.kp, kp), ("kd", joint.kd, kd)):
-            scale = 1.0 if wanted is None else wanted * REV / own if own > 0 else math.inf
-            if not scale <= 1.0 + 1e-6:  # its kp comes as text, rounded
-                raise WrongJoint(
-                    explain(
-                        f"joint {joint.name} (id {joint.id}) cannot have the {name} of the profile",
-                        f"{name} up to {own / REV:.4g} N m/rad, which it has configured",
-                        f"{wanted:.4g} N m/rad",
-                        f"lower it in the profile, or raise servo.pid_position.{name} with moteus_tool",
-                    )
-                )
-            scales.append(min(scale, 1.0))
-        limit = None if joint.max_effort is None else joint.max_effort * abs(joint.ratio)
-        return Gains(scales[0], scales[1], joint.torque_ff, limit)
-
-    def _configured(self, index: int, name: str) -> float:
-        """A number of the device's configuration, by its diagnostic text. Raises WrongJoint."""
-        joint = self.joints[index]
-        self._text(joint.id, b"")  # what still lies there from somebody else
-        self.transport.write([codec.frame(joint.id, codec.text_in(f"conf get {name}\n".encode()), reply=False)])
-        text = self._text(joint.id, b"\n")
-        try:
-            return float(text.strip())
-        except ValueError:
-            what = f"joint {joint.name} (id {joint.id}) does not tell its {name}"
-            raise WrongJoint(explain(what, "a number", text or "silence", "update its firmware")) from None
-
-    def _text(self, joint_id: int, until: bytes) -> bytes:
-        """Diagnostic text up to `until`; with b"" what is there now."""
-        text, deadline_ns = b"", time.monotonic_ns() + int(_TEXT_S * 1e9)
-        while time.monotonic_ns() < deadline_ns:
-            self.transport.write([codec.frame(joint_id, codec.text_poll())])
-            part = self._next_text(joint_id, time.monotonic_ns() + int(_TEXT_S * 1e9 / TRIES))
-            text += part or b""
-            if (until and until in text) or (not until and part == b""):
-                break
-        return text
-
-    def _next_text(self, joint_id: int, deadline_ns: int) -> bytes | None:
-        for frame in _arriving(self.transport, deadline_ns):
-            if frame.id == joint_id << 8 and (text := codec.text_out(frame.data)) is not None:
-                return text
-        return None
+            move.data(end_rad)
+        self._moves.append(move)
+        self._holds.append(PositionCommand(found.gains, None, self._resolution, question))
+        return found.info(joint, firmware, self._timeout_s, self._last.get(index))
 
     def _asked_all(self, data: bytes, wanted: Iterable[int]) -> dict[int, dict[int, float]]:
         """Registers of every joint, asked for up to TRIES times. Raises NoAnswer, JointSilent."""
@@ -201,7 +143,7 @@ class MoteusArm(BusArm[FrameTransport]):
             self._waiting = set(range(len(self.joints))) - found.keys()
             self.transport.write([codec.frame(self.joints[index].id, data) for index in sorted(self._waiting)])
             deadline_ns = time.monotonic_ns() + int(FIRST_READ_S * 1e9)
-            for frame in _arriving(self.transport, deadline_ns):
+            for frame in arriving(self.transport, deadline_ns):
                 self._take_registers(frame, wanted, found)
                 if not self._waiting:
                     return found
@@ -278,6 +220,10 @@ class MoteusArm(BusArm[FrameTransport]):
         self._torque = self._torque and not done
         return done
 
+    def torque_on(self) -> list[bool | None]:
+        """The mode of each answer: from PWM on the controller drives its motor."""
+        return [self._last[i].mode >= Device.PWM if i in self._last else None for i in range(len(self.joints))]
+
     def _halt(self, kind: StopKind) -> bool:
         """A joint without torque gets none for a stop: only what is in a mode with torque is commanded."""
         if kind is StopKind.FREE:
@@ -301,7 +247,9 @@ class MoteusArm(BusArm[FrameTransport]):
             frames.append(codec.frame(joint.id, self._holds[index].data(at_rad)))
         return frames
 
-    def _until(self, frames: Sequence[Frame], accepts, joints: Sequence[int] | None = None) -> bool:  # type: ignore[no-untyped-def]
+    def _until(
+        self, frames: Sequence[Frame], accepts: Callable[[Status], bool], joints: Sequence[int] | None = None
+    ) -> bool:
         """Send `frames` to `joints` until the answer of each is accepted; up to TRIES times. Raises nothing new."""
         who = list(range(len(self.joints))) if joints is None else list(joints)
         left = set(who)
@@ -322,10 +270,7 @@ class MoteusArm(BusArm[FrameTransport]):
         deadline_ns = time.monotonic_ns() + limit_ns
         while not wanted <= self._last.keys() and time.monotonic_ns() < deadline_ns:
             if self.transport.wait_readable(deadline_ns):
-                for _ in self._statuses():
-                    pass
-
-    # --- words ------------------------------------------------------------------------------------------------
+                self._statuses()
 
     def _mode_words(self, index: int) -> str:
         status, name = self._last.get(index), self.joints[index].name
@@ -334,32 +279,6 @@ class MoteusArm(BusArm[FrameTransport]):
         known = status.mode in set(Device)
         words = Device(status.mode).name.lower().replace("_", " ") if known else f"mode {status.mode}"
         return f"{name}: {words}" + (f", {codec.sentence(status.fault)}" if status.fault else "")
-
-    def _wrong(self, index: int, found: Mapping[int, float]) -> WrongJoint:
-        joint = self.joints[index]
-        got = f"model {found[Register.MODEL]:g}, register map {found[Register.MAP_VERSION]:g}"
-        return WrongJoint(
-            explain(
-                f"joint {joint.name} (id {joint.id}) is not what the profile says",
-                f"model {MODEL_NUMBER} (the profile: moteus, got {joint.model}), register map {MAP_VERSION}",
-                got,
-                "name its model `moteus`, and flash a firmware of this register map with moteus_tool",
-            )
-        )
-
-
-def _arriving(transport: FrameTransport, deadline_ns: int) -> Iterator[Frame]:
-    """Frames as they come, until the deadline, also on a bus that never falls silent."""
-    while time.monotonic_ns() < deadline_ns and transport.wait_readable(deadline_ns):
-        yield from transport.read()
-
-
-def _end(rev: float, side: int) -> float:
-    return side * codec.MOST_REV if math.isnan(rev) else rev  # NaN: no limit
-
-
-def _version(number: int) -> str:
-    return f"{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> Arm:
@@ -373,27 +292,3 @@ def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]
         raise BridgeError(explain("moteus has a watchdog", "watchdog_s within 0..32 s", watchdog_s, todo))
     transport = open_transport("can", bus.port, bus.baud, bus.data_baud or DATA_BAUD)
     return MoteusArm(transport, bus.joints, watchdog_s, codec.RESOLUTIONS[str(resolution)])
-
-
-def scan(transport: FrameTransport, ids: Sequence[int] = range(1, 127), window_s: float = 0.2) -> list[Found]:
-    """Controllers that answer within `window_s`, on an open transport. Sixteen are asked at a time."""
-    found: dict[int, Found] = {}
-    ids = [joint_id for joint_id in ids if 0 < joint_id < codec.BROADCAST]
-    for start in range(0, len(ids), 16):
-        transport.write([codec.frame(joint_id, codec.IDENTIFY) for joint_id in ids[start : start + 16]])
-        deadline_ns = time.monotonic_ns() + int(window_s * 1e9 / math.ceil(len(ids) / 16))
-        for frame in _arriving(transport, deadline_ns):
-            if (one := _found(frame)) is not None:
-                found[one.id] = one
-    return [found[joint_id] for joint_id in sorted(found)]
-
-
-def _found(frame: Frame) -> Found | None:
-    try:
-        values = codec.values(frame.data)
-    except BridgeError:
-        return None
-    if frame.id & 0x80FF or Register.FIRMWARE not in values:
-        return None
-    note = f"register map {values.get(Register.MAP_VERSION, 0):g}"
-    return Found(frame.id >> 8 & 0x7F, "moteus", _version(int(values[Register.FIRMWARE])), note)

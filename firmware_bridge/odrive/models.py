@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from firmware_bridge.arm import Fault
 
@@ -81,6 +81,16 @@ OWN: Mapping[int, tuple[str, Fault]] = {
     LOST_CLOSED_LOOP: ("left closed-loop control without an error: the board restarted, or another host", Fault.RESET),
     NO_HEARTBEAT: ("no heartbeat: what the axis reports is not known", Fault.OTHER),
 }
+
+
+def product_line(version_major: float) -> str:
+    """The `model` of a profile for Hw_Version_Major of Get_Version."""
+    return PRODUCT_LINES.get(int(version_major), f"line {version_major}")
+
+
+def dotted(version: Sequence[float]) -> str:
+    """0.6.11 of three numbers of Get_Version."""
+    return ".".join(str(int(number)) for number in version)
 
 
 def faults_of(code: int) -> Fault:

@@ -16,6 +16,7 @@ from typing import Any
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import Option
 from firmware_bridge.odrive import codec, endpoints, models
+from firmware_bridge.odrive.board import DISARMED, FIRMWARE, HARDWARE, PARAMETERS, Axis
 from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, TURN_RAD, Command
 from firmware_bridge.odrive.driver import OPTIONS
 from firmware_bridge.options import read
@@ -23,57 +24,20 @@ from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.device import Reply
 from firmware_bridge.virtual.plant import JointPlant
 
-FIRMWARE = (0, 6, 11)
-HARDWARE = (5, 2, 0)  # an S1
-PARAMETERS: Mapping[str, tuple[int, str, float]] = {  # path -> endpoint id, type, value at the factory
-    "axis0.config.enable_watchdog": (201, "bool", False),
-    "axis0.config.watchdog_timeout": (202, "float", 0.0),
-    "axis0.config.torque_soft_max": (203, "float", math.inf),
-    "axis0.config.torque_soft_min": (204, "float", -math.inf),
-    "axis0.config.can.heartbeat_msg_rate_ms": (210, "uint32", 100),
-    "axis0.config.can.encoder_msg_rate_ms": (211, "uint32", 10),
-}
 _FAULTS = {"overload": 0x1000, "overheat": 0x2000, "voltage": 0x200, "encoder": 0x8, "spinout": 0x0400_0000}
 _WATCHDOG, _ESTOP = 0x0100_0000, 0x0200_0000
-_FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_POS, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}
-_DISARMED = 3  # procedure result
+_FEEDS = {Command.SET_AXIS_STATE, Command.SET_INPUT_VEL, Command.SET_INPUT_TORQUE}  # and Set_Input_Pos
+_INPUT = codec.LAYOUTS[Command.SET_INPUT_POS].format
+_CYCLIC = (
+    (Command.HEARTBEAT, "axis0.config.can.heartbeat_msg_rate_ms"),
+    (Command.GET_ENCODER_ESTIMATES, "axis0.config.can.encoder_msg_rate_ms"),
+)
 _DEFAULTS = {  # as at the factory
     "encoder_msg_rate_ms": (int, 10),
     "heartbeat_msg_rate_ms": (int, 100),
     "watchdog_timeout_s": (float, 0.0),  # 0: off
 }
 _LINES = {name: number for number, name in models.PRODUCT_LINES.items()}
-
-
-def flat_endpoints() -> dict[str, Any]:
-    """What ODrive publishes for each firmware as flat_endpoints.json, for this one."""
-    entries = {path: {"id": number, "type": kind, "access": "rw"} for path, (number, kind, _) in PARAMETERS.items()}
-    return {
-        "fw_version": ".".join(map(str, FIRMWARE)),
-        "hw_version": ".".join(map(str, HARDWARE)),
-        "endpoints": entries,
-    }
-
-
-class Axis:
-    """One board: its registers, nothing of time."""
-
-    def __init__(self, stored: dict[str, float]) -> None:
-        self.stored = stored  # flash
-        self.start()
-
-    def start(self) -> None:
-        """As after power-on."""
-        self.parameters = dict(self.stored)
-        self.state, self.errors, self.disarm_reason, self.result = IDLE, 0, 0, 0
-        self.control_mode, self.input_mode = codec.POSITION_CONTROL, codec.PASSTHROUGH
-        self.fed_us = 0
-        self.due_us: dict[Command, int] = {}
-
-    def disarm(self, error: int) -> None:
-        self.errors |= error
-        self.disarm_reason |= error
-        self.state, self.result = IDLE, _DISARMED
 
 
 class ODriveDevice:
@@ -97,20 +61,27 @@ class ODriveDevice:
         self.axes = [Axis(dict(factory)) for _ in joints]
         self._powered = True
         self._counts = {"commands": 0, "dropped": 0, "bad_values": 0, "watchdog_trips": 0}
+        self._inputs = {codec.can_id(joint.id, Command.SET_INPUT_POS): index for index, joint in enumerate(joints)}
+        self._estimates: dict[int, list[Reply]] = {}  # by the question's id, of `_measured_at`
+        self._measured_at = -1  # the plant's steps
+        self._look_us: float = 0.0  # before then no watchdog expires
+        self._due_us: float = 0.0  # before then no cyclic message is due
 
     def feed(self, data: Frame, now_us: int) -> list[Reply]:
         self.tick_axes(now_us)
-        node, number = data.id >> 5, data.id & 0x1F
-        if not self._powered or data.extended or data.fd:
+        can_id, payload, extended, fd, _, remote = data
+        if not self._powered or extended or fd:
             return []
-        if node == codec.BROADCAST and number == Command.ADDRESS and data.remote:
-            return [self._reply(joint, self._address(joint)) for joint in range(len(self.axes))]
-        joint = self._node.get(node)
+        if remote:
+            return self._answer(can_id)
+        joint = self._inputs.get(can_id)
+        if joint is not None and len(payload) == 8:
+            turns, _, torque_mnm = _INPUT.unpack(payload)
+            self._input(joint, turns, torque_mnm, now_us)
+            return []
+        joint = self._node.get(can_id >> 5)
         if joint is None:
             return []
-        if data.remote:
-            frame = self._asked(joint, number)
-            return [] if frame is None else [self._reply(joint, frame)]
         message = codec.decode(data)
         if message is None:
             self._counts["dropped"] += 1
@@ -121,73 +92,101 @@ class ODriveDevice:
         if not self._powered:
             return []
         self.tick_axes(now_us)
-        replies = []
+        replies: list[Reply] = []
+        if now_us < self._due_us:
+            return replies
+        self._due_us = math.inf
         for joint, axis in enumerate(self.axes):
-            for command, name in (
-                (Command.HEARTBEAT, "heartbeat_msg_rate_ms"),
-                (Command.GET_ENCODER_ESTIMATES, "encoder_msg_rate_ms"),
-            ):
-                period_us = int(axis.parameters[f"axis0.config.can.{name}"]) * 1000
-                if period_us and now_us >= axis.due_us.get(command, 0):
+            for command, path in _CYCLIC:
+                period_us = int(axis.parameters[path]) * 1000
+                if not period_us:
+                    continue
+                if now_us >= axis.due_us.get(command, 0):
                     axis.due_us[command] = now_us + period_us
                     frame = self._asked(joint, command)
-                    replies += [] if frame is None else [self._reply(joint, frame)]
+                    replies += [] if frame is None else [Reply(frame, joint=joint)]
+                self._due_us = min(self._due_us, axis.due_us[command])
         return replies
 
     def tick_axes(self, now_us: int) -> None:
         """Watchdogs, then the plant."""
-        for joint, axis in enumerate(self.axes):
-            on = axis.parameters["axis0.config.enable_watchdog"] and axis.state == CLOSED_LOOP
-            if on and now_us - axis.fed_us > axis.parameters["axis0.config.watchdog_timeout"] * 1e6:
-                axis.disarm(_WATCHDOG)
-                self._counts["watchdog_trips"] += 1
-            self.plant.torque_on[joint] = axis.state == CLOSED_LOOP
+        if now_us > self._look_us:
+            for joint, axis in enumerate(self.axes):
+                if now_us > axis.expires_us:
+                    axis.disarm(_WATCHDOG)
+                    self._counts["watchdog_trips"] += 1
+                self.plant.torque_on[joint] = axis.state == CLOSED_LOOP
+            self._look_us = min(axis.expires_us for axis in self.axes)  # feeding them only makes it later
         self.plant.run_to(now_us)
 
     def power(self, on: bool, now_us: int) -> None:
         self._powered = on
         self.plant.run_to(now_us)
-        for joint, axis in enumerate(self.axes):
+        for axis in self.axes:
             axis.start()
-            self.plant.torque_on[joint] = False
+        self._changed()
 
     def fault(self, joint: int, name: str) -> None:
         if name not in _FAULTS:
             raise ValueError(f"faults of an ODrive: {sorted(_FAULTS)}")
         self.axes[joint].disarm(_FAULTS[name])
-        self.plant.torque_on[joint] = False
+        self._changed()
 
     def report(self) -> Mapping[str, Any]:
         return {**self._counts, "states": [axis.state for axis in self.axes], "errors": [a.errors for a in self.axes]}
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _reply(self, joint: int, frame: Frame) -> Reply:
-        return Reply(frame, joint=joint)
+    def _changed(self) -> None:
+        """A state or a parameter did: torque follows, and what was reckoned from the old ones is forgotten."""
+        self.plant.torque_on[:] = [axis.state == CLOSED_LOOP for axis in self.axes]
+        self._look_us = self._due_us = 0.0
 
     def _address(self, joint: int) -> Frame:
         return codec.encode(self._ids[joint], Command.ADDRESS, self._ids[joint], _serial(joint))
 
+    def _answer(self, can_id: int) -> list[Reply]:
+        """To a question. Estimates that cannot have changed since the last one are said again as they are."""
+        if self._measured_at != self.plant.steps:
+            self._measured_at = self.plant.steps
+            self._estimates.clear()
+        known = self._estimates.get(can_id)
+        if known is not None:
+            return known
+        node, number = can_id >> 5, can_id & 0x1F
+        if node == codec.BROADCAST and number == Command.ADDRESS:
+            return [Reply(self._address(joint), joint=joint) for joint in range(len(self.axes))]
+        joint = self._node.get(node)
+        frame = None if joint is None else self._asked(joint, number)
+        replies = [] if joint is None or frame is None else [Reply(frame, joint=joint)]
+        if replies and number == Command.GET_ENCODER_ESTIMATES:
+            self._estimates[can_id] = replies
+        return replies
+
     def _asked(self, joint: int, number: int) -> Frame | None:
         """The Get_ message of that number; the heartbeat is cyclic only, but has the same form."""
-        axis, plant, node = self.axes[joint], self.plant, self._ids[joint]
+        if number == Command.ADDRESS:
+            return self._address(joint)
+        values = self._values(joint, number)
+        return None if values is None else codec.encode(self._ids[joint], Command(number), *values)
+
+    def _values(self, joint: int, number: int) -> tuple[float, ...] | None:
+        """Of a Get_ message; None for a number that has none."""
+        axis, plant = self.axes[joint], self.plant
+        if number == Command.GET_ENCODER_ESTIMATES:
+            return float(plant.position[joint]) / TURN_RAD, float(plant.velocity[joint]) / TURN_RAD
+        effort_nm = float(plant.effort[joint])  # torque constant 1 N m/A
         values: dict[int, tuple[float, ...]] = {
             Command.GET_VERSION: (2, *self._versions[joint], 0),
             Command.HEARTBEAT: (axis.errors, axis.state, axis.result, 0),
             Command.GET_ERROR: (axis.errors, axis.disarm_reason),
-            Command.GET_ENCODER_ESTIMATES: (
-                float(plant.position[joint]) / TURN_RAD,
-                float(plant.velocity[joint]) / TURN_RAD,
-            ),
-            Command.GET_IQ: (float(plant.effort[joint]), float(plant.effort[joint])),  # torque constant 1 N m/A
+            Command.GET_IQ: (effort_nm, effort_nm),
             Command.GET_TEMPERATURE: (31.0, 29.0),
             Command.GET_BUS_VOLTAGE_CURRENT: (24.0, 0.5),
-            Command.GET_TORQUES: (float(plant.effort[joint]), float(plant.effort[joint])),
-            Command.GET_POWERS: (0.0, float(plant.effort[joint] * plant.velocity[joint])),
+            Command.GET_TORQUES: (effort_nm, effort_nm),
+            Command.GET_POWERS: (0.0, effort_nm * float(plant.velocity[joint])),
         }
-        if number == Command.ADDRESS:
-            return self._address(joint)
-        return codec.encode(node, Command(number), *values[number]) if number in values else None
+        return values.get(number)
 
     def _obey(self, joint: int, message: codec.Message, now_us: int) -> list[Reply]:
         axis, command, values = self.axes[joint], message.command, message.values
@@ -197,13 +196,9 @@ class ODriveDevice:
             return []
         if command in _FEEDS:
             axis.fed_us = now_us
-        if command is Command.RX_SDO:
-            return self._parameter(joint, message)
+        replies = self._parameter(joint, message) if command is Command.RX_SDO else []
         if command is Command.SET_AXIS_STATE:
             self._change(joint, int(values[0]))
-        elif command is Command.SET_INPUT_POS:
-            self._target(joint, float(values[0]) * TURN_RAD, 60.0)
-            self.plant.feed_forward[joint] = float(values[2]) * 1e-3
         elif command is Command.SET_INPUT_VEL and axis.control_mode == codec.VELOCITY_CONTROL:
             self.plant.kp[joint], self.plant.target_velocity[joint] = 0.0, float(values[0]) * TURN_RAD
         elif command is Command.SET_CONTROLLER_MODE:
@@ -214,13 +209,23 @@ class ODriveDevice:
             axis.disarm(_ESTOP)
         elif command is Command.REBOOT:
             self._reboot(axis, int(values[0]))
-        self.plant.torque_on[joint] = axis.state == CLOSED_LOOP
-        return []
+        self._changed()
+        return replies
+
+    def _input(self, joint: int, turns: float, torque_mnm: int, now_us: int) -> None:
+        """Set_Input_Pos: the command of every cycle."""
+        self._counts["commands"] += 1
+        if not math.isfinite(turns):
+            self._counts["bad_values"] += 1
+            return
+        self.axes[joint].fed_us = now_us
+        self._target(joint, turns * TURN_RAD, 60.0)
+        self.plant.feed_forward[joint] = torque_mnm * 1e-3
 
     def _change(self, joint: int, wanted: int) -> None:
         axis = self.axes[joint]
         if wanted == CLOSED_LOOP and axis.errors:
-            axis.result = _DISARMED
+            axis.result = DISARMED
         elif wanted == CLOSED_LOOP:
             if axis.state != CLOSED_LOOP:  # the input starts at the estimate, so that nothing jumps
                 self._target(joint, float(self.plant.position[joint]), 60.0)
@@ -251,7 +256,7 @@ class ODriveDevice:
                 self.plant.limit[joint] = abs(value)
             parameters[path] = value
         data = codec.write_parameter(0, int(endpoint), kind, _finite(parameters[path])).data
-        return [self._reply(joint, Frame(codec.can_id(self._ids[joint], Command.TX_SDO), b"\x00" + data[1:]))]
+        return [Reply(Frame(codec.can_id(self._ids[joint], Command.TX_SDO), b"\x00" + data[1:]), joint=joint)]
 
     def _endpoint(self, path: str) -> int | None:
         """Its id: of the firmware whose file was given, else our own. None: that firmware does not have it."""

@@ -69,6 +69,15 @@ def test_a_heartbeat_that_is_still_on_its_way_is_no_lie():
     assert found.wire.tolist() == [200_000, 200_000, 255_000]
 
 
+def test_a_heartbeat_that_lasts_into_the_next_cycle_counts_until_there():
+    cycle = [(10_000, 110_000, TO_DEVICE), (110_000, 210_000, TO_HOST)]
+    busy = [(begin + at, end + at, way) for at in (0, 300_000, 600_000) for begin, end, way in cycle]
+    heartbeat = (810_000, 920_000, TO_HOST)  # 90 us of its 110 before the next cycle begins at 900
+    found = cycles([0, 300_000, 600_000, 900_000], [210_000, 510_000, 810_000], [*busy, heartbeat], 0)
+    assert found.wire.tolist() == [200_000, 200_000, 290_000]
+    assert found.host.tolist() == [100_000, 100_000, 10_000]
+
+
 def figures(host_us=80.0, efficiency=0.95, wire_ms=1.0):
     ours = {
         "wire_ms": wire_ms,

@@ -1,7 +1,8 @@
 """cantools with ODrive's messages over python-can, as ODrive's own CAN examples do: encode, send, receive, decode.
 
 The two messages are written down from ODrive's published DBC for firmware 0.6 (Set_Input_Pos 0x00C,
-Get_Encoder_Estimates 0x009): the DBC file itself is not in our tree. One object of each for every axis, made once.
+Get_Encoder_Estimates 0x009): the DBC file itself is not in our tree. One object of each for every
+axis, and the questions, which never change, are made once.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class ODrivePeer:
         self._puts = [database.get_message_by_name(f"Axis{node}_Set_Input_Pos") for node in nodes]
         self._gots = {node << 5 | _ESTIMATES: database.get_message_by_name(f"Axis{node}_Get_Encoder_Estimates")
                       for node in nodes}  # fmt: skip
+        self._questions = [can.Message(arbitration_id=can_id, is_remote_frame=True, is_extended_id=False, dlc=8)
+                           for can_id in self._gots]  # fmt: skip
         self._bus = UnixBus(port)
         for node in nodes:
             state = _CLOSED_LOOP.to_bytes(4, "little")
@@ -62,8 +65,8 @@ class ODrivePeer:
         for message, value in zip(self._puts, setpoint, strict=True):
             data = message.encode({"Input_Pos": value / (2 * math.pi), "Vel_FF": 0.0, "Torque_FF": 0.0})
             self._bus.send(can.Message(arbitration_id=message.frame_id, data=data, is_extended_id=False))
-        for can_id in self._gots:
-            self._bus.send(can.Message(arbitration_id=can_id, is_remote_frame=True, is_extended_id=False, dlc=8))
+        for question in self._questions:
+            self._bus.send(question)
         waiting = set(self._gots)
         while waiting:
             heard = self._bus.recv(_PATIENCE_S)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from firmware_bridge.arm import Joint
+from firmware_bridge.config import BusConfig
+from firmware_bridge.moteus import driver
 
 JOINTS: tuple[Joint, ...] = (
     Joint("base", "rad", -1.5, 1.5, 1, "moteus"),
@@ -15,3 +19,15 @@ JOINTS: tuple[Joint, ...] = (
 OPTIONS: dict[str, str] = {}
 WATCHDOG_S = 0.1
 DATA_BAUD = 5_000_000
+SLOW_S = 1.0  # a machine that is busy, or emulated
+
+
+def opened(virtual, joints=JOINTS, watchdog_s=WATCHDOG_S, **options):
+    """The driver for a virtual device, connected."""
+    arm = driver.make(BusConfig("main", virtual.port, 1_000_000, joints, 5_000_000), watchdog_s, {**OPTIONS, **options})
+    arm.connect()
+    return arm
+
+
+def soon_ns(after_s=SLOW_S):
+    return time.monotonic_ns() + int(after_s * 1e9)

@@ -1,8 +1,11 @@
 """The arm that the tests of odrive drive: six axes of virtual S1 boards."""
 
+import time
 from pathlib import Path
 
 from firmware_bridge.arm import Joint
+from firmware_bridge.odrive.driver import ODriveArm
+from firmware_bridge.transport.socket_can import SocketCan
 
 ENDPOINTS = Path(__file__).with_name("flat_endpoints.json")
 JOINTS = tuple(
@@ -11,3 +14,17 @@ JOINTS = tuple(
 )
 OPTIONS = {"endpoints": str(ENDPOINTS)}
 WATCHDOG_S = 0.3
+
+
+def driver(device, joints=JOINTS, watchdog_s=WATCHDOG_S, **options):
+    """For a device whose heartbeats come every 20 ms."""
+    return ODriveArm(SocketCan(device.port), joints, watchdog_s, {**OPTIONS, "heartbeat_s": 0.02, **options})
+
+
+def settled(device):
+    """Commands that the device has taken, once those under way have arrived."""
+    seen = -1
+    while (now := device.do("report")["device"]["commands"]) != seen:
+        seen = now
+        time.sleep(0.02)
+    return seen

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from firmware_bridge.odrive import codec
+from firmware_bridge.odrive.board import PARAMETERS, flat_endpoints
 from firmware_bridge.odrive.codec import CLOSED_LOOP, IDLE, Command
-from firmware_bridge.odrive.virtual import PARAMETERS, flat_endpoints, make
+from firmware_bridge.odrive.virtual import make
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.__main__ import plant_of
 from tests.firmware_bridge.odrive.arms import ENDPOINTS, JOINTS
