@@ -228,7 +228,7 @@ def motions(data: bytes) -> list[tuple[int, ...]]:
     rows = list(_MOTION.iter_unpack(data))
     at = 2
     for row in rows:
-        if row[0] != 0xFFFF or row[2] != 6 or sum(data[at : at + 8]) & 0xFF != 0xFF:
+        if row[0] != 0xFFFF or row[1] == 0xFF or row[2] != 6 or sum(data[at : at + 8]) & 0xFF != 0xFF:
             return []  # the checksum is the inverted low byte of the sum
         at += _MOTION.size
     return rows

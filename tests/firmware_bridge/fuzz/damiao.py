@@ -5,11 +5,13 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    from firmware_bridge.damiao import codec
+    from firmware_bridge.damiao import codec, cycle
     from firmware_bridge.damiao.models import MODELS
     from firmware_bridge.transport.base import Frame
 
 _SCALES = list(MODELS.values())
+_MOTORS = range(1, len(_SCALES) + 1)
+_SENDERS = cycle.senders(_MOTORS, [0x10 + motor for motor in _MOTORS], _SCALES)
 
 
 def one(data: bytes) -> None:
@@ -26,6 +28,9 @@ def one(data: bytes) -> None:
         said = codec.state(payload, scale)
         if not abs(said.position_rad) <= scale.pmax_rad * 1.000001:
             raise RuntimeError("a state beyond full scale")
+    for joint, *said, _, _, _ in cycle.readings([frame], _SENDERS, bool(data[2] & 1), [0] * len(_SCALES)):
+        if tuple(said) != codec.state(payload, _SCALES[joint])[2:5]:
+            raise RuntimeError("the short way says another state")
 
 
 if __name__ == "__main__":

@@ -23,9 +23,14 @@ with _instrumented():
     from firmware_bridge.dynamixel.codec import Decoder
     from firmware_bridge.virtual.__main__ import plant_of
     from tests.firmware_bridge.dynamixel.arms import JOINTS
+    from tests.firmware_bridge.dynamixel.wire import armed
 
 
 FEW = JOINTS[1:3]  # one of each family: making six takes most of the time
+ARM, WIRE = armed()
+WIRE.held = b""
+WIRE.write(ARM._questions[0])
+ANSWER = WIRE.read()
 
 
 def check(data: bytes) -> None:
@@ -40,6 +45,9 @@ def check(data: bytes) -> None:
         raise AssertionError("split lost bytes")
     for unit in found:
         codec.statuses(unit, length)
+    spoiled = bytes(a ^ b for a, b in zip(ANSWER, stream.ljust(len(ANSWER), b"\0"), strict=False))
+    if ARM._usual.readings(spoiled, ARM._units) is not None and not Decoder().feed(spoiled):
+        raise AssertionError("taken apart in one go, but no packet")
     codec.fast_blocks(stream, length)
     codec.describe(stream)
     device = virtual.make(FEW, plant_of(list(FEW), 0.0), {})

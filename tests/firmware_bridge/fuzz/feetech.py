@@ -1,4 +1,4 @@
-"""Feetech's decoder, split and describe: any bytes in any pieces, never an exception, nothing kept for ever."""
+"""Feetech's decoder, split, describe, and answers taken apart at once: any bytes in any pieces, never an exception."""
 
 import sys
 
@@ -20,8 +20,11 @@ def one(data: bytes) -> None:
             codec.sentence(packet.code)
             if len(packet.data) in (4, 6, 8):
                 codec.reader(len(packet.data), big_endian=False)(packet.data)
-    if len(decoder._rest) > decoder.longest:
+    if len(decoder.rest) > decoder.longest:
         raise RuntimeError("kept more than one packet")
+    together = [row[1:4:2] for row in codec.motions(whole)]
+    if together and together != [(found.id, found.code) for found in codec.Decoder().feed(whole)]:
+        raise RuntimeError("taken apart at once, other answers than packet by packet")
     pieces = codec.split(whole)
     if b"".join(pieces) != whole:
         raise RuntimeError("split lost bytes")
