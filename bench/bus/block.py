@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.bus.result import CPU_TIMES, EFFICIENCY, HOST_US, WALL_TIMES
 from bench.report.data import rows
 
 Json = Mapping[str, Any]
@@ -32,6 +33,8 @@ _WORDS_PEER = (
     "ours (95 % interval):"
 )
 
+_WORDS_HELD = "Held against the targets; **bold** is missed. Ratios by the low end of their interval."
+
 
 def bus_block(bus: Json, fuzz: Json, can: Json, host: Callable[[Json], str]) -> str:
     """Protocol by protocol, then beside the makers' libraries. An absent result is an empty mapping."""
@@ -40,7 +43,8 @@ def bus_block(bus: Json, fuzz: Json, can: Json, host: Callable[[Json], str]) -> 
         _table(_HEAD, [_row(name, works, rows(bus, "rows")) for name, works in WORKS.items()]),
         _WORDS_PEER,
         _table(_PEER_HEAD, [_peer(row) for row in rows(bus, "rows") if row.get("peer")]),
-        f"Missed targets: {_missed(rows(bus, 'rows'))}",
+        _WORDS_HELD,
+        _table(_HELD_HEAD, [_held(row) for row in rows(bus, "rows")]),
         f"Fuzzing of every decoder (`make fuzz-bridge`): {_fuzzed(fuzz)}.",
         f"SocketCAN in QEMU (`make test-can`): {_can(can)}.",
     ]
@@ -48,7 +52,22 @@ def bus_block(bus: Json, fuzz: Json, can: Json, host: Callable[[Json], str]) -> 
 
 
 _HEAD = ("protocol", "what works", "watchdog", "wire limit", "measured", "efficiency", "host share", "held against")
-_PEER_HEAD = ("", "library", "its CPU", "its wall time", "ours, CPU / wall us")
+_PEER_HEAD = (
+    "",
+    "library",
+    "its CPU",
+    "its wall time",
+    "ours, CPU / wall us",
+    "paced by the wire: CPU us, its / ours",
+    "paced: host share us, its / ours",
+)
+_HELD_HEAD = (
+    "",
+    f"host share <= {HOST_US:.0f} us",
+    f"efficiency >= {EFFICIENCY:.2f}",
+    f"its CPU >= {CPU_TIMES:g}x",
+    f"its wall >= {WALL_TIMES:g}x",
+)
 
 
 def _row(name: str, works: tuple[str, str, str], found: Sequence[Json]) -> tuple[str, ...]:
@@ -78,11 +97,14 @@ def _rate(row: Json) -> str:
 
 def _peer(row: Json) -> tuple[str, ...]:
     times = [_times(row["unpaced"]["ratios"].get(name)) for name in ("cpu", "wall")]
+    ours, theirs = row["paced"]["ours"], row["paced"]["peer"]
     return (
-        f"{row['protocol']}, {row['joints']} joints",
+        _case(row),
         row["peer"],
         *times,
         f"{row['cpu_us']:.0f} / {row['wall_us']:.0f}",
+        f"{theirs['cpu_us']:.0f} / {ours['cpu_us']:.0f}",
+        f"{theirs['host_us_p50']:.0f} / {ours['host_us_p50']:.0f}",
     )
 
 
@@ -90,11 +112,21 @@ def _times(ratio: Json | None) -> str:
     return "-" if ratio is None else f"{ratio['median']:.2f}x ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
-def _missed(found: Sequence[Json]) -> str:
-    told = [
-        f"{row['protocol']} with {row['joints']} joints, {'; '.join(row['missed'])}" for row in found if row["missed"]
-    ]
-    return ("; ".join(told) or "none") + "." if found else NOT_MEASURED + "."
+def _case(row: Json) -> str:
+    return f"{row['protocol']}, {row['joints']} joints"
+
+
+def _held(row: Json) -> tuple[str, ...]:
+    """The figures that have a target; a missed one is bold."""
+    ratios = row["unpaced"]["ratios"]
+    figures = {
+        "host share": f"{row['host_us_p50']:.0f} us",
+        "efficiency": f"{row['wire_efficiency']:.3f}",
+        **{f"{name} of the peer": f"{ratios[name]['low']:.2f}" for name in ("cpu", "wall") if name in ratios},
+    }
+    missed = {text.partition(":")[0] for text in row["missed"]}
+    names = ("host share", "efficiency", "cpu of the peer", "wall of the peer")
+    return (_case(row), *(f"**{figures[n]}**" if n in missed else figures.get(n, "no peer") for n in names))
 
 
 def _fuzzed(fuzz: Json) -> str:
