@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from types import ModuleType
 from typing import Any, Protocol
 
 from edgevla.errors import Usage, explain
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import ArmConfig, BusConfig, Option
-from firmware_bridge.protocols import KINDS
+from firmware_bridge.protocols import KINDS, module
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,20 @@ class Case:
     watchdog_s: float | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
     device: Mapping[str, Option] | None = None
+    fast_wire_ns: int | None = None  # where the driver's options make an exchange shorter than the codec's bound
 
     def config(self, port: str) -> ArmConfig:
         bus = BusConfig("bench", port, self.baud, self.joints, self.data_baud)
         return ArmConfig(self.protocol, (bus,), self.watchdog_s, self.options)
+
+    @property
+    def wire_ns(self) -> int:
+        """Of one exchange, without return delays."""
+        if self.fast_wire_ns is not None:
+            return self.fast_wire_ns
+        cycle_ns = module(self.protocol, "codec").cycle_ns
+        told = {name: value for name, value in self.options.items() if name in signature(cycle_ns).parameters}
+        return int(cycle_ns(self.joints, self.baud, self.data_baud, **told))
 
     @property
     def name(self) -> str:

@@ -69,6 +69,7 @@ class Ours:
         self.arm: Arm = open_arm(case.config(port))
         self.info: ArmInfo = self.arm.connect()
         self._goals = goals(case)
+        self._wire_ns = case.wire_ns
 
     @property
     def declared_ns(self) -> int:
@@ -76,7 +77,7 @@ class Ours:
         return round(max((joint.return_delay_s or 0.0 for joint in self.info.joints), default=0.0) * 1e9)
 
     def call(self, step: int) -> object:
-        return exchange(self.arm, self._goals[step % _GOALS], time.monotonic_ns() + PATIENCE_NS)
+        return exchange(self.arm, self._goals[step % _GOALS], time.monotonic_ns() + PATIENCE_NS, self._wire_ns)
 
 
 class Theirs:

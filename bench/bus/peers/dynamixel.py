@@ -16,6 +16,8 @@ import dynamixel_sdk as sdk
 
 from bench.bus.case import Case, same
 from bench.bus.measure import answered
+from firmware_bridge.dynamixel.codec import cycle_bytes
+from firmware_bridge.wire import uart_ns
 
 LIBRARY = "dynamixel-sdk 4.1"
 _PER_RAD = 4096 / (2 * math.pi)
@@ -26,7 +28,8 @@ _REGISTERS = ((126, 2), (128, 4), (132, 4))  # current, velocity, position
 def case(joints: int) -> Case:
     """XM430 at 1 Mbaud, return delay 0, bus watchdog on."""
     alike = same(joints, unit="rad", minimum=-1.2, maximum=1.2, model="xm430-w350", zero_rad=math.pi)
-    return Case("dynamixel", alike, 1_000_000, watchdog_s=1.0, options={"read": "motion"})
+    fast_ns = uart_ns(cycle_bytes(joints, _BYTES, fast=True), 1_000_000)
+    return Case("dynamixel", alike, 1_000_000, watchdog_s=1.0, options={"read": "motion"}, fast_wire_ns=fast_ns)
 
 
 class DynamixelPeer:
