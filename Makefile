@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo firmware test-firmware fuzz-firmware test test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: help setup demo firmware test-firmware fuzz-firmware test coverage test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -95,6 +95,10 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 test: $(READY) lint  ## lint and every test
 	$(VENV)/pytest -n 2 --dist loadfile tests/export
 	$(VENV)/pytest --ignore tests/export
+
+coverage: $(READY)  ## every branch of codecs and limiter is taken by a test, or this fails (4 minutes)
+	$(VENV)/coverage run -m pytest tests/firmware_bridge tests/edgevla/control/test_limiter.py tests/edgevla/control/test_kinematics.py
+	$(VENV)/coverage report
 
 test-faults: $(READY)  ## every fault of docs/reliability.md against the real loop, alone on the machine (6 minutes); bench/results/faults-run.json
 	$(VENV)/python -m tests.faults --out bench/results/faults-run.json
