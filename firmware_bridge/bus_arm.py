@@ -25,6 +25,7 @@ from firmware_bridge.transport.base import FrameTransport, Transport
 
 FIRST_READ_S = 0.1  # s, of one try
 LATE_S = 0.05  # s: an answer later than this is lost
+MOST_RAD = 1e12  # of an answer: far beyond any count of turns, and far below where float32 becomes infinite
 TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
 Line = TypeVar("Line", Transport, FrameTransport)
 
@@ -240,7 +241,7 @@ class BusArm(ABC, Generic[Line]):
         waiting = self._waiting
         for reading in self._readings():
             joint = reading[0]
-            if not math.isfinite(reading[1]):
+            if not -MOST_RAD <= reading[1] <= MOST_RAD:  # NaN fails too
                 self.counts.bad_replies += 1
             elif joint in waiting or self._late.repaid(joint):
                 waiting.discard(joint)

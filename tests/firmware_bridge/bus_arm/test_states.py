@@ -144,8 +144,9 @@ def test_an_answer_twice_or_of_nobody_is_foreign(armed):
     assert (armed.counts.foreign, armed.counts.bad_replies) == (2, 0)
 
 
-def test_an_answer_that_is_not_finite_is_no_answer(armed):
-    armed.transport.readings[1] = Reading(1, float("nan"))
+@pytest.mark.parametrize("position_rad", [float("nan"), float("inf"), -2.1e39])  # the last: infinite as float32
+def test_an_answer_that_is_not_finite_is_no_answer(armed, position_rad):
+    armed.transport.readings[1] = Reading(1, position_rad)
     armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
     assert armed.poll() is None
     assert (armed.counts.bad_replies, armed.counts.foreign) == (1, 0)
