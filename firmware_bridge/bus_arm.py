@@ -180,8 +180,13 @@ class BusArm(ABC, Generic[Line]):
         return self._frames(self._channels.device_rad(values))
 
     def write(self, frames: object, expiry_ns: int) -> int:
-        """The second half: what `encode` made, unless it has expired. Raises LinkCongested, BusOff, PortGone."""
+        """The second half: what `encode` made, unless it has expired.
+
+        Raises LinkCongested, BusOff, PortGone; NotArmed where what came in meanwhile tells a fault.
+        """
         self._close_cycle()
+        if self.mode is not Mode.ARMED:
+            raise self._not_armed()
         now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
         if now_ns >= expiry_ns:
             self.counts.late += 1
@@ -232,10 +237,16 @@ class BusArm(ABC, Generic[Line]):
         self._take()
         if self._waiting:
             self.counts.incomplete += 1
+            self._stop_for_faults()  # no state will tell
             until_ns = self._asked_ns + int(LATE_S * 1e9)
             for joint in self._waiting:
                 self._late.missed(joint, until_ns)
             self._waiting = set()
+
+    def _stop_for_faults(self) -> None:
+        """A fault in a cycle that was not whole ends motion too."""
+        if self.mode is Mode.ARMED and any(self._answers[joint].faults for joint in self._everyone - self._waiting):
+            self.mode = Mode.STOPPED
 
     def _take(self) -> None:
         waiting = self._waiting
@@ -297,11 +308,12 @@ class BusArm(ABC, Generic[Line]):
         return ", ".join(f"{self.joints[i].name} (id {self.joints[i].id})" for i in sorted(self._waiting))
 
     def _not_armed(self) -> NotArmed:
+        faults = [f"{self.joints[r.joint].name}: {Fault(r.faults)!r}" for r in self._answers if r.faults]
         return NotArmed(
             explain(
                 f"set-point for an arm on {self.transport.name} that is not armed",
                 "mode ARMED",
-                f"mode {self.mode.name}",
+                f"mode {self.mode.name}" + "".join(f"; {fault}" for fault in faults),
                 "call arm() first; a stop is cleared only by arming explicitly",
             )
         )

@@ -8,7 +8,7 @@ import pytest
 from firmware_bridge.arm import Fault, JointState, Mode, exchange
 from firmware_bridge.bus_arm import Reading
 from firmware_bridge.errors import NotArmed
-from tests.firmware_bridge.bus_arm.bench import HOUR_NS, MIDDLE
+from tests.firmware_bridge.bus_arm.bench import HOUR_NS, MIDDLE, written
 
 
 def test_a_state_is_in_channel_units_and_as_old_as_the_question(armed):
@@ -177,6 +177,39 @@ def test_a_fault_of_any_joint_stops_all_and_only_arming_clears_it(armed):
         armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
     armed.arm()
     assert armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS) > 0
+
+
+def test_a_fault_that_is_read_right_before_a_command_keeps_it_from_the_wire(armed):
+    send_all(armed)
+    armed.transport.arrived[2] = armed.transport.arrived[2]._replace(faults=Fault.OVERHEAT)
+    with pytest.raises(NotArmed, match="mode STOPPED; grip: <Fault.OVERHEAT: 8>"):
+        send_all(armed)
+    assert len(written(armed)) == 1
+    assert armed.poll().faults is Fault.OVERHEAT
+
+
+@pytest.mark.parametrize("read_by_poll", [False, True])
+def test_a_fault_beside_a_silent_joint_ends_motion_too(armed, read_by_poll):
+    armed.transport.mute = {1}
+    armed.transport.readings[0] = armed.transport.readings[0]._replace(faults=Fault.RESET)
+    send_all(armed)
+    if read_by_poll:
+        assert armed.poll() is None
+    with pytest.raises(NotArmed, match="pan: <Fault.RESET: 128>"):
+        send_all(armed)
+    assert (armed.mode, len(written(armed))) == (Mode.STOPPED, 1)
+
+
+def test_faults_of_a_cycle_before_do_not_stop_an_arm_that_was_armed_since(armed):
+    armed.transport.readings[1] = armed.transport.readings[1]._replace(faults=Fault.OVERLOAD)
+    send_all(armed)
+    armed.poll()
+    armed.transport.readings[1] = armed.transport.readings[1]._replace(faults=0)
+    armed.arm()
+    armed.transport.mute = {0, 1, 2}
+    send_all(armed)
+    assert send_all(armed)
+    assert armed.mode is Mode.ARMED
 
 
 def test_a_fault_of_a_disarmed_arm_is_told_and_changes_no_mode(arm):
