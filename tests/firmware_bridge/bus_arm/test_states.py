@@ -41,6 +41,22 @@ def test_a_cycle_that_nothing_was_written_in_is_missed_once(armed):
     assert armed.counts.incomplete == 1
 
 
+def test_a_cycle_that_stays_incomplete_makes_no_state_of_answers_to_an_earlier_question(armed):
+    """Nothing was written since: an answer that comes at last does not speak for the joint that stays silent."""
+    send_all(armed)
+    armed.poll()
+    answers = armed.transport.readings
+    armed.transport.mute = {1, 2}
+    asked_ns, _ = send_all(armed)
+    armed.transport.clock.now_ns += 60_000_000
+    armed.send(MIDDLE, 0)
+    armed.transport.arrived = [answers[1]]
+    assert armed.poll() is None
+    assert "grip (id 3)" in str(armed.silence())
+    armed.transport.arrived = [answers[2]]
+    assert armed.poll().stamp_ns >= asked_ns
+
+
 def test_a_state_has_the_fields_and_types_of_one_that_was_built_the_ordinary_way(armed):
     state = exchange(armed, MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
     built = replace(state)

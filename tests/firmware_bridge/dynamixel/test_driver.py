@@ -246,3 +246,14 @@ def test_shorter_reads_tell_the_watchdog_by_the_host_s_clock(read):
     assert cycle(arm).faults == Fault.WATCHDOG
     arm.arm()
     assert arm.mode is Mode.ARMED
+
+
+def test_commands_that_expire_after_a_missing_answer_leave_the_next_question_another_length():
+    """An answer to the old question that comes late cannot pass for one to the new question."""
+    arm, wire = armed()
+    wire.silent = {2}
+    arm.send(arm.held, soon())
+    for _ in range(2):
+        assert arm.send(arm.held, 0) == 0
+    asked(arm)
+    assert arm._questions.index(wire.written[-1]) == 1
