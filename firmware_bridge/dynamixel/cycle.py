@@ -174,7 +174,7 @@ class ServoCycle(BusArm[Transport]):
         faults = Fault.OTHER if error else 0
         if self._kind == "full":
             guard, error, temperature = values["guard"], values["hardware"], values["temperature"]
-            if guard != self._units or error or not temperature:
+            if guard != (self._units or int(self._guarded)) or error or not temperature:
                 if self._is_lost(servo, guard, error, temperature):
                     return None
                 faults = self._faults(guard, error)
