@@ -198,7 +198,7 @@ def test_a_fault_of_any_joint_stops_all_and_only_arming_clears_it(armed):
 def test_a_fault_that_is_read_right_before_a_command_keeps_it_from_the_wire(armed):
     send_all(armed)
     armed.transport.arrived[2] = armed.transport.arrived[2]._replace(faults=Fault.OVERHEAT)
-    with pytest.raises(NotArmed, match="mode STOPPED; grip: <Fault.OVERHEAT: 8>"):
+    with pytest.raises(NotArmed, match=r"mode STOPPED; grip: <Fault.OVERHEAT: 8>"):
         send_all(armed)
     assert len(written(armed)) == 1
     assert armed.poll().faults is Fault.OVERHEAT
@@ -211,7 +211,7 @@ def test_a_fault_beside_a_silent_joint_ends_motion_too(armed, read_by_poll):
     send_all(armed)
     if read_by_poll:
         assert armed.poll() is None
-    with pytest.raises(NotArmed, match="pan: <Fault.RESET: 128>"):
+    with pytest.raises(NotArmed, match=r"pan: <Fault.RESET: 128>"):
         send_all(armed)
     assert (armed.mode, len(written(armed))) == (Mode.STOPPED, 1)
 
