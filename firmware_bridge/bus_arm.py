@@ -61,7 +61,7 @@ class BusArm(ABC, Generic[Line]):
         self._asked_ns = 0
         self._late = LateAnswers()
         self._waiting: set[int] = set()
-        self._closed = True  # the last cycle has been counted; its late answers still make it whole
+        self._cycle_over = True  # the last cycle has been counted; its late answers still make it whole
         self._answers = [Reading(i, math.nan) for i in range(len(self.joints))]  # of this cycle: all but _waiting
         self._newest: JointState | None = None
 
@@ -231,18 +231,18 @@ class BusArm(ABC, Generic[Line]):
         self._asked_ns = asked_ns
         self._late.asked(asked_ns)
         self.last_asked += 1
-        self._waiting, self._closed = set(self._everyone), False
+        self._waiting, self._cycle_over = set(self._everyone), False
 
     def _close_cycle(self) -> None:
         """Before a new question: what still comes from the old one must not pass for an answer to the new."""
         self._take()
-        if self._waiting and not self._closed:
+        if self._waiting and not self._cycle_over:
             self.counts.incomplete += 1
             self._stop_for_faults()  # no state will tell
             until_ns = self._asked_ns + int(LATE_S * 1e9)
             for joint in self._waiting:
                 self._late.missed(joint, until_ns)
-        self._closed = True
+        self._cycle_over = True
 
     def _stop_for_faults(self) -> None:
         """A fault in a cycle that was not whole ends motion too."""

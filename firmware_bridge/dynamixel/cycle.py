@@ -111,7 +111,7 @@ class ServoCycle(BusArm[Transport]):
             self._decoder.clear()
 
     def _close_cycle(self) -> None:
-        before, unanswered = self.last_asked and not self._closed, self.counts.incomplete
+        before, unanswered = self.last_asked and not self._cycle_over, self.counts.incomplete
         super()._close_cycle()
         if self.counts.incomplete != unanswered:
             self._variant = (self._variant + 1) % len(self._questions)
