@@ -25,6 +25,7 @@ from firmware_bridge.transport.base import FrameTransport, Transport
 
 FIRST_READ_S = 0.1  # s, of one try
 LATE_S = 0.05  # s: an answer later than this is lost
+MOST_RAD = 1e12  # of an answer: far beyond any count of turns, and far below where float32 becomes infinite
 TRIES = 3  # at connect and in arm(), disarm(), stop(): never inside a cycle
 Line = TypeVar("Line", Transport, FrameTransport)
 
@@ -60,6 +61,7 @@ class BusArm(ABC, Generic[Line]):
         self._asked_ns = 0
         self._late = LateAnswers()
         self._waiting: set[int] = set()
+        self._cycle_over = True  # the last cycle has been counted; its late answers still make it whole
         self._answers = [Reading(i, math.nan) for i in range(len(self.joints))]  # of this cycle: all but _waiting
         self._newest: JointState | None = None
 
@@ -179,8 +181,13 @@ class BusArm(ABC, Generic[Line]):
         return self._frames(self._channels.device_rad(values))
 
     def write(self, frames: object, expiry_ns: int) -> int:
-        """The second half: what `encode` made, unless it has expired. Raises LinkCongested, BusOff, PortGone."""
+        """The second half: what `encode` made, unless it has expired.
+
+        Raises LinkCongested, BusOff, PortGone; NotArmed where what came in meanwhile tells a fault.
+        """
         self._close_cycle()
+        if self.mode is not Mode.ARMED:
+            raise self._not_armed()
         now_ns = time.monotonic_ns()  # nothing may come between this look at the clock and the write
         if now_ns >= expiry_ns:
             self.counts.late += 1
@@ -224,23 +231,29 @@ class BusArm(ABC, Generic[Line]):
         self._asked_ns = asked_ns
         self._late.asked(asked_ns)
         self.last_asked += 1
-        self._waiting = set(self._everyone)
+        self._waiting, self._cycle_over = set(self._everyone), False
 
     def _close_cycle(self) -> None:
         """Before a new question: what still comes from the old one must not pass for an answer to the new."""
         self._take()
-        if self._waiting:
+        if self._waiting and not self._cycle_over:
             self.counts.incomplete += 1
+            self._stop_for_faults()  # no state will tell
             until_ns = self._asked_ns + int(LATE_S * 1e9)
             for joint in self._waiting:
                 self._late.missed(joint, until_ns)
-            self._waiting = set()
+        self._cycle_over = True
+
+    def _stop_for_faults(self) -> None:
+        """A fault in a cycle that was not whole ends motion too."""
+        if self.mode is Mode.ARMED and any(self._answers[joint].faults for joint in self._everyone - self._waiting):
+            self.mode = Mode.STOPPED
 
     def _take(self) -> None:
         waiting = self._waiting
         for reading in self._readings():
             joint = reading[0]
-            if not math.isfinite(reading[1]):
+            if not -MOST_RAD <= reading[1] <= MOST_RAD:  # NaN fails too
                 self.counts.bad_replies += 1
             elif joint in waiting or self._late.repaid(joint):
                 waiting.discard(joint)
@@ -296,11 +309,12 @@ class BusArm(ABC, Generic[Line]):
         return ", ".join(f"{self.joints[i].name} (id {self.joints[i].id})" for i in sorted(self._waiting))
 
     def _not_armed(self) -> NotArmed:
+        faults = [f"{self.joints[r.joint].name}: {Fault(r.faults)!r}" for r in self._answers if r.faults]
         return NotArmed(
             explain(
                 f"set-point for an arm on {self.transport.name} that is not armed",
                 "mode ARMED",
-                f"mode {self.mode.name}",
+                f"mode {self.mode.name}" + "".join(f"; {fault}" for fault in faults),
                 "call arm() first; a stop is cleared only by arming explicitly",
             )
         )

@@ -111,7 +111,7 @@ class ServoCycle(BusArm[Transport]):
             self._decoder.clear()
 
     def _close_cycle(self) -> None:
-        before, unanswered = self.last_asked, self.counts.incomplete
+        before, unanswered = self.last_asked and not self._cycle_over, self.counts.incomplete
         super()._close_cycle()
         if self.counts.incomplete != unanswered:
             self._variant = (self._variant + 1) % len(self._questions)
@@ -174,7 +174,7 @@ class ServoCycle(BusArm[Transport]):
         faults = Fault.OTHER if error else 0
         if self._kind == "full":
             guard, error, temperature = values["guard"], values["hardware"], values["temperature"]
-            if guard != self._units or error or not temperature:
+            if guard != (self._units or int(self._guarded)) or error or not temperature:
                 if self._is_lost(servo, guard, error, temperature):
                     return None
                 faults = self._faults(guard, error)

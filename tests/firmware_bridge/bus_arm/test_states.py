@@ -8,7 +8,7 @@ import pytest
 from firmware_bridge.arm import Fault, JointState, Mode, exchange
 from firmware_bridge.bus_arm import Reading
 from firmware_bridge.errors import NotArmed
-from tests.firmware_bridge.bus_arm.bench import HOUR_NS, MIDDLE
+from tests.firmware_bridge.bus_arm.bench import HOUR_NS, MIDDLE, written
 
 
 def test_a_state_is_in_channel_units_and_as_old_as_the_question(armed):
@@ -39,6 +39,22 @@ def test_a_cycle_that_nothing_was_written_in_is_missed_once(armed):
     for _ in range(3):
         armed.send(MIDDLE, 0)  # expired: nothing is asked, so nobody owes an answer to it
     assert armed.counts.incomplete == 1
+
+
+def test_a_cycle_that_stays_incomplete_makes_no_state_of_answers_to_an_earlier_question(armed):
+    """Nothing was written since: an answer that comes at last does not speak for the joint that stays silent."""
+    send_all(armed)
+    armed.poll()
+    answers = armed.transport.readings
+    armed.transport.mute = {1, 2}
+    asked_ns, _ = send_all(armed)
+    armed.transport.clock.now_ns += 60_000_000
+    armed.send(MIDDLE, 0)
+    armed.transport.arrived = [answers[1]]
+    assert armed.poll() is None
+    assert "grip (id 3)" in str(armed.silence())
+    armed.transport.arrived = [answers[2]]
+    assert armed.poll().stamp_ns >= asked_ns
 
 
 def test_a_state_has_the_fields_and_types_of_one_that_was_built_the_ordinary_way(armed):
@@ -144,8 +160,9 @@ def test_an_answer_twice_or_of_nobody_is_foreign(armed):
     assert (armed.counts.foreign, armed.counts.bad_replies) == (2, 0)
 
 
-def test_an_answer_that_is_not_finite_is_no_answer(armed):
-    armed.transport.readings[1] = Reading(1, float("nan"))
+@pytest.mark.parametrize("position_rad", [float("nan"), float("inf"), -2.1e39])  # the last: infinite as float32
+def test_an_answer_that_is_not_finite_is_no_answer(armed, position_rad):
+    armed.transport.readings[1] = Reading(1, position_rad)
     armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
     assert armed.poll() is None
     assert (armed.counts.bad_replies, armed.counts.foreign) == (1, 0)
@@ -176,6 +193,39 @@ def test_a_fault_of_any_joint_stops_all_and_only_arming_clears_it(armed):
         armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
     armed.arm()
     assert armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS) > 0
+
+
+def test_a_fault_that_is_read_right_before_a_command_keeps_it_from_the_wire(armed):
+    send_all(armed)
+    armed.transport.arrived[2] = armed.transport.arrived[2]._replace(faults=Fault.OVERHEAT)
+    with pytest.raises(NotArmed, match=r"mode STOPPED; grip: <Fault.OVERHEAT: 8>"):
+        send_all(armed)
+    assert len(written(armed)) == 1
+    assert armed.poll().faults is Fault.OVERHEAT
+
+
+@pytest.mark.parametrize("read_by_poll", [False, True])
+def test_a_fault_beside_a_silent_joint_ends_motion_too(armed, read_by_poll):
+    armed.transport.mute = {1}
+    armed.transport.readings[0] = armed.transport.readings[0]._replace(faults=Fault.RESET)
+    send_all(armed)
+    if read_by_poll:
+        assert armed.poll() is None
+    with pytest.raises(NotArmed, match=r"pan: <Fault.RESET: 128>"):
+        send_all(armed)
+    assert (armed.mode, len(written(armed))) == (Mode.STOPPED, 1)
+
+
+def test_faults_of_a_cycle_before_do_not_stop_an_arm_that_was_armed_since(armed):
+    armed.transport.readings[1] = armed.transport.readings[1]._replace(faults=Fault.OVERLOAD)
+    send_all(armed)
+    armed.poll()
+    armed.transport.readings[1] = armed.transport.readings[1]._replace(faults=0)
+    armed.arm()
+    armed.transport.mute = {0, 1, 2}
+    send_all(armed)
+    assert send_all(armed)
+    assert armed.mode is Mode.ARMED
 
 
 def test_a_fault_of_a_disarmed_arm_is_told_and_changes_no_mode(arm):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from firmware_bridge.arm import Fault, Mode
+from firmware_bridge.arm import Fault, Mode, exchange
 from firmware_bridge.config import BusConfig
 from firmware_bridge.dynamixel import codec, models
 from firmware_bridge.dynamixel.answers import faults_of
@@ -246,3 +246,27 @@ def test_shorter_reads_tell_the_watchdog_by_the_host_s_clock(read):
     assert cycle(arm).faults == Fault.WATCHDOG
     arm.arm()
     assert arm.mode is Mode.ARMED
+
+
+def test_commands_that_expire_after_a_missing_answer_leave_the_next_question_another_length():
+    """An answer to the old question that comes late cannot pass for one to the new question."""
+    arm, wire = armed()
+    wire.silent = {2}
+    arm.send(arm.held, soon())
+    for _ in range(2):
+        assert arm.send(arm.held, 0) == 0
+    asked(arm)
+    assert arm._questions.index(wire.written[-1]) == 1
+
+
+def test_torque_that_somebody_else_switched_off_ends_motion_without_a_watchdog_too():
+    arm, wire = armed(watchdog_s=None)
+    wire.device.servos[1].set(models.TORQUE, 0)
+    with pytest.raises(JointFault, match="joint_2"):
+        cycle_shortly(arm)
+    with pytest.raises(NotArmed):
+        arm.send(arm.held, soon())
+
+
+def cycle_shortly(arm):
+    return exchange(arm, arm.held, time.monotonic_ns() + 50_000_000)

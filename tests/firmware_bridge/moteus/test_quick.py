@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware_bridge.arm import Fault, Mode
+from firmware_bridge.errors import NotArmed
 from firmware_bridge.moteus import codec, virtual
 from firmware_bridge.moteus.codec import REV, Gains, PositionCommand, Status
 from firmware_bridge.moteus.driver import MoteusArm
@@ -103,6 +105,19 @@ def test_a_mode_that_an_armed_joint_should_not_be_in_is_a_fault(arm, mode, code,
     assert heard(arm, answered(mode, code))[0][5:] == (faults, told)
     stopped = [frame for frame in arm.transport.written if frame.data[:3] == bytes.fromhex("010000")]
     assert len(stopped) == (mode is Device.STOPPED)  # it restarted: no torque by itself
+
+
+def test_a_joint_that_restarted_is_not_woken_by_the_command_that_finds_it(arm):
+    """One other joint is silent, so that no state is made of the cycle."""
+    arm._moves = [PositionCommand(Gains(), 0.1, FLOAT, codec.query(FLOAT)) for _ in JOINTS]
+    arm.mode, held = Mode.ARMED, np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.04], np.float32)
+    later_ns = time.monotonic_ns() + 60 * 10**9
+    assert arm.send(held, later_ns)
+    arm.transport.written.clear()
+    arm.transport.arrived = [answered(joint_id=j.id) for j in JOINTS[1:2]] + [answered(Device.STOPPED)]
+    with pytest.raises(NotArmed, match=r"elbow: <Fault.RESET: 128>"):
+        arm.send(held, later_ns)
+    assert arm.transport.written == [arm._stops[2]]
 
 
 # --- the device ------------------------------------------------------------------------------------------------------
