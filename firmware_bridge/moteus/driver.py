@@ -29,6 +29,7 @@ __all__ = ["MoteusArm", "make", "scan"]
 DATA_BAUD = 5_000_000  # of CAN-FD's data phase: moteus speaks no CAN 2.0
 ENABLE_S = 0.5  # s, from stopped to position mode: driver on, current sensors measured
 _ENABLE_PERIOD_S = 0.01
+_STANDARD_MAX = 0x7FF  # ids above have 29 bits
 _STARTING = (Device.STOPPED, Device.ENABLING, Device.CALIBRATING, Device.CALIBRATED)
 _FAULTS: Mapping[int, Fault] = {
     33: Fault.OVERLOAD,
@@ -93,8 +94,9 @@ class MoteusArm(BusArm[FrameTransport]):
         """What has arrived, in that order; each joint's newest is kept."""
         found = []
         for frame in self.transport.read():
-            index = self._by_id.get(frame[0])
-            status = codec.status(frame[1]) if index is not None else None
+            can_id, data, extended, _, _, remote = frame
+            index = None if remote or extended != (can_id > _STANDARD_MAX) else self._by_id.get(can_id)
+            status = codec.status(data) if index is not None else None
             if index is None or status is None:
                 self.counts.foreign += 1
                 continue

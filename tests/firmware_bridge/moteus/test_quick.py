@@ -66,7 +66,7 @@ def heard(arm, *frames):
 
 def answered(mode=Device.POSITION, fault=0, joint_id=3):
     data = IN_FLOATS[:2] + bytes((mode,)) + IN_FLOATS[3:-3] + bytes((fault,)) + IN_FLOATS[-2:]
-    return Frame(joint_id << 8, data, True, True, True)
+    return Frame(joint_id << 8, data, joint_id << 8 > 0x7FF, True, True)
 
 
 @pytest.fixture
@@ -81,7 +81,8 @@ def test_an_answer_is_the_state_of_its_joint(arm):
 
 def test_what_comes_from_nobody_or_is_no_status_is_foreign(arm):
     assert heard(arm, answered(joint_id=77), Frame(0x300, IN_FLOATS[:-3])) == []
-    assert arm.counts.foreign == 2
+    assert heard(arm, answered()._replace(extended=True), answered()._replace(remote=True)) == []
+    assert arm.counts.foreign == 4
 
 
 def test_what_limits_a_joint_is_told_and_is_no_fault(arm):
