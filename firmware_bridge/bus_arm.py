@@ -13,6 +13,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -40,6 +41,9 @@ class Reading(NamedTuple):
     temperature_c: float = math.nan
     faults: int = 0  # bits of Fault
     code: int = 0  # the protocol's own
+
+
+reading_of = partial(tuple.__new__, Reading)  # a Reading of a tuple of all its fields, in half the time of Reading(...)
 
 
 class BusArm(ABC, Generic[Line]):

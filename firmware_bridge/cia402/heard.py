@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from firmware_bridge.arm import Joint, LinkCounts
-from firmware_bridge.bus_arm import Reading
+from firmware_bridge.bus_arm import Reading, reading_of
 from firmware_bridge.cia402 import codec, sentences, states
 from firmware_bridge.cia402.config import Scale
 from firmware_bridge.cia402.states import State
@@ -63,7 +63,7 @@ class Heard:
             self.words[joint] = word
             position = counts / counts_per_rad
             if word & _MASK == _ENABLED and not emcy[joint] and not lost[joint]:
-                found.append(_reading((joint, position, math.nan, math.nan, math.nan, 0, 0)))
+                found.append(reading_of((joint, position, math.nan, math.nan, math.nan, 0, 0)))
             else:
                 found.append(self._judged(joint, word, position, math.nan, math.nan, armed))
         return found
@@ -144,11 +144,6 @@ class Heard:
         elif armed and state != codec.OPERATIONAL:
             self.lost[joint] = self.lost[joint] or sentences.LEFT_OPERATIONAL
         self.any_lost = self.any_lost or bool(self.lost[joint])
-
-
-def _reading(values: tuple[int, float, float, float, float, int, int]) -> Reading:
-    """Reading(*values): a named tuple's own way costs twice as much."""
-    return tuple.__new__(Reading, values)
 
 
 def _code_of(state: State | None) -> int:

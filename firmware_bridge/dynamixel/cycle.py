@@ -26,7 +26,7 @@ from typing import cast
 from firmware_bridge.arm import Fault, Joint, Mode
 from firmware_bridge.bus_arm import BusArm, Reading
 from firmware_bridge.dynamixel import codec, models, setup
-from firmware_bridge.dynamixel.answers import READS, UsualAnswer, faults_of, reading_of, together
+from firmware_bridge.dynamixel.answers import READS, UsualAnswer, faults_of, servo_reading, together
 from firmware_bridge.dynamixel.codec import ALERT, Block, Decoder, GoalWriter, Status
 from firmware_bridge.dynamixel.models import WATCHDOG_EXPIRED, WATCHDOG_UNIT_S
 from firmware_bridge.dynamixel.options import Options
@@ -182,7 +182,7 @@ class ServoCycle(BusArm[Transport]):
             faults |= Fault.WATCHDOG
         if self._guarded and servo.index in self._restarted:
             faults |= Fault.RESET
-        return reading_of(servo, values, int(faults), error)
+        return servo_reading(servo, values, int(faults), error)
 
     def _is_lost(self, servo: Servo, guard: int, error: int, temperature: int) -> bool:
         """The block is not what was set at connect: the servo has restarted since, and shows zeros for a position."""

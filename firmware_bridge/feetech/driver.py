@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from firmware_bridge.arm import Arm, Fault, Joint, JointInfo, Mode, StopKind
-from firmware_bridge.bus_arm import TRIES, BusArm, Reading
+from firmware_bridge.bus_arm import TRIES, BusArm, Reading, reading_of
 from firmware_bridge.config import BusConfig, Option
 from firmware_bridge.errors import ArmRefused, BridgeError, NoAnswer, WatchdogMismatch, explain
 from firmware_bridge.feetech import checks, codec
@@ -29,7 +29,6 @@ from firmware_bridge.transport.open import open_transport
 _BLOCKING = Fault.VOLTAGE | Fault.ENCODER | Fault.OVERHEAT  # no torque while one of these lasts
 Block = tuple[int, int]  # first register, bytes
 _SIGN = 1 << 15  # of a speed
-_of_tuple = tuple.__new__  # a third of the time of Reading(...)
 _OVERLOADED = 32  # status bit that option overload = "report" leaves to the caller
 
 
@@ -155,7 +154,7 @@ class FeetechArm(BusArm[Transport]):
             at_rad = position / self._per_rad[joint]
             rad_s = (speed if speed < _SIGN else _SIGN - speed) * self._speed[joint]
             reading = (joint, at_rad, rad_s, math.nan, math.nan, self._faults[status], status)
-            readings.append(_of_tuple(Reading, reading))
+            readings.append(reading_of(reading))
         return readings
 
     def _any(self, data: bytes) -> list[Reading]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 
@@ -45,6 +46,9 @@ class Frame(NamedTuple):
     def __str__(self) -> str:
         kind = "R" if self.remote else ("##" if self.fd else "#")
         return f"{self.id:0{8 if self.extended else 3}X}{kind}{self.data.hex().upper()}"
+
+
+frame_of = partial(tuple.__new__, Frame)  # a Frame of a tuple of all its fields, in half the time of Frame(...)
 
 
 class FrameTransport(Protocol):

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 
 from firmware_bridge.errors import BridgeError, BusOff, LinkCongested, PortError, PortGone, explain
 from firmware_bridge.transport import kernel_can
-from firmware_bridge.transport.base import Frame
+from firmware_bridge.transport.base import Frame, frame_of
 
 _ERR_FILTER = 2  # CAN_RAW_ERR_FILTER of linux/can/raw.h: an enum there, so Python's socket module does not have it
 _SIOCGIFMTU = 0x8921
 _READS = 256  # frames per read(): a babbling bus must not hold the servo loop
 _PLAIN, _LONGEST, _unpack_plain = kernel_can.CLASSIC.size, kernel_can.FD.size, kernel_can.CLASSIC.unpack
-_STANDARD_MAX, _new_frame = kernel_can.STANDARD_MAX, kernel_can.new_frame
+_STANDARD_MAX = kernel_can.STANDARD_MAX
 
 
 class SocketCan:
@@ -69,7 +69,7 @@ class SocketCan:
                 if len(raw) == _PLAIN:
                     word, length, _, data = _unpack_plain(raw)
                     if word <= _STANDARD_MAX and length == 8:  # no flag, whole: what nearly every frame is
-                        frames.append(_new_frame(Frame, (word, data, False, False, False, False)))
+                        frames.append(frame_of((word, data, False, False, False, False)))
                         continue
                 frame = self._unusual(raw)
                 if frame is not None:

@@ -300,3 +300,23 @@ def test_hold_keeps_the_position_and_drops_the_speed():
     held = hold(Motion(START, np.ones(4), np.ones(4)))
     assert held.resting
     assert (held.setpoint == START).all()
+
+
+def test_a_stop_before_the_end_of_a_range_says_that_it_is_harder_for_it():
+    limits = one_channel(*SHAPES["joint at 100 Hz"])
+    near, far = moving(2.871, 0.618, -5.0), moving(2.0, 0.618, -5.0)
+    assert slow_down(limits, near, limits.step_s)[1] == Limited.RANGE
+    assert slow_down(limits, far, limits.step_s)[1] == Limited.NONE
+
+
+def test_one_channel_that_moves_or_accelerates_is_no_rest():
+    still = np.zeros(2)
+    assert Motion(still, still, still).resting
+    assert not Motion(still, np.array([0.0, 0.1]), still).resting
+    assert not Motion(still, still, np.array([0.0, 0.1])).resting
+
+
+def test_the_bound_of_a_stop_is_that_of_the_slowest_channel():
+    columns = ((-1.0, -1.0), (1.0, 1.0), (2.0, 1.0), (10.0, 10.0), (100.0, 200.0), (5.0, 10.0))
+    limits = Limits(*(np.array(column) for column in columns), 0.01)
+    assert seconds_to_rest(limits) == pytest.approx((10.0 + 5.0) / 100.0 + 2.0 / 5.0 + 3 * 0.01)
