@@ -24,9 +24,9 @@ _LOOK_S = 0.2  # between two looks whether the devices' processes are there
 
 
 def run(name: str, paced: bool, gravity_nm: float, reader_left: Callable[[], bool]) -> None:
-    """Serve until stdin ends, stdout's reader has left, or KeyboardInterrupt. Prints {"port": ...} first, then an answer to each line of stdin.
+    """Serve until stdin ends, stdout's reader has left, or KeyboardInterrupt.
 
-    Raises DeviceFault when the process of a device ended.
+    Prints {"port": ...} first, then an answer to each line of stdin. Raises DeviceFault when a device's process ended.
     """
     profile = profiles.load_arm(name)
     with ExitStack() as stack:

@@ -254,9 +254,7 @@ def _require_whole(output: Path, lines: Sequence[Recording]) -> None:
             raise BadInput(explain(f"the recording {output} ended early", "all that passed", line.failed, todo))
 
 
-def _record_can(
-    port: str, output: Path, data_baud: int | None, until_ns: int | None, lines: list[Recording]
-) -> None:
+def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None, lines: list[Recording]) -> None:
     line = Recording(open_transport("can", port, scanning.CAN_BAUD, data_baud), output, "can")
     lines.append(line)
     try:

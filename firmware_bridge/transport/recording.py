@@ -138,7 +138,8 @@ def _begin(file: FileIO, path: str | Path, head: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError:
         file.close()
-        os.unlink(path)
+        if os.path.isfile(path):  # not a device
+            os.unlink(path)
         raise
 
 
