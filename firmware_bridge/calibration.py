@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -65,8 +66,11 @@ Calibration = Mapping[str, MotorCalibration]
 def read_calibration(path: Path) -> dict[str, MotorCalibration]:
     """Motors in the order of the file. Raises BadCalibration."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise _bad(f"{path} is no calibration", f"at most {_MAX_BYTES} bytes", path.stat().st_size)
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # a pipe would be waited for
+            raise _bad(f"{path} is no calibration", "a regular file", "a device, pipe or socket")
+        if found.st_size > _MAX_BYTES:
+            raise _bad(f"{path} is no calibration", f"at most {_MAX_BYTES} bytes", found.st_size)
         return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise _bad(f"{path} cannot be read", "a readable file", error.strerror) from None

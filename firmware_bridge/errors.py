@@ -13,6 +13,10 @@ class PortError(BridgeError):
     """The serial port cannot be opened. Example causes: unplugged adapter, wrong path, port in use."""
 
 
+class BaudRefused(PortError):
+    """The port is there, but not at this bit rate."""
+
+
 class PortGone(BridgeError):
     """An open port died. Example causes: the adapter was pulled, the virtual arm ended."""
 

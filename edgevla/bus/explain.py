@@ -15,7 +15,7 @@ from firmware_bridge.transport.base import Frame
 from firmware_bridge.transport.log import Log, Record, What, frame_of, read_log
 
 _SAYS_NO = re.compile(
-    r"^no\b|^not\b|: not\b|: no\b(?! fault)|\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length"
+    r"^no\b|^not\b|: not\b|: no (?:\w+ )?(?:frame|packet)\b|\bjunk\b|\bwrong (CRC|checksum)|, cut\b|of a wrong length"
     r"|\bunknown instruction|\bnoise\b",
     re.IGNORECASE,
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgevla.bus.explain import installed
-from firmware_bridge.errors import BridgeError
+from firmware_bridge.errors import BaudRefused, BridgeError, PortError
 from firmware_bridge.protocols import Found, module
 from firmware_bridge.transport.open import kind_of, open_transport
 
@@ -28,13 +29,14 @@ Try = tuple[str, str, int]  # protocol, port, bit/s
 
 @dataclass(frozen=True)
 class Answer:
-    """One try: who answered, or why it could not be asked."""
+    """One try: who answered, or why it could not be asked. `port_failed`: nor can any other protocol there."""
 
     protocol: str
     port: str
     baud: int
     found: tuple[Found, ...]
     error: str = ""
+    port_failed: bool = False
 
 
 def serial_ports() -> list[str]:
@@ -62,6 +64,12 @@ def tries(protocols: Sequence[str], ports: Sequence[str], bauds: Sequence[int]) 
                 yield from ((protocol, port, baud) for baud in asked)
 
 
+def ports_of(text: str) -> list[str]:
+    """The ports of `--port`; of `left=can0,right=can1`, as `edgevla sim-arm` prints it, each without its bus."""
+    parts = [re.fullmatch(r"\w+=(.+)", part) for part in text.split(",")]
+    return [part[1] for part in parts if part] if all(parts) else [text]
+
+
 def _is_pty(port: str) -> bool:
     return str(Path(port).resolve()).startswith("/dev/pts/")
 
@@ -80,7 +88,8 @@ def ask(protocol: str, port: str, baud: int, ids: range | None = None) -> Answer
     except ImportError as error:
         return Answer(protocol, port, baud, (), f"{protocol} was not asked: {error.name} is missing (extra `can`)")
     except BridgeError as error:
-        return Answer(protocol, port, baud, (), str(error))
+        failed = isinstance(error, PortError) and not isinstance(error, BaudRefused) and protocol not in FD_DATA_BAUD
+        return Answer(protocol, port, baud, (), str(error), failed)
     finally:
         transport.close()
     return Answer(protocol, port, baud, found)

@@ -15,11 +15,12 @@ import typer
 
 from edgevla.bus import watch
 from edgevla.cli.calibrating import may_write, refuse_elsewhere, servos_calibrated, zero_set
+from edgevla.cli.entry import INTERRUPTED
 from edgevla.cli.live import follow, progress, torque_word
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.cli.stopping import STOPS, until_told
 from edgevla.control.home import go_home, ramp_s
-from edgevla.errors import Refused, Usage, explain
+from edgevla.errors import Usage, explain
 from firmware_bridge.arm import ArmInfo, JointInfo
 from firmware_bridge.calibration import text_of
 from firmware_bridge.torque import torque_on
@@ -58,7 +59,7 @@ def show(
         info = link.connect()
         torque = torque_on(link)
         if as_json:
-            print_json({"arm": profile.name, "port": info.port, **_told(info), "torque_on": torque})
+            print_json({"arm": profile.name, "port": info.port, **_told(info, profile, torque), "torque_on": torque})
             return
         print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile, torque))
         if live:
@@ -93,7 +94,7 @@ def home(
         where, style = ("in the start range", "green") if arrived else ("stopped on its way", "bold")
         say(f"{where}, holding with torque on", style)
     if not arrived:
-        raise typer.Exit(Refused.exit_code)
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -151,14 +152,21 @@ _COLUMNS = [
 ]
 
 
-def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[tuple[object, ...]]:
-    """One row a joint; where the controller knows its own motors (edgelink), one a channel."""
+_Each = tuple[JointInfo, float, bool | None]  # joint, where it is in the channel's unit, whether it has torque
+
+
+def _each(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[_Each]:
+    """One a joint; where the controller knows its own motors (edgelink), one a channel."""
     watchdog_s, note = 1e-3 * info.watchdog_ms, "behind the controller"
     channels = [
         JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), watchdog_s, None, note=note)
         for i, c in enumerate(profile.channels)
     ]
     joints = info.joints or channels
+    return list(zip(joints, info.held_setpoint.tolist(), torque or [None] * len(joints), strict=True))
+
+
+def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[tuple[object, ...]]:
     return [
         (
             joint.name,
@@ -174,9 +182,14 @@ def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> 
             "-" if joint.temperature_c is None else f"{joint.temperature_c:.0f} C",
             joint.note,
         )
-        for joint, held, on in zip(joints, info.held_setpoint.tolist(), torque or [None] * len(joints), strict=True)
+        for joint, held, on in _each(info, profile, torque)
     ]
 
 
-def _told(info: ArmInfo) -> dict[str, Any]:
-    return {"joints": [asdict(joint) for joint in info.joints], "held": info.held_setpoint.tolist()}
+def _told(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> dict[str, Any]:
+    """`position` in the unit of the joint's channel; `torque_on` null where nobody reports it."""
+    joints = [
+        {**asdict(joint), "unit": channel.unit, "position": held, "torque_on": on}
+        for channel, (joint, held, on) in zip(profile.channels, _each(info, profile, torque), strict=True)
+    ]
+    return {"joints": joints, "held": info.held_setpoint.tolist()}

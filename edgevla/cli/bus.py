@@ -20,7 +20,7 @@ from edgevla.bus.measure import Counting, in_words, measure
 from edgevla.cli.live import follow
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, require_writable, say
 from edgevla.cli.stopping import stoppable, until_told
-from edgevla.errors import DeviceFault, Usage, explain
+from edgevla.errors import BadInput, DeviceFault, Usage, explain
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import KINDS
 from firmware_bridge.transport.log import Log, What
@@ -48,7 +48,7 @@ _SHOWN = 200  # lines of a file that a table shows
 def scan(
     protocol: list[str] = typer.Option([], "--protocol", help=f"Only this one; repeat. {', '.join(KINDS)}"),
     port: list[str] = typer.Option([], "--port", help=f"Only this one; repeat. {SYNTAX}"),
-    baud: list[int] = typer.Option([], "--baud", help="Only this bit rate of serial lines; repeat"),
+    baud: list[int] = typer.Option([], "--baud", min=1_200, max=10_000_000, help="Only this bit rate; repeat"),
     ids: str = typer.Option("", "--ids", metavar="FIRST-LAST", help="Only these ids, e.g. 1-8: much faster"),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -57,6 +57,7 @@ def scan(
     Example: edgevla bus scan --protocol feetech --ids 1-8
     """
     _require_protocols(protocol)
+    port = [each for text in port for each in scanning.ports_of(text)]
     planned, range_ = list(scanning.tries(protocol, port, baud)), _ids(ids)
     _require_tries(planned, protocol, port)
     with stoppable():
@@ -68,14 +69,14 @@ def scan(
     errors = sorted({f"{a.port}: {a.error.partition(chr(10))[0]}" for a in answers if a.error})
     if as_json:
         found = [dict(zip(columns, row, strict=True)) for row in rows]
-        print_json({"found": found, "errors": errors, "asked": [list(one) for one in planned]})
+        print_json({"found": found, "errors": errors, "asked": [[a.protocol, a.port, a.baud] for a in answers]})
     else:
         for error in errors:
             say(error, "yellow")
         if rows:
             print_table("found", columns, rows)
     if not rows:
-        raise _nobody(planned)
+        raise _nobody([(a.protocol, a.port, a.baud) for a in answers if not a.error] or planned)
 
 
 @app.command()
@@ -136,11 +137,13 @@ def record(
         todo = "pass --arm NAME: a serial line tells a listener nothing, so the arm is asked"
         raise Usage(explain("what is on this serial line?", "--arm", "none", todo))
     require_writable(output)
+    lines: list[Recording] = []
     with until_told():
         if arm:
-            _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns)
+            _record_arm(load_calibrated(arm, calibration), port, output, period_s, until_ns, lines)
         else:
-            _record_can(port, output, data_baud or None, until_ns)
+            _record_can(port, output, data_baud or None, until_ns, lines)
+    _require_whole(output, lines)
     log = words.log_of(str(output))
     summary = {"file": str(output), "kind": log.kind, "records": len(log.records), "lost": log.lost}
     if as_json:
@@ -243,8 +246,17 @@ def _print_tables(log: Log, shown: Sequence[words.Reading], found: Sequence[word
     say(f"fits: {', '.join(others)}" + (", its end is torn" if log.torn else ""))
 
 
-def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None) -> None:
+def _require_whole(output: Path, lines: Sequence[Recording]) -> None:
+    """Raises BadInput where the disk took no more."""
+    for line in lines:
+        if line.failed:
+            todo = f"free space on that disk; `edgevla bus decode {output}` explains what was written until then"
+            raise BadInput(explain(f"the recording {output} ended early", "all that passed", line.failed, todo))
+
+
+def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | None, lines: list[Recording]) -> None:
     line = Recording(open_transport("can", port, scanning.CAN_BAUD, data_baud), output, "can")
+    lines.append(line)
     try:
         line.open()
     except BridgeError:
@@ -252,7 +264,7 @@ def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | 
         output.unlink()
         raise
     try:
-        while until_ns is None or time.monotonic_ns() < until_ns:
+        while not line.failed and (until_ns is None or time.monotonic_ns() < until_ns):
             soon_ns = time.monotonic_ns() + 100_000_000
             line.wait_readable(min(soon_ns, until_ns or soon_ns))
             line.read()
@@ -261,17 +273,25 @@ def _record_can(port: str, output: Path, data_baud: int | None, until_ns: int | 
         line.finish()
 
 
-def _record_arm(profile: ArmProfile, port: str, output: Path, period_s: float, until_ns: int | None) -> None:
+def _record_arm(
+    profile: ArmProfile,
+    port: str,
+    output: Path,
+    period_s: float,
+    until_ns: int | None,
+    lines: list[Recording],
+) -> None:
     if len(profile.buses) != 1:
         todo = "record each of its buses on its own, passively: `edgevla bus record --port can0 -o left.bus`"
         raise Usage(explain(f"{profile.name} spans buses", "one bus", ", ".join(profile.buses), todo))
     device, kind = watch.opened(profile, port), KINDS[profile.protocol]
     more: dict[str, Any] = {"protocol": profile.protocol, "arm": profile.name, "baud": profile.baud}
     (line,) = tap(device, lambda inner: Recording(inner, output, kind, **more))
+    lines.append(line)
     try:
         with _connected(device):
             for _ in watch.watch(device, period_s):
-                if until_ns is not None and time.monotonic_ns() >= until_ns:
+                if line.failed or (until_ns is not None and time.monotonic_ns() >= until_ns):
                     break
     except BridgeError:
         line.finish()
@@ -290,11 +310,19 @@ def _keep_or_drop(output: Path) -> None:
 
 
 def _asked(planned: Sequence[scanning.Try], ids: range | None, quiet: bool) -> Iterator[scanning.Answer]:
-    """Each answer, said as it comes: who waits for one joint need not wait for the rest."""
+    """Each answer, said as it comes: who waits for one joint need not wait for the rest.
+
+    A port that failed by itself is not asked again.
+    """
+    failed = set()
     for protocol, port, baud in planned:
+        if port in failed:
+            continue
         if not quiet:
             say(f"{port} at {baud:,} bit/s: {protocol} ...", "dim")
         answer = scanning.ask(protocol, port, baud, ids)
+        if answer.port_failed:
+            failed.add(port)
         if answer.found and not quiet:
             say("  " + ", ".join(f"id {found.id} {found.model}" for found in answer.found), "green")
         yield answer

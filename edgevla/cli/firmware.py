@@ -17,7 +17,7 @@ from edgevla.cli.output import JSON_OPTION, print_json, print_table, require_wri
 from edgevla.errors import DeviceFault, Usage, explain
 from firmware_bridge.edgelink.codec import schema_hash
 from firmware_bridge.firmware.configure import DeviceConfig, config_header
-from firmware_bridge.firmware.flash import TOOLS, require_disarmed
+from firmware_bridge.firmware.flash import CHIP, TOOLS, require_disarmed
 from firmware_bridge.firmware.image import Image, read_image, require_fits
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import ArmProfile
@@ -39,6 +39,7 @@ def config(
     profile: str = typer.Argument(..., help="Name of an arm, or a path to its .toml file"),
     output: Path = typer.Option(..., "-o", "--output", help="config.h to write"),
     period_s: float = _PERIOD,
+    replace: bool = typer.Option(False, "--replace", help="Write over another file that is there"),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Write config.h, the channels and limits that are compiled in, from an arm profile.
@@ -47,7 +48,11 @@ def config(
     """
     arm = _arm(profile)
     require_writable(output)
-    _write(output, config_header(device_config(arm, period_s)))
+    text = config_header(device_config(arm, period_s))
+    if output.exists() and not replace and output.read_bytes() != text.encode():
+        todo = "name another with -o, or pass --replace"
+        raise Usage(explain("nothing is written over unasked", "a file that is not there", str(output), todo))
+    _write(output, text)
     facts = {"config": str(output), "profile": arm.name, "schema": f"{schema_hash(arm.channels):#010x}"}
     if as_json:
         print_json(facts)
@@ -120,6 +125,9 @@ def flash(
             explain("one of --port and --blank", "which board", f"{port!r}, --blank {blank}", "pass one of them")
         )
     arm, at = _arm(profile), _number(address)
+    if not CHIP.fullmatch(chip):
+        todo = "see the folder target/ of openocd, e.g. stm32f4x"
+        raise Usage(explain("--chip", "the name of a target script: letters, digits, points, dashes", chip, todo))
     found = read_image(image)
     require_fits(found, at, schema_hash(arm.channels))
     if tool == "dfu-util" and found.linked_at is not None:
@@ -162,9 +170,12 @@ def _arm(name: str) -> ArmProfile:
 
 def _number(text: str) -> int:
     try:
-        return int(text, 0)
+        address = int(text, 0)
     except ValueError:
-        raise Usage(explain("--address is no number", "for example 0x08000000", text, "correct it")) from None
+        address = -1
+    if not 0 <= address <= 0xFFFF_FFFF:
+        raise Usage(explain("--address", "a number of 32 bits, for example 0x08000000", text, "correct it"))
+    return address
 
 
 def _facts(image: Image) -> dict[str, object]:
@@ -176,11 +187,16 @@ def _facts(image: Image) -> dict[str, object]:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all; not touched when it is the same, so that make builds nothing again."""
-    if path.exists() and path.read_text() == text:
+    require_writable(path)
+    if path.exists() and path.read_bytes() == text.encode():
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not name the file
 
 
 def _make(folder: Path, target: str) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import typer
 
 from edgevla import __version__
-from edgevla.cli.entry import INTERRUPTED
+from edgevla.cli.entry import INTERRUPTED, imported
 from edgevla.cli.output import print_error
+from edgevla.cli.stopping import Stdout, silence_stdout, stdout_error, stdout_full
 from edgevla.errors import BadInput, Usage, explain
 
 GROUP = "edgevla.commands"
@@ -68,8 +69,9 @@ EXTRA_OF = {
     **dict.fromkeys(("pytest", "pytest_benchmark"), "bench"),
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TODO = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space on that disk, or write to another one"),
+    **dict.fromkeys(_FULL, "free space on that disk, or write to another one"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or choose another path"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "check the path"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (`ulimit -n`)"),
@@ -84,13 +86,32 @@ def main() -> None:
 
 
 def run_command(arguments: list[str], debug: bool = False) -> int:
-    """Run one command line; returns its exit code. With `debug`, the traceback of an error stands in front of it."""
+    """Run one command line; returns its exit code. With `debug`, the traceback of an error stands in front of it.
+
+    A reader of stdout that has left (`| head`) has had enough: 0, without a word.
+    """
+    stdout = Stdout()
+    streams = sys.stdout, sys.stderr  # the library below replaces them when one of them breaks
+    code = _run(arguments, debug, stdout)
+    sys.stdout, sys.stderr = streams
+    if (error := stdout_error()) is not None:
+        silence_stdout()
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            return _told(error)
+    return code
+
+
+def _run(arguments: list[str], debug: bool, stdout: Stdout) -> int:
     try:
-        build_app(arguments)(args=arguments or ["--help"], prog_name="edgevla")
+        app = build_app(arguments)
+        imported()
+        app(args=arguments or ["--help"], prog_name="edgevla")
     except SystemExit as stop:
         code = _code(stop.code)
         if code == INTERRUPTED:  # the library below turns Ctrl-C into an exit without a word
             print_error("stopped by Ctrl-C")
+        elif isinstance(broken := stop.__context__, BrokenPipeError):  # and this into 1
+            return 0 if stdout.reader_left() else _told(broken)
         return code
     except KeyboardInterrupt:
         print_error("stopped by Ctrl-C")
@@ -98,10 +119,15 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        text, code = describe(error)
-        print_error(text)
-        return code
+        full = isinstance(error, OSError) and error.filename is None and error.errno in _FULL
+        return _told((full and stdout_full()) or error)
     return 0
+
+
+def _told(error: Exception) -> int:
+    text, code = describe(error)
+    print_error(text)
+    return code
 
 
 def describe(error: Exception) -> tuple[str, int]:

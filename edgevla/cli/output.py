@@ -64,12 +64,17 @@ def kept(holds: bool) -> Text:
 
 
 def require_writable(path: Path) -> None:
-    """A file may be made or replaced there; asked before anything is done for it. Makes no folder. Raises Usage."""
+    """A regular file may be made or replaced there; asked before anything is done for it. Makes no folder.
+
+    Raises Usage.
+    """
     folder = path.parent
     if not folder.is_dir():
         got, todo = f"{folder}, which is not there", f"`mkdir -p {folder}`, or pass another -o FILE"
     elif path.is_dir():
         got, todo = "a folder", f"name a file in it: -o {path / 'FILE'}"
+    elif path.exists() and not path.is_file():
+        got, todo = "a device, pipe or socket", "pass another -o FILE"
     elif not os.access(folder, os.W_OK):
         got, todo = f"{folder}, which is not yours to write", "pass another -o FILE"
     else:

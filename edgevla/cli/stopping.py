@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -50,4 +51,54 @@ def until_told() -> Iterator[None]:
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        if not Stdout().reader_left():
+            raise
+        silence_stdout()
+
+
+class Stdout:
+    """Standard output as a command found it: what is told of it afterwards holds even where it was replaced."""
+
+    def __init__(self) -> None:
+        try:
+            self._fd = os.dup(1)
+        except OSError:  # closed
+            self._fd = -1
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def reader_left(self) -> bool:
+        """It is a pipe that nobody reads any more (`| head`)."""
+        if self._fd < 0:
+            return False
+        asked = select.poll()
+        asked.register(self._fd, 0)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+
+
+def stdout_error() -> OSError | None:
+    """Why standard output does not take what was printed: a full disk, or a reader that has left."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        return OSError(error.errno, error.strerror, "standard output")
+    return None
+
+
+def stdout_full() -> OSError | None:
+    """For an error that names no file: whether it was standard output that took no more. Puts a newline where not."""
+    try:
+        os.write(1, b"\n")
+    except OSError as error:
+        return OSError(error.errno, error.strerror, "standard output")
+    return None
+
+
+def silence_stdout() -> None:
+    """What is left in it goes nowhere, or Python complains at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

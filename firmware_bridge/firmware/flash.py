@@ -6,6 +6,7 @@ openocd: `program FILE ADDRESS verify reset exit` (its manual, section "Flash Pr
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from firmware_bridge.transport.base import Transport
 
 ANSWER_S = 0.5  # s, for the one question before flashing
 _SEQ = 0x0F1A  # of that question: any number, a PING is never refused
+CHIP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # one of openocd's target scripts, which it reads as a file's name
 _RISKY = set(' \t\r\n{}[]$"\\;')  # openocd takes the path inside a Tcl command
 
 

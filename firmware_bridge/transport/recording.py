@@ -5,11 +5,13 @@ The cycle only appends to a list; a thread takes the list every 0.1 s and writes
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,14 @@ class Recording:
         self._inner, self._kind, self._room = transport, kind, most_bytes
         self._waiting: deque[tuple[int, What, Any]] = deque()
         self._lost = 0
+        self.failed = ""  # why the disk took no more; what was written until then is in the file
         self._end, self._writing = threading.Event(), threading.Lock()
         try:
             self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - lives as long as this object
+            _begin(self._file, path, log.head_line(kind, transport.name, **more))
         except OSError as error:
-            todo = "choose a path that can be written"
+            todo = "choose a path that can be written, on a disk that is not full"
             raise PortError(explain(f"cannot record to {path}", "a file", error.strerror, todo)) from None
-        self._file.write(log.head_line(kind, transport.name, **more))
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
 
@@ -124,8 +127,20 @@ class Recording:
         """A full disk ends the recording, never the arm: `log.read_log` shows where."""
         try:
             self.flush()
-        except OSError:
-            self._room = 0
+        except OSError as error:
+            self._room, self.failed = 0, error.strerror or str(error)
+
+
+def _begin(file: FileIO, path: str | Path, head: bytes) -> None:
+    """The first line, whole. Raises OSError, and leaves no file then."""
+    try:
+        if file.write(head) != len(head):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        file.close()
+        if os.path.isfile(path):  # not a device
+            os.unlink(path)
+        raise
 
 
 class Replaying:

@@ -14,7 +14,7 @@ import time
 
 import serial
 
-from firmware_bridge.errors import LinkCongested, PortError, PortGone, explain
+from firmware_bridge.errors import BaudRefused, LinkCongested, PortError, PortGone, explain
 from firmware_bridge.transport.latency import set_low_latency
 
 _READ_BYTES = 4096
@@ -46,7 +46,8 @@ class SerialTransport:
             self._serial.reset_input_buffer()
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             self.close()
-            raise PortError(_why_not_open(self._port, self._baud, error)) from None
+            kind = BaudRefused if isinstance(error, ValueError) else PortError
+            raise kind(_why_not_open(self._port, self._baud, error)) from None
 
     def write(self, data: bytes) -> None:
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Any
@@ -41,10 +42,15 @@ class VirtualProcess:
             raise BridgeError(explain(f"the virtual device: {what}", "something it knows", answer.get("error"), todo))
         return answer
 
+    def ended(self) -> int | None:
+        """None while the process runs; else its exit code, or minus the signal that ended it."""
+        return self._process.poll()
+
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # its process has ended, with a line of ours on its way
+                    pipe.close()
         try:
             self._process.wait(timeout=5)
         except TimeoutExpired:

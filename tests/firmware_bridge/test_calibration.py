@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,9 @@ def test_files_that_cannot_be_read_or_written_are_told(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadCalibration, match="UTF-8"):
         read_calibration(tmp_path / "binary")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadCalibration, match="a regular file"):
+        read_calibration(tmp_path / "pipe")
     (tmp_path / "long").write_bytes(bytes(300_000))
     with pytest.raises(BadCalibration, match="at most"):
         read_calibration(tmp_path / "long")

@@ -60,7 +60,17 @@ def test_live_and_json_exclude_each_other():
 def test_show_as_json(device):
     told = json.loads(invoke("show", "--arm", "so101", "--port", device.port, "--json").stdout)
     assert [joint["model"] for joint in told["joints"]] == ["sts3215"] * 6
-    assert len(told["held"]) == 6
+    assert [joint["position"] for joint in told["joints"]] == told["held"]
+    assert [joint["torque_on"] for joint in told["joints"]] == told["torque_on"] == [False] * 6
+    assert [joint["unit"] for joint in told["joints"]] == ["rad"] * 5 + ["1"]
+
+
+def test_show_as_json_has_every_channel_of_a_controller_that_knows_its_own_motors():
+    profile = load_arm("edgelink-generic")
+    with VirtualProcess("edgelink", joints_of(profile, "main"), watchdog_s=profile.watchdog_s) as process:
+        told = json.loads(invoke("show", "--arm", "edgelink-generic", "--port", process.port, "--json").stdout)
+    assert [joint["name"] for joint in told["joints"]] == [channel.name for channel in profile.channels]
+    assert [joint["position"] for joint in told["joints"]] == told["held"]
 
 
 def test_home_ramps_into_the_start_range_and_holds(device):
@@ -116,7 +126,7 @@ def test_home_that_is_told_to_stop_says_so_and_holds(device):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert out.splitlines()[-1] == "stopped on its way, holding with torque on"
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert device.do("report")["torque_on"] == [True] * 6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Usage
 from firmware_bridge.arm import Fault, JointState, Mode
 from firmware_bridge.edgelink.codec import Ping, encode
 from firmware_bridge.edgelink.driver import EdgelinkArm
-from firmware_bridge.errors import BadRecording, BridgeError, NoAnswer, ReplayDiffers
+from firmware_bridge.errors import BadRecording, BaudRefused, BridgeError, NoAnswer, ReplayDiffers
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.transport.log import What, head_line, read_log, record
 from firmware_bridge.transport.serial import SerialTransport
@@ -124,6 +125,33 @@ def test_can_interfaces_are_told_by_their_type(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "type").write_text(kind + "\n")
     assert scanning.can_interfaces(tmp_path) == ["can0"]
+
+
+@pytest.mark.parametrize("port", ["/dev/ttyNOTHERE", "/dev/null"])
+def test_a_port_that_fails_by_itself_is_asked_once(port):
+    done = CliRunner().invoke(app, ["scan", "--port", port])
+    assert isinstance(done.exception, DeviceFault)
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_bit_rate_that_an_adapter_does_not_have_does_not_end_the_scan_of_its_port(monkeypatch):
+    def refuse(self):
+        raise BaudRefused("not this one")
+
+    monkeypatch.setattr(SerialTransport, "open", refuse)
+    assert not scanning.ask("feetech", "/dev/ttyACM0", 1_000_000).port_failed
+
+
+def test_scan_takes_the_ports_of_several_buses_as_sim_arm_prints_them(port):
+    found = json.loads(call("scan", "--port", f"left={port},right={port}", "--protocol", "edgelink", "--json"))
+    assert [one["port"] for one in found["found"]] == [port, port]
+    assert scanning.ports_of("/dev/serial/by-id/usb-a=b") == ["/dev/serial/by-id/usb-a=b"]
+    assert scanning.ports_of("slcan:/dev/ttyACM0") == ["slcan:/dev/ttyACM0"]
+
+
+@pytest.mark.parametrize("baud", ["0", "123456789"])
+def test_scan_refuses_a_bit_rate_that_no_profile_may_have(baud):
+    assert CliRunner().invoke(app, ["scan", "--port", "/dev/null", "--baud", baud]).exit_code == 2
 
 
 @pytest.mark.parametrize("wrong", [["--protocol", "pigeon"], ["--ids", "one-two"]])
@@ -313,6 +341,19 @@ def test_frames_of_the_makers_own_manuals_are_recognised(text, protocol, word):
     found = json.loads(call("decode", text, "--json"))
     assert found["fits"][protocol] == 1.0
     assert word in found["lines"][protocol][0]["words"].lower()
+
+
+def test_sound_answers_that_say_no_error_fit():
+    # Robotis e-manual, protocol 2.0, Ping: status of id 1, error 0, model 1030, firmware 38, CRC 65 5D
+    reading = json.loads(call("decode", "FF FF FD 00 01 07 00 55 00 06 04 26 65 5D", "--json"))
+    assert "no error" in reading["lines"]["dynamixel"][0]["words"]
+    assert reading["fits"]["dynamixel"] == 1.0
+    # CiA 301, emergency of node 1 with error code 0; CiA 402, statusword 0250 of node 1: switch on disabled
+    for frame in ("081#0000000000000000", "181#500200000000"):
+        reading = json.loads(call("decode", frame, "--protocol", "cia402", "--json"))
+        assert reading["fits"]["cia402"] == 1.0, reading["lines"]
+    with pytest.raises(BadInput, match="no Damiao frame"):
+        call("decode", "12345678#11", "--protocol", "damiao")
 
 
 def test_a_long_line_of_hex_is_no_file_name():
@@ -550,6 +591,44 @@ def test_sim_arm_starts_the_actuators_of_a_profile_and_ends_with_its_stdin():
     process.communicate(timeout=20)
     assert process.returncode == 0
     assert not Path(first["port"]).exists()
+
+
+def test_sim_arm_in_the_background_goes_on_without_a_standard_input():
+    command = [*EDGEVLA, "sim-arm", ARM]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    json.loads(process.stdout.readline())
+    time.sleep(1.0)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=20) == 0
+
+
+def test_sim_arm_whose_device_died_says_so():
+    process = subprocess.Popen(
+        [*EDGEVLA, "sim-arm", ARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    (pid,) = json.loads(process.stdout.readline())["pids"]
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait(timeout=20) == 5
+    assert f"the virtual device of bus main is gone (process {pid})" in process.communicate()[1]
+
+
+def test_sim_arm_ends_when_its_reader_has_left():
+    process = subprocess.Popen([*EDGEVLA, "sim-arm", ARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [[ARM, "--sim", "foo"], [ARM, "--plant", "integrator"], [ARM, "--period-s", "5"], ["--paced"]]
+)
+def test_sim_arm_refuses_options_of_another_kind_of_arm(options, capsys):
+    assert run_command(["sim-arm", *options]) == 2
+    assert "does not have" in capsys.readouterr().err
 
 
 def test_sim_arm_of_an_unknown_profile_is_one_clear_error(capsys):

@@ -1,9 +1,13 @@
 """`edgevla firmware`: what it writes, what it refuses, and the command line that a flashing tool gets."""
 
 import json
+import os
 import shutil
 import stat
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from firmware_bridge.transport.pty import PtyPair
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import load_arm
 
+ROOT = Path(__file__).parents[3]
 ARM = load_arm("metaworld-sawyer")
 SCHEMA = 0x6C6EB0CA  # docs/edgelink.md: metaworld-sawyer's
 FLASH = 0x0800_0000
@@ -118,6 +123,31 @@ def test_a_period_that_no_device_can_run_with_is_refused(tmp_path, period_s):
     out = tmp_path / "config.h"
     assert "period" in ask("config", "metaworld-sawyer", "-o", out, "--period-s", period_s, error=BadFirmware)
     assert not out.exists()
+
+
+def test_a_config_replaces_another_only_when_told(tmp_path):
+    path, asked = tmp_path / "config.h", ["config", "edgelink-generic", "-o", tmp_path / "config.h"]
+    ask(*asked)
+    first = path.read_text()
+    ask(*asked)  # the same again
+    assert "--replace" in ask(*asked, "--period-s", "0.01", error=Usage)
+    assert path.read_text() == first
+    ask(*asked, "--period-s", "0.01", "--replace")
+    assert path.read_text() != first
+
+
+def test_a_config_is_written_to_no_device():
+    assert "a device, pipe or socket" in ask("config", "edgelink-generic", "-o", "/dev/full", error=Usage)
+
+
+def test_a_config_that_the_disk_does_not_take_names_its_file_and_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "edgevla.cli.main", "firmware", "config", "edgelink-generic", "-o", "config.h"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 0; exec "$@"', "-", *command],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, list(tmp_path.iterdir())) == (4, [])
+    assert "cannot use config.h" in done.stderr
 
 
 def test_a_config_in_a_folder_that_is_not_there_makes_no_folder(tmp_path):
@@ -241,7 +271,10 @@ def test_an_image_of_another_schema_or_for_another_address_is_not_flashed(tmp_pa
 
 
 @pytest.mark.parametrize("options", [[], ["--blank", "--port", "/dev/ttyACM0"], ["--blank", "--tool", "avrdude"],
-                                     ["--blank", "--address", "here"]])  # fmt: skip
+                                     ["--blank", "--address", "here"], ["--blank", "--address", "-1"],
+                                     ["--blank", "--address", "0x100000000"],
+                                     ["--blank", "--tool", "openocd", "--chip", "x; rm"],
+                                     ["--blank", "--tool", "openocd", "--chip", "../x"]])  # fmt: skip
 def test_a_wrong_call_is_told_from_a_wrong_board(image, options):
     ask("flash", image, "--profile", "metaworld-sawyer", *options, error=Usage)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -109,7 +110,10 @@ import os, signal, sys
 class Impatient:
     def find_spec(self, name, *_):
         if name == "typer":
-            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("a library that takes Ctrl-C for a defect of its own")
 sys.meta_path.insert(0, Impatient())
 sys.argv = ["edgevla", "--help"]
 """
@@ -121,6 +125,32 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line() -> None:
     code = f"{CTRL_C_WHILE_TYPER_IS_IMPORTED}\nfrom {script[1]} import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["profiles", "list"], ["profiles", "show", "so101", "--json"]])
+def test_a_reader_of_stdout_that_has_left_is_no_error_and_a_full_disk_is(command: list[str]) -> None:
+    call = [sys.executable, "-m", "edgevla.cli.entry", *command]
+    reader, writer = os.pipe()
+    os.close(reader)
+    left = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+    os.close(writer)
+    assert (left.returncode, left.stderr) == (0, "")
+    with open("/dev/full", "w") as disk:
+        full = subprocess.run(call, stdout=disk, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+    assert full.returncode == 4
+    assert full.stderr.startswith("error: cannot use standard output\n")
+    assert "No space left" in full.stderr
+
+
+def test_another_broken_pipe_than_that_of_stdout_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("edgevla.cli.main._add", lambda app, name, _: app.command(name)(broken))
+    assert run_command(["profiles"]) == 4
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_a_missing_library_names_the_extra_that_brings_it() -> None:

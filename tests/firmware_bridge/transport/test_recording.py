@@ -1,8 +1,11 @@
 """What passed on a line, byte for byte, into a file and back; candump's files too."""
 
 import os
+import resource
 import struct
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -249,3 +252,36 @@ def test_garbage_is_never_more_than_a_bad_recording(tmp_path):
             read_log(path)
         except BadRecording:
             continue
+
+
+@contextmanager
+def files_of_at_most(size):
+    """The system refuses what is longer (EFBIG), as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_names_the_file_and_leaves_none(tmp_path):
+    with files_of_at_most(0), pytest.raises(PortError, match=r"cannot record to .*/x"):
+        Recording(Bus(), tmp_path / "x", "can")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_takes_nothing_is_not_removed():
+    with pytest.raises(PortError, match="cannot record to /dev/full"):
+        Recording(Bus(), "/dev/full", "can")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_recording_that_the_disk_ended_says_so_and_the_line_goes_on(tmp_path):
+    bus = Recording(Bus(), tmp_path / "x", "can")
+    with files_of_at_most((tmp_path / "x").stat().st_size):
+        bus.write([Frame(1, bytes(8))])
+        bus.finish()
+    assert bus.failed == "File too large"
+    assert bus.read() == [Frame(2, bytes(8))]
+    assert read_log(tmp_path / "x").records == ()
