@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from edgevla.bus import watch
 from edgevla.cli.arm import app
-from edgevla.control.home import PERIOD_S, go_home, ramp_s
+from edgevla.control.home import PERIOD_S, gentle, go_home, ramp_s
 from edgevla.errors import Usage
 from firmware_bridge.calibration import read_calibration, text_of
 from firmware_bridge.virtual.client import VirtualProcess
@@ -85,9 +85,19 @@ def test_home_says_how_far_it_is_and_how_long_it_takes(device):
 def test_the_time_of_a_ramp_is_that_of_its_slowest_joint():
     profile = load_arm("so101")
     held = np.array([channel.minimum for channel in profile.channels])
-    # wrist_roll: -2.74 to -2.166 rad at 0.2 x 3 rad/s, plus 0.15 s of ramps up and down at 0.2 x 20 rad/s2
-    assert ramp_s(profile, held) == pytest.approx(0.574 / 0.6 + 0.15, abs=0.05)
+    # wrist_roll: -2.74 to -2.166 rad at 0.5 rad/s, plus 0.125 s of ramps up and down at 0.2 x 20 rad/s2
+    assert ramp_s(profile, held) == pytest.approx(0.574 / 0.5 + 0.125, abs=0.05)
     assert ramp_s(profile, np.array(profile.start_low) * 0.5 + np.array(profile.start_high) * 0.5) == 0.0
+
+
+def test_the_way_home_is_slow_whatever_the_profile_allows():
+    fastest = {"max_velocity": 100.0, "max_acceleration": 1e4, "max_jerk": 1e6, "stop_deceleration": 1e4}
+    profile = load_arm("so101")
+    profile = replace(profile, channels=tuple(replace(channel, **fastest) for channel in profile.channels))
+    held = np.array([channel.minimum for channel in profile.channels])
+    assert gentle(profile).max_velocity.tolist() == [0.5] * 6  # rad/s, or strokes of the gripper a second
+    assert gentle(profile).max_acceleration.tolist() == [5.0] * 6
+    assert ramp_s(profile, held) >= 0.574 / 0.5
 
 
 def test_a_stall_of_this_computer_neither_ends_the_way_home_nor_makes_it_jump(device):
