@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.cli.stopping import STOPS, until_told
 from edgevla.control.home import go_home, ramp_s
 from edgevla.errors import Refused, Usage, explain
-from firmware_bridge.arm import ArmInfo, JointInfo
+from firmware_bridge.arm import ArmInfo, JointInfo, Mode
 from firmware_bridge.calibration import text_of
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile, load_arm
@@ -55,12 +56,15 @@ def show(
     profile = load_calibrated(arm, calibration)
     link = watch.opened(profile, port)
     with until_told() if live else nullcontext(), closing(link):
-        info = link.connect()
-        torque = torque_on(link)
+        info = watch.looked_at(link)
+        torque, state = torque_on(link), link.poll()
+        mode = None if torque or state is None else Mode(state.mode).name
         if as_json:
-            print_json({"arm": profile.name, "port": info.port, **_told(info), "torque_on": torque})
+            found = {"arm": profile.name, "port": info.port, **_told(info), "torque_on": torque}
+            print_json({**found, "controller_mode": mode})
             return
-        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile, torque))
+        its = f", its controller is {mode}" if mode else ""
+        print_table(f"{profile.name} on {info.port}{its}", _COLUMNS, _rows(info, profile, torque))
         if live:
             follow(profile, watch.watch(link, _LIVE_S))
 
@@ -153,9 +157,9 @@ _COLUMNS = [
 
 def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[tuple[object, ...]]:
     """One row a joint; where the controller knows its own motors (edgelink), one a channel."""
-    watchdog_s, note = 1e-3 * info.watchdog_ms, "behind the controller"
+    note = "behind the controller, which is not asked for its watchdog: that would disarm it"
     channels = [
-        JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), watchdog_s, None, note=note)
+        JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), math.nan, None, note=note)
         for i, c in enumerate(profile.channels)
     ]
     joints = info.joints or channels
@@ -168,7 +172,7 @@ def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> 
             f"{joint.range[0]:.3f} .. {joint.range[1]:.3f}",
             f"{held:.3f}",
             torque_word(on),
-            "none" if joint.watchdog_s is None else f"{1e3 * joint.watchdog_s:g} ms",
+            _watchdog_word(joint.watchdog_s),
             "-" if joint.return_delay_s is None else f"{1e6 * joint.return_delay_s:.0f} us",
             "-" if joint.voltage_v is None else f"{joint.voltage_v:.1f} V",
             "-" if joint.temperature_c is None else f"{joint.temperature_c:.0f} C",
@@ -176,6 +180,13 @@ def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> 
         )
         for joint, held, on in zip(joints, info.held_setpoint.tolist(), torque or [None] * len(joints), strict=True)
     ]
+
+
+def _watchdog_word(watchdog_s: float | None) -> str:
+    """NaN: not known."""
+    if watchdog_s is None:
+        return "none"
+    return "-" if math.isnan(watchdog_s) else f"{1e3 * watchdog_s:g} ms"
 
 
 def _told(info: ArmInfo) -> dict[str, Any]:

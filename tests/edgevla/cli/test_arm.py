@@ -13,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from edgevla.bus import watch
+from edgevla.bus.virtual_arm import started
 from edgevla.cli.arm import app
+from edgevla.cli.bus import app as bus_app
 from edgevla.control.home import PERIOD_S, gentle, go_home, ramp_s
 from edgevla.errors import Usage
 from firmware_bridge.calibration import read_calibration, text_of
@@ -50,6 +52,22 @@ def test_show_tells_which_joints_have_torque(device):
     assert "│ on" in invoke("show", "--arm", "so101", "--port", device.port).stdout
     told = json.loads(invoke("show", "--arm", "so101", "--port", device.port, "--json").stdout)
     assert told["torque_on"] == [True] * 6
+
+
+def test_who_watches_a_controller_that_holds_leaves_it_holding(tmp_path):
+    with started(load_arm("edgelink-generic"), "main", paced=False, gravity_nm=0.0) as process:
+        where = ["--arm", "edgelink-generic", "--port", process.port]
+        assert invoke("home", *where).exit_code == 0
+        told = json.loads(invoke("show", *where, "--json").stdout)
+        assert (told["controller_mode"], told["torque_on"]) == ("STOPPED", [])
+        for command in (
+            ["monitor", "--count", "2"],
+            ["record", "-o", str(tmp_path / "line.bus"), "--duration-s", "0.1"],
+            ["bench", "--cycles", "10"],
+        ):
+            result = CliRunner().invoke(bus_app, [*command, *where])
+            assert result.exit_code == 0, result.exception
+        assert "its controller is STOPPED" in invoke("show", *where).stdout
 
 
 def test_live_and_json_exclude_each_other():
