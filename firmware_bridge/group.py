@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from firmware_bridge.arm import Arm, ArmInfo, Fault, Float32, JointInfo, JointState, LinkCounts, Mode, StopKind
+from firmware_bridge.arming import brought_back, judged, torque_left
 from firmware_bridge.bus_arm import BusArm
 from firmware_bridge.config import ArmConfig
 from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, explain
@@ -26,7 +27,6 @@ from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, explain
 SILENT_CYCLES = 5  # in a row: one lost frame is no fault, a cable that is off is one
 _SLICE_NS = 200_000  # of waiting, where a transport has no descriptor to select on
 _T = TypeVar("_T")
-Torque = tuple[bool | None, ...]  # of each joint of a part; None: not known
 
 
 class ArmGroup:
@@ -108,14 +108,16 @@ class ArmGroup:
     def arm(self) -> None:
         """See `Arm`. All parts or none: all are judged before one is enabled; a refusal leaves no torque behind."""
         self._missed = [0] * len(self.parts)
-        before, errors = self._all(_judged)
+        before, errors = self._all(judged)
         if errors:
             raise self._named(errors, "no bus was armed")
         self._armed = True
         _, errors = self._all(lambda part: part.arm())
         if errors:
             self._armed = False
-            raise self._named(errors, self._back(before))
+            had = dict(zip(self.parts, before, strict=True))
+            left, _ = self._all(lambda part: brought_back(part, had[part]))
+            raise self._named(errors, torque_left([name for part in left for name in part]))
         for part, index in zip(self.parts, self._channels, strict=True):
             self.held[index] = part.held
 
@@ -263,15 +265,6 @@ class ArmGroup:
             thread.join()
         return [results[i] for i in sorted(results)], sorted(errors, key=lambda pair: pair[0])
 
-    def _back(self, before: Sequence[Torque]) -> str:
-        """After a refused arming: torque off at every part that had none, any other holds. What came of it, a line."""
-        had = dict(zip(self.parts, before, strict=True))
-        left, _ = self._all(lambda part: _brought_back(part, had[part]))
-        if names := [name for part in left for name in part]:
-            todo = "use the emergency stop or cut their power; mind that they may fall"
-            return f"torque may have stayed on at {', '.join(names)}: {todo}"
-        return "no bus is armed: torque is off again wherever it was off before"
-
     def _named(self, errors: Sequence[tuple[int, BridgeError]], *more: str) -> BridgeError:
         """One error, of the kind of the first, that names each bus."""
         return type(errors[0][1])("\n".join([*(f"bus {self.buses[i]}: {error}" for i, error in errors), *more]))
@@ -315,23 +308,3 @@ class ArmGroup:
             if row is not None:
                 out[index] = row
         return out
-
-
-def _judged(part: BusArm[Any]) -> Torque:
-    """Which joints have torque before the part is armed. Raises BridgeError where it would not arm."""
-    part.judge()
-    return tuple(part.torque_on())
-
-
-def _brought_back(part: BusArm[Any], before: Torque) -> list[str]:
-    """Joints that had no torque and may have it now, by name. Never raises: the arming's own error is to be told."""
-    names = [joint.name for joint in part.joints]
-    try:
-        if not any(before):
-            part.disarm()
-            return []
-        part.stop(StopKind.HOLD)  # what held would fall
-        return [name for name, had, has in zip(names, before, part.torque_on(), strict=True) if has and not had]
-    except BridgeError:
-        on = [name for name, has in zip(names, part.torque_on(), strict=True) if has]
-        return on or names

@@ -178,7 +178,7 @@ def test_calibrating_measures_saves_and_fits_what_run_asks_of_the_servos(tmp_pat
             device.do("place", position_rad=[at + offset_rad for at in middles])
             time.sleep(1.0)
         press_enter(process)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate("yes\n", timeout=30)  # a third of its travel: it asks whether that is meant
         assert process.returncode == 0, err
         found = read_calibration(path)
         assert json.loads(out)["motors"] == json.loads(text_of(found))
