@@ -19,7 +19,10 @@ def judged(part: BusArm[Any]) -> Torque:
 
 
 def brought_back(part: BusArm[Any], before: Torque) -> list[str]:
-    """Joints that had no torque and may have it now, by name. Never raises: the arming's own error is to be told."""
+    """Joints that had no torque and may have it now, by name. Never raises: the arming's own error is to be told.
+
+    One whose torque was not known counts as one without; a part with any joint that held is told to hold.
+    """
     names = [joint.name for joint in part.joints]
     try:
         if not any(before):

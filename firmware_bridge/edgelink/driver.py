@@ -10,14 +10,13 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.edgelink import codec, refusals
-from firmware_bridge.edgelink.clock import clock_offset, host_ns, narrowed_offset
+from firmware_bridge.edgelink import codec, greeting, refusals
+from firmware_bridge.edgelink.clock import host_ns, narrowed_offset
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
     Command,
@@ -32,19 +31,17 @@ from firmware_bridge.edgelink.codec import (
     Stop,
     ticks_until,
 )
+from firmware_bridge.edgelink.greeting import ANSWER_S, Answer, Exchange
 from firmware_bridge.errors import BridgeError, NoAnswer, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
 from firmware_bridge.transport.open import open_transport
 
-HELLOS = 8  # round trips from which the shortest gives the clock offset
 CONNECT_S = 2.0  # s, until a silent device is called silent
-ANSWER_S = 0.1  # s, one request's patience: a virtual arm may be drawing a frame
 TRIES = 3  # of ARM, DISARM and STOP: one lost frame is not a fault
 READS_PER_POLL = 4  # of up to 4 KiB: a device that babbles must not hold the servo loop
 _REMEMBERED = 256  # sent messages whose time is known, for the clock (a power of two)
 _FLOAT32 = np.dtype(np.float32)
-_Answer = TypeVar("_Answer", HelloAck, State)
 
 
 def make(bus: BusConfig, watchdog_s: float | None, options: Mapping[str, Option]) -> EdgelinkArm:
@@ -132,35 +129,16 @@ class EdgelinkArm:
         return ArmInfo(self.transport.name, 0, len(state.position), 0, self._offset_us, rtt_us, self.held)
 
     def _shortest(
-        self, ask: Callable[[int], Message], kind: type[_Answer], judge: Callable[[_Answer], None]
-    ) -> tuple[int, int, _Answer]:
-        """(round trip us, clock offset us, answer) of the shortest of HELLOS exchanges. Raises NoAnswer."""
+        self, ask: Callable[[int], Message], kind: type[Answer], judge: Callable[[Answer], None]
+    ) -> Exchange[Answer]:
+        """Raises NoAnswer."""
         until_ns = time.monotonic_ns() + int(CONNECT_S * 1e9)
-        best: tuple[int, int, _Answer] | None = None
-        heard = 0
-        while heard < HELLOS and time.monotonic_ns() < until_ns:
-            exchange = self._exchange(ask, kind)
-            if exchange is None:
-                continue
-            heard += 1
-            judge(exchange[2])
-            if best is None or exchange[0] < best[0]:
-                best = exchange
+        exchanges = greeting.exchanges(self.transport, self._decoder, self._next_seq, ask, kind, until_ns)
+        best = greeting.shortest(exchanges, judge)
         if best is None:
             spoiled = self._decoder.counts.spoiled
             raise refusals.nobody_there(self.transport.name, kind is HelloAck, CONNECT_S, spoiled)
         return best
-
-    def _exchange(self, ask: Callable[[int], Message], kind: type[_Answer]) -> tuple[int, int, _Answer] | None:
-        """(round trip us, clock offset us, answer), or None when no answer came."""
-        seq = self._next_seq()
-        sent_us = time.monotonic_ns() // 1000
-        self.transport.write(codec.encode(ask(seq)))
-        for message in self._messages(time.monotonic_ns() + int(ANSWER_S * 1e9)):
-            if isinstance(message, kind) and message.seq == seq:
-                received_us = time.monotonic_ns() // 1000
-                return received_us - sent_us, clock_offset(message.device_us, sent_us, received_us), message
-        return None
 
     def _judge_channels(self, state: State) -> None:
         if len(state.position) != len(self._limits):
