@@ -128,6 +128,12 @@ class BusArm(ABC, Generic[Line]):
 
     def arm(self) -> None:
         """See `Arm`. The arm holds where it is found now (`held`). Raises ArmRefused, JointSilent."""
+        self.judge()
+        self._enable()
+        self.mode = Mode.ARMED
+
+    def judge(self) -> None:
+        """What `arm` does before it enables anything: where is it now? Raises ArmRefused, JointSilent."""
         self.mode = Mode.STOPPED
         state = self._read_whole()
         self.held = self._channels.inside(state.position)
@@ -140,8 +146,6 @@ class BusArm(ABC, Generic[Line]):
                     "move it inside by hand (support it, then disarm if it holds), or correct the calibration",
                 )
             )
-        self._enable()
-        self.mode = Mode.ARMED
 
     def disarm(self) -> None:
         """See `Arm`. Raises ArmRefused when a joint does not confirm."""

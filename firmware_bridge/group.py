@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from firmware_bridge.arm import Arm, ArmInfo, Fault, Float32, JointInfo, JointState, LinkCounts, Mode, StopKind
+from firmware_bridge.arming import brought_back, judged, torque_left
 from firmware_bridge.bus_arm import BusArm
 from firmware_bridge.config import ArmConfig
 from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, explain
@@ -105,12 +106,18 @@ class ArmGroup:
         return ArmInfo(port, 0, self._n, watchdog_ms, 0, rtt_us, self.held, rows)
 
     def arm(self) -> None:
-        """See `Arm`. When one part does not arm, those that did are stopped, holding."""
-        self._missed, self._armed = [0] * len(self.parts), True
+        """See `Arm`. All parts or none: all are judged before one is enabled; a refusal leaves no torque behind."""
+        self._missed = [0] * len(self.parts)
+        before, errors = self._all(judged)
+        if errors:
+            raise self._named(errors, "no bus was armed")
+        self._armed = True
         _, errors = self._all(lambda part: part.arm())
         if errors:
-            self._stop_armed()
-            raise self._named(errors)
+            self._armed = False
+            had = dict(zip(self.parts, before, strict=True))
+            left, _ = self._all(lambda part: brought_back(part, had[part]))
+            raise self._named(errors, torque_left([name for part in left for name in part]))
         for part, index in zip(self.parts, self._channels, strict=True):
             self.held[index] = part.held
 
@@ -258,9 +265,9 @@ class ArmGroup:
             thread.join()
         return [results[i] for i in sorted(results)], sorted(errors, key=lambda pair: pair[0])
 
-    def _named(self, errors: Sequence[tuple[int, BridgeError]]) -> BridgeError:
+    def _named(self, errors: Sequence[tuple[int, BridgeError]], *more: str) -> BridgeError:
         """One error, of the kind of the first, that names each bus."""
-        return type(errors[0][1])("\n".join(f"bus {self.buses[i]}: {error}" for i, error in errors))
+        return type(errors[0][1])("\n".join([*(f"bus {self.buses[i]}: {error}" for i, error in errors), *more]))
 
     def _poller(self) -> select.poll | None:
         """None when a transport has no descriptor."""

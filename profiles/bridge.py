@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from inspect import signature
 
@@ -28,7 +30,8 @@ def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:
 
 def parse_ports(arm: ArmProfile, text: str) -> dict[str, str]:
     """`--port`: a port for an arm on one bus, `left=can0,right=can1` for more. Raises ProfileError."""
-    if len(arm.buses) == 1 and not text.startswith(f"{arm.buses[0]}="):
+    names_a_bus = re.fullmatch(r"\w+=.+", text) and not os.path.exists(text)
+    if len(arm.buses) == 1 and not names_a_bus:
         return {arm.buses[0]: text}
     pairs = [part.partition("=") for part in text.split(",")]
     named = {name: port for name, equals, port in pairs if equals and port}
@@ -36,7 +39,26 @@ def parse_ports(arm: ArmProfile, text: str) -> dict[str, str]:
         expected = ",".join(f"{bus}=PORT" for bus in arm.buses)
         todo = "name a port for each bus of the profile, once"
         raise ProfileError(explain(f"--port of {arm.name}", expected, text, todo))
+    _require_different(arm, named)
     return named
+
+
+def _require_different(arm: ArmProfile, ports: Mapping[str, str]) -> None:
+    """Raises ProfileError for one bus under two names: each motor would be asked twice."""
+    buses: dict[str, str] = {}
+    for name, port in ports.items():
+        other = buses.setdefault(_bus_of(port), name)
+        if other != name:
+            got = f"{other}={ports[other]}, {name}={port}"
+            todo = f"name the port of each; `edgevla bus scan --protocol {arm.protocol}` finds them"
+            raise ProfileError(explain(f"--port: {other} and {name} are the same bus", "one port each", got, todo))
+
+
+def _bus_of(port: str) -> str:
+    """What a port leads to, whatever it is called: links followed, socketcan:can0 as can0."""
+    scheme, colon, rest = port.removeprefix("socketcan:").partition(":")
+    path = rest if colon else scheme
+    return f"{scheme if colon else ''}{colon}{os.path.realpath(path) if os.path.exists(path) else path}"
 
 
 def joints_of(arm: ArmProfile, bus: str) -> tuple[Joint, ...]:

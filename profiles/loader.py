@@ -12,6 +12,8 @@ from firmware_bridge.errors import explain
 from profiles.errors import ProfileError
 from profiles.model import (
     ARTIFACTS,
+    FASTEST,
+    FASTEST_OTHER,
     JOINT_KINDS,
     ON_EXPIRY,
     PROTOCOLS,
@@ -167,19 +169,20 @@ def _arm(table: Table) -> ArmProfile:
 
 
 def _channel(table: Table) -> Channel:
-    minimum = table.number("minimum")
-    max_acceleration = table.number("max_acceleration", 1e-9)
+    minimum, unit = table.number("minimum"), table.text("unit")
+    velocity, acceleration, jerk = FASTEST.get(unit, FASTEST_OTHER)
+    max_acceleration = table.number("max_acceleration", 1e-9, acceleration)
     max_effort = _positive_or_none(table, "max_effort")
     max_following_error = _positive_or_none(table, "max_following_error")
     watched = max_effort is not None or max_following_error is not None
     return Channel(
         name=table.text("name"),
-        unit=table.text("unit"),
+        unit=unit,
         minimum=minimum,
         maximum=table.number("maximum", math.nextafter(minimum, math.inf)),
-        max_velocity=table.number("max_velocity", 1e-9),
+        max_velocity=table.number("max_velocity", 1e-9, velocity),
         max_acceleration=max_acceleration,
-        max_jerk=table.number("max_jerk", 1e-9),
+        max_jerk=table.number("max_jerk", 1e-9, jerk),
         stop_deceleration=table.number("stop_deceleration", 1e-9, max_acceleration),
         max_effort=max_effort,
         max_following_error=max_following_error,
@@ -246,7 +249,7 @@ def _cartesian(table: Table, channels: tuple[Channel, ...]) -> Cartesian:
     if len(set(used)) != len(used):
         table.fail("joints", "each channel once", used)
     tip = (0.0, 0.0, 0.0) if named else _three(table, "tip_xyz")
-    return Cartesian(table.number("max_speed", 1e-6), minimum, maximum, named, joints, tip)
+    return Cartesian(table.number("max_speed", 1e-6, FASTEST["m"][0]), minimum, maximum, named, joints, tip)
 
 
 def _check_box(

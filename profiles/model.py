@@ -11,6 +11,12 @@ ON_EXPIRY = ("hold", "brake", "free")
 TORQUE_POLICIES = ("hold", "ramp", "off")
 JOINT_KINDS = ("revolute", "prismatic")
 
+# Largest velocity, acceleration and jerk of a channel, per second of its unit: beyond them is no arm but a slip of the
+# pen. rad: 100 rad/s are 955 rpm behind the gear, some 20 times the fastest joints of industrial arms. m: a linear
+# motor's axis makes 10 m/s. Any other unit, "1" of a gripper above all: its whole stroke within a millisecond.
+FASTEST = {"rad": (100.0, 1e4, 1e6), "m": (10.0, 1e4, 1e6)}
+FASTEST_OTHER = (1e3, 1e6, 1e9)
+
 
 @dataclass(frozen=True)
 class Target:

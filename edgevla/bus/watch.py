@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgevla.errors import Usage, explain
-from firmware_bridge.arm import Arm, Fault, Float32, JointState, Mode
+from firmware_bridge.arm import Arm, ArmInfo, Fault, Float32, JointState, Mode
+from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile
@@ -28,6 +29,11 @@ def opened(profile: ArmProfile, port: str) -> Arm:
         todo = "pass --port PATH; `edgevla bus scan` finds it, `edgevla sim-arm` starts a virtual one"
         raise Usage(explain(f"where is {profile.name}?", "--port", "none", todo))
     return open_arm(arm_config(profile, parse_ports(profile, port)))
+
+
+def looked_at(arm: Arm) -> ArmInfo:
+    """Connected, to watch only: no mode and no torque changes, whoever armed it. Raises what connect() does."""
+    return arm.look() if isinstance(arm, EdgelinkArm) else arm.connect()
 
 
 @dataclass(frozen=True)

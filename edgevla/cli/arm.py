@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.cli.stopping import STOPS, until_told
 from edgevla.control.home import go_home, ramp_s
 from edgevla.errors import Usage, explain
-from firmware_bridge.arm import ArmInfo, JointInfo
+from firmware_bridge.arm import ArmInfo, JointInfo, Mode
 from firmware_bridge.calibration import text_of
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile, load_arm
@@ -56,12 +57,15 @@ def show(
     profile = load_calibrated(arm, calibration)
     link = watch.opened(profile, port)
     with until_told() if live else nullcontext(), closing(link):
-        info = link.connect()
-        torque = torque_on(link)
+        info = watch.looked_at(link)
+        torque, state = torque_on(link), link.poll()
+        mode = None if torque or state is None else Mode(state.mode).name
         if as_json:
-            print_json({"arm": profile.name, "port": info.port, **_told(info, profile, torque), "torque_on": torque})
+            found = {"arm": profile.name, "port": info.port, **_told(info, profile, torque), "torque_on": torque}
+            print_json({**found, "controller_mode": mode})
             return
-        print_table(f"{profile.name} on {info.port}", _COLUMNS, _rows(info, profile, torque))
+        its = f", its controller is {mode}" if mode else ""
+        print_table(f"{profile.name} on {info.port}{its}", _COLUMNS, _rows(info, profile, torque))
         if live:
             follow(profile, watch.watch(link, _LIVE_S))
 
@@ -157,9 +161,9 @@ _Each = tuple[JointInfo, float, bool | None]  # joint, where it is in the channe
 
 def _each(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> list[_Each]:
     """One a joint; where the controller knows its own motors (edgelink), one a channel."""
-    watchdog_s, note = 1e-3 * info.watchdog_ms, "behind the controller"
+    note = "behind the controller, which is not asked for its watchdog: that would disarm it"
     channels = [
-        JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), watchdog_s, None, note=note)
+        JointInfo(c.name, i, profile.protocol, "-", (c.minimum, c.maximum), math.nan, None, note=note)
         for i, c in enumerate(profile.channels)
     ]
     joints = info.joints or channels
@@ -176,7 +180,7 @@ def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> 
             f"{joint.range[0]:.3f} .. {joint.range[1]:.3f}",
             f"{held:.3f}",
             torque_word(on),
-            "none" if joint.watchdog_s is None else f"{1e3 * joint.watchdog_s:g} ms",
+            _watchdog_word(joint.watchdog_s),
             "-" if joint.return_delay_s is None else f"{1e6 * joint.return_delay_s:.0f} us",
             "-" if joint.voltage_v is None else f"{joint.voltage_v:.1f} V",
             "-" if joint.temperature_c is None else f"{joint.temperature_c:.0f} C",
@@ -186,10 +190,20 @@ def _rows(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> 
     ]
 
 
+def _watchdog_word(watchdog_s: float | None) -> str:
+    """NaN: not known."""
+    if watchdog_s is None:
+        return "none"
+    return "-" if math.isnan(watchdog_s) else f"{1e3 * watchdog_s:g} ms"
+
+
 def _told(info: ArmInfo, profile: ArmProfile, torque: Sequence[bool | None]) -> dict[str, Any]:
-    """`position` in the unit of the joint's channel; `torque_on` null where nobody reports it."""
+    """`position` in the unit of the joint's channel; null: torque that nobody reports, a watchdog not asked for."""
     joints = [
         {**asdict(joint), "unit": channel.unit, "position": held, "torque_on": on}
         for channel, (joint, held, on) in zip(profile.channels, _each(info, profile, torque), strict=True)
     ]
+    for joint in joints:
+        watchdog_s = joint["watchdog_s"]
+        joint["watchdog_s"] = None if watchdog_s is None or math.isnan(watchdog_s) else watchdog_s
     return {"joints": joints, "held": info.held_setpoint.tolist()}

@@ -195,7 +195,7 @@ def bench(
     device = watch.opened(profile, port)
     counters = tap(device, lambda inner: Counting(inner, profile.baud, profile.data_baud))
     delay_s = profile.return_delay_s + profile.usb_turnaround_s
-    with stoppable(), _connected(device) as connected:
+    with stoppable(), _connected(device, to_arm=armed) as connected:
         if armed:
             connected.arm()
         found = measure(connected, counters, cycles, armed, delay_s, max(0.05, profile.command_ttl_s))
@@ -213,9 +213,12 @@ def bench(
 
 
 @contextmanager
-def _connected(device: Any) -> Iterator[Any]:
+def _connected(device: Any, to_arm: bool = False) -> Iterator[Any]:
     with closing(device):
-        device.connect()
+        if to_arm:
+            device.connect()
+        else:
+            watch.looked_at(device)
         yield device
 
 

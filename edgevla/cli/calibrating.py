@@ -23,8 +23,10 @@ from edgevla.control.arm_calibration import (
     Ranges,
     Servos,
     calibration_of,
+    doubts,
     fitting,
     full_turn_of,
+    storable,
 )
 from edgevla.errors import Refused, Usage, explain
 from firmware_bridge.calibration import MotorCalibration, read_calibration, write_calibration
@@ -33,6 +35,7 @@ from firmware_bridge.protocols import module
 from firmware_bridge.transport.serial import SerialTransport
 from profiles import ArmProfile
 from profiles.bridge import arm_config, joints_of
+from profiles.calibrated import scale_of
 
 Tell = Callable[[str], None]
 _LIVE_S = 0.1
@@ -48,22 +51,26 @@ def servos_calibrated(
     says which have not.
     """
     transport = SerialTransport(port, profile.baud)
+    joints = joints_of(profile, profile.buses[0])
+    servos: Servos = module(profile.protocol, "calibrate").make(transport, joints, profile.options)
+    turning = full_turn_of(profile.name, servos.joints, full_turn)
+    given = None if source is None else _given(profile, servos, source)
     transport.open()
     try:
-        joints = joints_of(profile, profile.buses[0])
-        servos: Servos = module(profile.protocol, "calibrate").make(transport, joints, profile.options)
-        turning = full_turn_of(profile.name, servos.joints, full_turn)
         with _deaf():
-            before = servos.read()
+            before, begun = servos.read(), False
             try:
-                if source is None:
-                    found = _measured(profile, servos, turning, tell, table)
-                else:
-                    found = _given(profile, servos, source, tell)
+                ask(f"Hold the {profile.name}: its torque goes off now, it sinks. Enter", tell)
+                begun = True
+                servos.begin()
+                found = _measured(profile, servos, turning, tell, table) if given is None else given
                 servos.save(found)
                 write_calibration(path, found)
             except BaseException as ended:
-                _put_back(servos, before, ended, tell)
+                if begun:
+                    _put_back(servos, before, ended, tell)
+                else:
+                    tell("calibration ended before its first step: the servos and their torque are as they were")
                 raise
             for note in servos.notes(found):
                 tell(note)
@@ -84,11 +91,18 @@ def zero_set(profile: ArmProfile, ports: Mapping[str, str], tell: Tell) -> dict[
         for arm in arms:
             arm.connect()
             stack.callback(arm.close)
-        ask(f"Hold the {profile.name}: its torque goes off now, it falls. Enter", tell)
-        for arm in arms:
-            arm.disarm()
-        motors = sum(len(arm.joints) for arm in arms)
-        ask(f"Let it be {pose}, and still. Enter makes this the zero of {motors} motors; none keeps its former", tell)
+        motors, torque = sum(len(arm.joints) for arm in arms), "torque is as it was"
+        try:
+            ask(f"Hold the {profile.name}: its torque goes off now, it falls. Enter", tell)
+            torque = "torque is off where it was switched off"
+            for arm in arms:
+                arm.disarm()
+            torque = "torque is off"
+            asked = f"Let it be {pose}, and still. Enter makes this the zero of {motors} motors; none keeps its former"
+            ask(asked, tell)
+        except BaseException:
+            tell(f"calibration ended early: no zero was changed, {torque}")
+            raise
         found: dict[str, float] = calibrate.zero_all(arms)
         return found
 
@@ -126,22 +140,41 @@ def ask(text: str, tell: Tell) -> None:
 def _measured(
     profile: ArmProfile, servos: Servos, full_turn: Sequence[str], tell: Tell, table: bool
 ) -> dict[str, MotorCalibration]:
-    ask(f"Hold the {profile.name}: its torque goes off now, it sinks. Enter", tell)
-    servos.begin()
     ask("Move every joint to the middle of its travel, then Enter", tell)
     offsets = servos.take_middle()
     but = f" but {', '.join(full_turn)}" if full_turn else ""
     tell(f"Move every joint{but} to both ends of its travel, then Enter")
     turn_of = module(profile.protocol, "calibrate").full_turn
-    ranges = _ranges(Ranges({joint.name: turn_of(joint) for joint in servos.joints}), servos, full_turn, table)
-    return calibration_of(servos.joints, offsets, ranges, full_turn, servos.drive_modes)
+    turns = {joint.name: turn_of(joint) for joint in servos.joints}
+    ranges = _ranges(Ranges(turns), servos, full_turn, table)
+    found = calibration_of(servos.joints, offsets, ranges, full_turn, servos.drive_modes)
+    _require_meant(doubts(servos.joints, found, turns, full_turn, scale_of(profile).counts_per_rad), tell)
+    return found
 
 
-def _given(profile: ArmProfile, servos: Servos, source: Path, tell: Tell) -> dict[str, MotorCalibration]:
+def _require_meant(doubtful: Sequence[str], tell: Tell) -> None:
+    """Raises Refused unless a person says yes to ranges that look wrong. Nothing is saved before."""
+    if not doubtful:
+        return
+    for sentence in doubtful:
+        tell(sentence)
+    tell("Ranges that short are seldom those of the whole arm. Save them nevertheless? yes/no")
+    if not _yes():
+        todo = "calibrate again: begin in the middle, move every joint to both of its ends"
+        raise Refused(explain("the calibration was not saved", "yes", "no", todo))
+
+
+def _yes() -> bool:
+    with _hearing():
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _given(profile: ArmProfile, servos: Servos, source: Path) -> dict[str, MotorCalibration]:
+    """The calibration in `source`, judged to its last number. Raises BadCalibration, BadInput, Refused."""
     found = read_calibration(source)
     fitting(servos.joints, found, str(source))
-    ask(f"Hold the {profile.name}: its torque goes off now, it sinks. Enter", tell)
-    servos.begin()
+    calibrate = module(profile.protocol, "calibrate")
+    storable(servos.joints, found, calibrate.full_turn, calibrate.offset_limits, str(source))
     return found
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edgevla.errors import Refused, Usage, explain
+from edgevla.errors import BadInput, Refused, Usage, explain
 from firmware_bridge.arm import Joint
 from firmware_bridge.calibration import MotorCalibration
 
 SHORTEST = 100  # counts: a joint that was moved less was forgotten
+_LITTLE = 0.5  # of the profile's range: a joint that was moved less sagged, or stood in its way
+_END = 0.1  # of the range that was measured: a middle that near to its end is none
 
 # Joints that go round, by arm: nobody turns them to both ends. LeRobot 0.4.4, so_follower and koch_follower; of ViperX,
 # which it does not calibrate, those that the URDF lets turn a whole turn.
@@ -111,3 +113,47 @@ def fitting(joints: Sequence[Joint], calibration: Mapping[str, MotorCalibration]
         todo = "pass the file of this arm"
         expected, got = (", ".join(f"{name} {i}" for name, i in each.items()) for each in (wanted, found))
         raise Refused(explain(f"{where} is of another arm", expected, got, todo))
+
+
+def doubts(
+    joints: Sequence[Joint],
+    calibration: Mapping[str, MotorCalibration],
+    turns: Mapping[str, tuple[int, int]],
+    full_turn: Collection[str],
+    counts_per_rad: float,
+) -> list[str]:
+    """What looks wrong in ranges that were measured, a sentence each. `turns`: see `Ranges`."""
+    found = []
+    for joint in joints:
+        motor, (first, last) = calibration[joint.name], turns[joint.name]
+        if joint.name in full_turn:
+            continue
+        ends = f"{joint.name}: {motor.range_min} .. {motor.range_max}"
+        low, high = joint.device_range_rad
+        moved, wanted = motor.range_max - motor.range_min, round((high - low) * counts_per_rad)
+        if moved < _LITTLE * wanted:
+            found.append(f"{ends} are {moved} counts, {moved / wanted:.0%} of the profile's {wanted}")
+        middle = (first + last) // 2
+        if min(middle - motor.range_min, motor.range_max - middle) < _END * moved:
+            found.append(f"{ends}: the middle that was shown, {middle}, lies at or beyond its end")
+    return found
+
+
+def storable(
+    joints: Sequence[Joint],
+    calibration: Mapping[str, MotorCalibration],
+    turn_of: Callable[[Joint], tuple[int, int]],
+    offsets_of: Callable[[Joint], tuple[int, int]],
+    where: str,
+) -> None:
+    """Raises BadInput for a number that the servo's register does not take. After `fitting`."""
+    for joint in joints:
+        motor, turn, offsets = calibration[joint.name], turn_of(joint), offsets_of(joint)
+        for key, value, (low, high) in (
+            ("homing_offset", motor.homing_offset, offsets),
+            ("range_min", motor.range_min, turn),
+            ("range_max", motor.range_max, turn),
+        ):
+            if not low <= value <= high:
+                todo = "correct the file, or calibrate again without --from; nothing was changed"
+                raise BadInput(explain(f"{where}: {joint.name}.{key}", f"{low} .. {high} counts", value, todo))

@@ -17,6 +17,9 @@ from profiles.model import ArmProfile
 
 PERIOD_S = 0.02
 _SHARE = 0.2  # of the profile's velocity and acceleration
+_SLOW = {"rad": 0.5, "m": 0.1}  # per second, whatever the profile allows: a person can step back
+_SLOW_OTHER = 0.5  # of a gripper's stroke in a second
+_SLOW_IN_S = 0.1  # it takes at least as long to get that fast
 _INSIDE = 0.1  # of the start range's width: the goal is no nearer to its ends
 _NEAR = 1e-4  # channel units, between set-point and goal
 _MOST_STEPS = 50_000  # of a ramp that is only reckoned: 1,000 s
@@ -32,13 +35,15 @@ def home_goal(arm: ArmProfile, held: NDArray[np.floating]) -> NDArray[np.float64
 
 
 def gentle(arm: ArmProfile) -> Limits:
-    """A fifth of the profile's velocity and acceleration, for a person standing by."""
+    """A fifth of the profile's velocity and acceleration, no faster than `_SLOW`, for a person standing by."""
     limits = limits_of(arm, PERIOD_S)
+    slow = np.array([_SLOW.get(channel.unit, _SLOW_OTHER) for channel in arm.channels])
+    acceleration = np.minimum(_SHARE * limits.max_acceleration, slow / _SLOW_IN_S)
     return replace(
         limits,
-        max_velocity=_SHARE * limits.max_velocity,
-        max_acceleration=_SHARE * limits.max_acceleration,
-        stop_deceleration=np.minimum(limits.stop_deceleration, _SHARE * limits.max_acceleration),
+        max_velocity=np.minimum(_SHARE * limits.max_velocity, slow),
+        max_acceleration=acceleration,
+        stop_deceleration=np.minimum(limits.stop_deceleration, acceleration),
     )
 
 

@@ -125,14 +125,14 @@ class Cia402Arm(BusArm[FrameTransport]):
 
     # --- modes ------------------------------------------------------------------------------------------------
 
-    def arm(self) -> None:
-        """See `Arm`. A drive that restarted has lost what connect() set: it is refused."""
+    def judge(self) -> None:
+        """See `BusArm`. A drive that restarted has lost what connect() set: it is refused."""
         self._steering.drain()
         for joint, lost in zip(self.joints, self._heard.lost, strict=True):
             if lost == sentences.BOOTED:
                 raise self._unset(joint)
         self._start()  # a drive that lost the host may have left operational; this gives no torque
-        super().arm()
+        super().judge()
 
     def _enable(self) -> None:
         self._verify()

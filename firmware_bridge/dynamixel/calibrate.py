@@ -25,6 +25,7 @@ from firmware_bridge.transport.base import Transport
 
 _TOP = COUNTS_PER_TURN - 1
 _MIDDLE = _TOP // 2  # LeRobot's int(4095 / 2)
+_FARTHEST_OFFSET = 1_044_479  # counts
 _MOVED = 256  # counts, 22 degrees: a hand between two readings stays below, an offset that does nothing does not
 _TAKES_S = 0.3  # until a servo shows its position with a new offset: it has a cycle of its own
 _KEPT = (models.DRIVE_MODE, models.OPERATING_MODE, models.HOMING_OFFSET, models.MIN_POSITION, models.MAX_POSITION)
@@ -155,6 +156,11 @@ def _crosses_zero(joint: Joint, motor: MotorCalibration) -> bool:
 def full_turn(joint: Joint) -> tuple[int, int]:
     """Range of a joint that goes round: nobody has to turn it to both ends."""
     return 0, _TOP
+
+
+def offset_limits(joint: Joint) -> tuple[int, int]:
+    """Homing offsets that the register takes (e-manual, Homing Offset(20))."""
+    return -_FARTHEST_OFFSET, _FARTHEST_OFFSET
 
 
 def make(transport: Transport, joints: Sequence[Joint], options: Mapping[str, Option]) -> Calibrator:

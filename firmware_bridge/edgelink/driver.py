@@ -9,14 +9,14 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from firmware_bridge.arm import ArmInfo, ChannelLike, Float32, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.config import BusConfig, Option
-from firmware_bridge.edgelink import codec, refusals
-from firmware_bridge.edgelink.clock import clock_offset, host_ns, narrowed_offset
+from firmware_bridge.edgelink import codec, greeting, refusals
+from firmware_bridge.edgelink.clock import host_ns, narrowed_offset
 from firmware_bridge.edgelink.codec import (
     ArmRequest,
     Command,
@@ -31,14 +31,13 @@ from firmware_bridge.edgelink.codec import (
     Stop,
     ticks_until,
 )
+from firmware_bridge.edgelink.greeting import ANSWER_S, Answer, Exchange
 from firmware_bridge.errors import BridgeError, NoAnswer, explain
 from firmware_bridge.protocols import Found
 from firmware_bridge.transport.base import Transport
 from firmware_bridge.transport.open import open_transport
 
-HELLOS = 8  # round trips from which the shortest gives the clock offset
 CONNECT_S = 2.0  # s, until a silent device is called silent
-ANSWER_S = 0.1  # s, one request's patience: a virtual arm may be drawing a frame
 TRIES = 3  # of ARM, DISARM and STOP: one lost frame is not a fault
 READS_PER_POLL = 4  # of up to 4 KiB: a device that babbles must not hold the servo loop
 _REMEMBERED = 256  # sent messages whose time is known, for the clock (a power of two)
@@ -88,6 +87,7 @@ class EdgelinkArm:
         self._seq = secrets.randbits(16)
         self._sent_at = [(-1, 0)] * _REMEMBERED  # (seq, host us)
         self._offset_us = 0
+        self._greeted = False  # its schema and watchdog are judged
         self._newest: JointState | None = None  # not yet handed out
         self._newest_us: int | None = None  # device clock of the newest state taken
         self.mode = Mode.DISARMED
@@ -97,43 +97,52 @@ class EdgelinkArm:
 
     def connect(self) -> ArmInfo:
         """See `Arm`. Up to 2 s. Raises PortError, NoAnswer, SchemaMismatch, WatchdogMismatch."""
+        return self._opened(self._greet)
+
+    def look(self) -> ArmInfo:
+        """connect() to watch only: a HELLO disarms, the PINGs asked here leave the device as it is. Up to 2 s.
+
+        `held_setpoint` is where the arm is; schema and watchdog are not told (0), so arm() wants connect() first. The
+        newest state is left for poll(). Raises PortError, NoAnswer, SchemaMismatch (another number of channels).
+        """
+        return self._opened(self._looked)
+
+    def _opened(self, meet: Callable[[], ArmInfo]) -> ArmInfo:
         self._forget()
         self.transport.open()
         try:
-            return self._greet()
+            return meet()
         except BaseException:
             self.transport.close()
             raise
 
     def _greet(self) -> ArmInfo:
-        until_ns = time.monotonic_ns() + int(CONNECT_S * 1e9)
-        best: tuple[int, int, HelloAck] | None = None
-        hellos = 0
-        while hellos < HELLOS and time.monotonic_ns() < until_ns:
-            exchange = self._hello()
-            if exchange is None:
-                continue
-            hellos += 1
-            self._judge(exchange[2])
-            if best is None or exchange[0] < best[0]:
-                best = exchange
-        if best is None:
-            raise refusals.nobody_there(self.transport.name, CONNECT_S, self._decoder.counts.spoiled)
-        rtt_us, self._offset_us, ack = best
-        self.held = np.array(ack.held, np.float32)
+        rtt_us, self._offset_us, ack = self._shortest(lambda seq: Hello(seq, self._schema), HelloAck, self._judge)
+        self.held, self._greeted = np.array(ack.held, np.float32), True
         found = ack.schema, len(ack.held), ack.watchdog_ms
         return ArmInfo(self.transport.name, *found, self._offset_us, rtt_us, self.held)
 
-    def _hello(self) -> tuple[int, int, HelloAck] | None:
-        """(round trip us, clock offset us, answer) of one HELLO, or None when no answer came."""
-        seq = self._next_seq()
-        sent_us = time.monotonic_ns() // 1000
-        self.transport.write(codec.encode(Hello(seq, self._schema)))
-        for message in self._messages(time.monotonic_ns() + int(ANSWER_S * 1e9)):
-            if isinstance(message, HelloAck) and message.seq == seq:
-                received_us = time.monotonic_ns() // 1000
-                return received_us - sent_us, clock_offset(message.device_us, sent_us, received_us), message
-        return None
+    def _looked(self) -> ArmInfo:
+        rtt_us, self._offset_us, state = self._shortest(Ping, State, self._judge_channels)
+        self.held = np.array(state.position, np.float32)
+        self._take(state)
+        return ArmInfo(self.transport.name, 0, len(state.position), 0, self._offset_us, rtt_us, self.held)
+
+    def _shortest(
+        self, ask: Callable[[int], Message], kind: type[Answer], judge: Callable[[Answer], None]
+    ) -> Exchange[Answer]:
+        """Raises NoAnswer."""
+        until_ns = time.monotonic_ns() + int(CONNECT_S * 1e9)
+        exchanges = greeting.exchanges(self.transport, self._decoder, self._next_seq, ask, kind, until_ns)
+        best = greeting.shortest(exchanges, judge)
+        if best is None:
+            spoiled = self._decoder.counts.spoiled
+            raise refusals.nobody_there(self.transport.name, kind is HelloAck, CONNECT_S, spoiled)
+        return best
+
+    def _judge_channels(self, state: State) -> None:
+        if len(state.position) != len(self._limits):
+            raise refusals.other_channels(self.transport.name, len(state.position), self._limits)
 
     def _judge(self, ack: HelloAck) -> None:
         port = self.transport.name
@@ -146,6 +155,8 @@ class EdgelinkArm:
 
     def arm(self) -> None:
         """See `Arm`. Up to 0.3 s; send() at once afterwards: the watchdog is running. Raises ArmRefused."""
+        if not self._greeted:
+            raise refusals.not_greeted(self.transport.name)
         self._confirm(Mode.ARMED)
 
     def disarm(self) -> None:

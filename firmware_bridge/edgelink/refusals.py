@@ -52,16 +52,29 @@ def other_watchdog(port: str, ack: HelloAck, expected_s: float | None) -> Watchd
     )
 
 
-def nobody_there(port: str, patience_s: float, spoiled: int) -> NoAnswer:
-    """`spoiled`: frames that were thrown away meanwhile."""
+def other_channels(port: str, found: int, limits: Limits) -> SchemaMismatch:
+    """A state of another arm, of a device that was not greeted."""
+    todo = "choose the arm profile that its firmware was built for"
+    expected = f"{len(limits)} channels: {', '.join(limits.names)}"
+    return SchemaMismatch(explain(f"the device on {port} is of another arm", expected, f"{found} channels", todo))
+
+
+def nobody_there(port: str, greeted: bool, patience_s: float, spoiled: int) -> NoAnswer:
+    """`greeted`: a HELLO was sent, else a PING. `spoiled`: frames that were thrown away meanwhile."""
     return NoAnswer(
         explain(
             f"no edgelink device answers on {port}",
-            f"a HELLO_ACK within {patience_s:.0f} s",
+            f"a {'HELLO_ACK' if greeted else 'STATE'} within {patience_s:.0f} s",
             f"{spoiled} spoiled frames" if spoiled else "silence",
             "check the arm's power, the baud rate of its profile, and that TX and RX are not swapped",
         )
     )
+
+
+def not_greeted(port: str) -> ArmRefused:
+    """arm() of a device that is only looked at."""
+    todo = "call connect(), which judges its schema and its watchdog, and disarms it"
+    return ArmRefused(explain(f"the arm on {port} is not armed", "connect() before arm()", "look() at most", todo))
 
 
 def silent(port: str) -> NoAnswer:

@@ -112,6 +112,12 @@ def full_turn(joint: Joint) -> tuple[int, int]:
     return 0, codec.model_of(joint).top
 
 
+def offset_limits(joint: Joint) -> tuple[int, int]:
+    """Homing offsets that the register takes: sign and 11 bits; a series without one has 0."""
+    most = (1 << 11) - 1 if codec.model_of(joint).series.homing else 0
+    return -most, most
+
+
 def make(transport: Transport, joints: Sequence[Joint], options: Mapping[str, Option]) -> Calibrator:
     """What `edgevla arm calibrate` calls through `protocols.module(protocol, "calibrate")`; no option matters here."""
     return Calibrator(transport, joints)

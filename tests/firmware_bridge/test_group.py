@@ -11,6 +11,7 @@ from firmware_bridge.arm import Fault, Mode, StopKind, exchange
 from firmware_bridge.config import ArmConfig, BusConfig
 from firmware_bridge.damiao import access, driver
 from firmware_bridge.errors import (
+    ArmRefused,
     BadSetpoint,
     BridgeError,
     BusOff,
@@ -31,9 +32,9 @@ N = 7
 CYCLE_NS = 1_000_000_000
 
 
-def config(left, right, watchdog_s=2.0):
+def config(left, right, watchdog_s=2.0, left_joints=LEFT):
     buses = (
-        BusConfig("left", left.port, 1_000_000, LEFT, 5_000_000, LEFT_AT),
+        BusConfig("left", left.port, 1_000_000, left_joints, 5_000_000, LEFT_AT),
         BusConfig("right", right.port, 1_000_000, RIGHT, 5_000_000, RIGHT_AT),
     )
     return ArmConfig("damiao", buses, watchdog_s)
@@ -325,6 +326,59 @@ def test_a_bus_that_does_not_arm_leaves_none_armed(arm, buses):
     with pytest.raises(NotArmed):
         cycle(arm)
     buses[1].do("power", on=True)
+
+
+def test_a_bus_that_is_refused_leaves_no_torque_on_the_other(buses, patient):
+    narrow = replace(LEFT[0], minimum=0.9)  # it stands at 0
+    arm = open_arm(config(*buses, left_joints=(narrow, *LEFT[1:])))
+    arm.connect()
+    with pytest.raises(ArmRefused, match=r"bus left: (.*\n)*no bus was armed"):
+        arm.arm()
+    assert torque(buses[0]) + torque(buses[1]) == [False] * N
+    arm.close()
+
+
+def refuse_left(arm, monkeypatch):
+    """The left bus enables, and is refused then, when the right one holds."""
+    left, enable = arm.parts[0], arm.parts[0]._enable
+
+    def refused():
+        enable()
+        while arm.parts[1].mode is not Mode.ARMED:
+            time.sleep(0.001)
+        raise ArmRefused("a watchdog that does not take")
+
+    monkeypatch.setattr(left, "_enable", refused)
+
+
+def test_a_bus_that_is_refused_after_the_other_was_enabled_takes_its_torque_back(arm, buses, monkeypatch):
+    refuse_left(arm, monkeypatch)
+    with pytest.raises(ArmRefused, match="bus left: a watchdog that does not take\\nno bus is armed: torque is off"):
+        arm.arm()
+    assert torque(buses[0]) + torque(buses[1]) == [False] * N
+    with pytest.raises(NotArmed):
+        cycle(arm)
+
+
+def test_what_held_before_a_refused_arming_holds_after_it(arm, buses, monkeypatch):
+    arm.arm()
+    arm.stop()
+    arm.parts[0].disarm()
+    refuse_left(arm, monkeypatch)
+    with pytest.raises(ArmRefused, match="torque is off again wherever it was off"):
+        arm.arm()
+    assert not any(torque(buses[0]))
+    assert holds_without_host(buses[1])
+
+
+def test_joints_whose_torque_could_not_be_taken_back_are_named(arm, buses, monkeypatch):
+    refuse_left(arm, monkeypatch)
+    disable = arm.parts[1]._disable
+    monkeypatch.setattr(arm.parts[1], "_disable", lambda: False)
+    with pytest.raises(ArmRefused, match="may have stayed on at right_joint_1, right_joint_2, right_joint_3: use"):
+        arm.arm()
+    assert torque(buses[0]) == [False] * len(LEFT)
+    disable()
 
 
 def test_a_bus_that_does_not_connect_closes_the_other():

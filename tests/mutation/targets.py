@@ -38,6 +38,7 @@ TARGETS = (
         _methods(
             "BusArm",
             "arm",
+            "judge",
             "disarm",
             "stop",
             "close",

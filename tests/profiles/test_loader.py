@@ -80,6 +80,10 @@ def test_a_wrong_target_is_refused_by_key(tmp_path: Path, key: str, old: str, ne
         ("maximum", "maximum = 0.5", "maximum = -0.5"),
         ("channels", 'name = "y"', 'name = "x"'),
         ("max_velocity", "max_velocity = 0.8", "max_velocity = 0"),
+        ("max_velocity", "max_velocity = 0.8", "max_velocity = 1e300"),
+        ("max_acceleration", "max_acceleration = 128.0", "max_acceleration = 1e300"),
+        ("max_jerk", "max_jerk = 20480.0", "max_jerk = 1e300"),
+        ("max_velocity", "max_velocity = 160.0", "max_velocity = 1e4"),  # of the gripper, in shares of its stroke
         ("max_jerk", "max_jerk = 20480.0\n", ""),
         ("stop_deceleration", "stop_deceleration = 8.0", "stop_deceleration = 200.0"),  # more than max_acceleration
         ("effort_s", 'unit = "m"', 'unit = "m"\nmax_effort = 5.0'),
@@ -96,6 +100,20 @@ def test_a_wrong_target_is_refused_by_key(tmp_path: Path, key: str, old: str, ne
 def test_a_wrong_arm_is_refused_by_key(tmp_path: Path, key: str, old: str, new: str) -> None:
     with pytest.raises(ProfileError, match=key):
         profiles.load_arm(altered(tmp_path, "arms", "metaworld-sawyer", old, new))
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("max_velocity", "max_velocity = 3.0", "max_velocity = 101.0"),
+        ("max_acceleration", "max_acceleration = 20.0", "max_acceleration = 10001.0"),
+        ("max_jerk", "max_jerk = 400.0", "max_jerk = 1000001.0"),
+        ("stop_deceleration", "stop_deceleration = 20.0", "stop_deceleration = 1e300"),
+    ],
+)
+def test_a_joint_faster_than_any_arm_is_refused_by_key(tmp_path: Path, key: str, old: str, new: str) -> None:
+    with pytest.raises(ProfileError, match=key):
+        profiles.load_arm(altered(tmp_path, "arms", "so101", old, new))
 
 
 def test_an_arm_may_say_that_it_has_no_watchdog(tmp_path: Path) -> None:

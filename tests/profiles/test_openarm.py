@@ -11,6 +11,7 @@ from firmware_bridge.damiao import access, driver
 from firmware_bridge.group import ArmGroup
 from firmware_bridge.protocols import open_arm
 from firmware_bridge.virtual.client import VirtualProcess
+from profiles import ProfileError
 from profiles.bridge import arm_config, joints_of, parse_ports, wire_s
 
 # openarm_description, config/arm/v10/joint_limits.yaml with the offsets of urdf/arm/openarm_arm.xacro, rad
@@ -72,3 +73,31 @@ def test_the_whole_arm_connects_arms_and_exchanges_over_two_buses(openarm, monke
         assert len(state.position) == 16
         assert arm.stop(StopKind.FREE)
         arm.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("can0", "can0"), ("can0", "socketcan:can0"), ("{}/bus", "{}/link"), ("slcan:{}/bus", "slcan:{}/link")],
+)
+def test_one_bus_given_for_both_arms_is_refused(tmp_path, left, right):
+    (tmp_path / "bus").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "bus")
+    ports = f"left={left},right={right}".replace("{}", str(tmp_path))
+    with pytest.raises(ProfileError, match="left and right are the same bus") as caught:
+        parse_ports(profiles.load_arm("openarm"), ports)
+    assert caught.value.exit_code == 4
+
+
+def test_two_buses_are_two(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    for left, right in (("can0", "can1"), (f"{tmp_path}/a", f"{tmp_path}/b"), ("virtual:0", "virtual:1")):
+        assert parse_ports(profiles.load_arm("openarm"), f"left={left},right={right}") == {"left": left, "right": right}
+
+
+def test_a_bus_that_an_arm_does_not_have_is_no_path():
+    so101 = profiles.load_arm("so101")
+    (bus,) = so101.buses
+    assert parse_ports(so101, f"{bus}=/dev/ttyACM0") == parse_ports(so101, "/dev/ttyACM0")
+    with pytest.raises(ProfileError, match=f"{bus}=PORT"):
+        parse_ports(so101, "foo=/dev/ttyACM0")

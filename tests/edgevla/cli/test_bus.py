@@ -286,14 +286,14 @@ def test_a_host_share_below_nothing_is_none(took_ms, wire_ms, delay_s, host_us, 
 
 def test_bench_of_an_arm_that_falls_silent_is_a_device_fault(monkeypatch):
     with started(profiles.load_arm(ARM), "main", False, 0.0) as process:
-        connect = EdgelinkArm.connect
+        look = EdgelinkArm.look
 
-        def connect_then_power_off(arm):
-            info = connect(arm)
+        def look_then_power_off(arm):
+            info = look(arm)
             process.do("power", on=False)
             return info
 
-        monkeypatch.setattr(EdgelinkArm, "connect", connect_then_power_off)
+        monkeypatch.setattr(EdgelinkArm, "look", look_then_power_off)
         with pytest.raises(NoAnswer):
             call("bench", "--arm", ARM, "--port", process.port, "--cycles", "10")
 

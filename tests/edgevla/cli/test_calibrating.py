@@ -45,7 +45,7 @@ class Person:
         command = [*COMMAND, "--arm", arm, "--port", port, "--json", *more]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         self.process = subprocess.Popen(command, text=True, **pipes)
-        self.said = ""
+        self.said, self.yes = "", "yes\n"
 
     def asked(self, words):
         while words not in (line := self.process.stderr.readline()):
@@ -82,6 +82,7 @@ def measure(device, person, middle, lower=LOWER, upper=UPPER):
         while device.do("report")["device"]["instructions"] < asked + 2 * 9 + 1:  # every servo was read since
             time.sleep(0.02)
     person.enter()
+    person.process.stdin.write(person.yes)  # LOWER and UPPER are no whole travel: it asks whether they are meant
     return person.ends()
 
 
@@ -165,6 +166,81 @@ def test_a_file_of_another_arm_changes_nothing(tmp_path):
         assert registers(device.port, range(1, 7)) == before
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("range_max", 99999, "0 .. 4095 counts"),
+        ("range_min", -1, "0 .. 4095 counts"),
+        ("homing_offset", 1_044_480, "-1044479 .. 1044479 counts"),
+    ],
+)
+def test_a_number_that_no_servo_takes_is_named_before_anybody_is_asked_to_hold_the_arm(tmp_path, key, value, expected):
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({**json.loads(KOCH_FILE), "elbow_flex": row_with(key, value)}))
+    with virtual("koch") as device:
+        code, _, err = Person("koch", device.port, "--from", str(path)).ends()
+    assert code == 4
+    assert f"{path}: elbow_flex.{key}" in err
+    assert f"expected: {expected}" in err
+    assert "Hold the" not in err
+    assert "ended" not in err
+
+
+def row_with(key, value):
+    return {**json.loads(KOCH_FILE)["elbow_flex"], key: value}
+
+
+def test_an_offset_that_a_feetech_servo_has_no_bits_for_is_named(tmp_path):
+    path = tmp_path / "bad.json"
+    joints = joints_of(load_arm("so101"), "main")
+    rows = {joint.name: MotorCalibration(joint.id, 0, 0, 1000, 3000) for joint in joints}
+    write_calibration(path, {**rows, "gripper": MotorCalibration(6, 0, 2048, 1000, 3000)})
+    code, _, err = Person("so101", "/dev/ttyNOTHERE", "--from", str(path)).ends()
+    assert code == 4
+    assert "gripper.homing_offset" in err
+    assert "expected: -2047 .. 2047 counts" in err
+
+
+def test_a_file_that_is_no_json_ends_before_anything_and_says_nothing_of_torque(tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text("{")
+    with virtual("koch") as device:
+        code, _, err = Person("koch", device.port, "--from", str(path)).ends()
+    assert code == 4
+    assert "is no calibration" in err
+    assert "torque" not in err
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "words"),
+    [
+        (-62, 62, "elbow_flex: 1985 .. 2109 are 124 counts, 6% of the profile's 1956"),  # it sagged
+        (-20, 1400, "elbow_flex: 2027 .. 3447: the middle that was shown, 2047, lies at or beyond its end"),
+    ],
+)
+@pytest.mark.parametrize("answer", ["no\n", ""])
+def test_ranges_that_look_wrong_are_not_saved_without_a_yes(tmp_path, lower, upper, words, answer):
+    path = tmp_path / "koch.json"
+    with virtual("koch") as device:
+        before = registers(device.port, range(1, 7))
+        person = Person("koch", device.port, "-o", str(path))
+        person.yes = answer
+        code, _, err = measure(device, person, MIDDLE, lower, upper)
+        assert code == 1
+        assert words in err
+        assert "wrist_roll:" not in err  # it goes round: not measured
+        assert "the calibration was not saved" in err
+        assert registers(device.port, range(1, 7)) == before
+    assert not path.exists()
+
+
+def test_ranges_of_a_whole_travel_are_saved_without_a_question(tmp_path):
+    with virtual("koch") as device:
+        code, _, err = measure(device, Person("koch", device.port, "-o", str(tmp_path / "k.json")), MIDDLE, -1000, 1000)
+    assert code == 0, err
+    assert "yes/no" not in err
+
+
 CALIBRATED = "2.20=-100, 2.48=3000, 2.52=1000, 5.20=77, 2.11=3"  # offset, limits, mode
 
 
@@ -194,7 +270,8 @@ def test_a_signal_at_any_step_leaves_the_calibration_of_before(tmp_path, which, 
         person.process.send_signal(which)
         code, _, err = person.ends()
         assert code == 130, err
-        assert "the servos have the one of before" in err
+        left = "the servos and their torque are as they were" if step == "Hold the" else "have the one of before"
+        assert left in err
         assert registers(device.port, range(1, 7)) == before
         assert path.read_text() == "of before"
 
@@ -409,7 +486,10 @@ def test_a_signal_before_the_last_enter_changes_no_zero(openarm, step):
         person.enter()
         person.asked(step)
     person.process.send_signal(signal.SIGINT)
-    assert person.ends()[0] == 130
+    code, _, err = person.ends()
+    assert code == 130
+    torque = "torque is as it was" if step == "Hold the openarm" else "torque is off"
+    assert f"calibration ended early: no zero was changed, {torque}\n" in err
     assert held(port) == pytest.approx([*LEFT, *RIGHT], abs=1e-3)
 
 

@@ -85,6 +85,49 @@ def test_a_missing_port_is_one_clear_error():
         EdgelinkArm(SerialTransport("/dev/ttyNOTHERE", 921_600), CHANNELS).connect()
 
 
+# --- look ---
+
+
+@pytest.mark.parametrize("mode", [Mode.ARMED, Mode.STOPPED])
+def test_looking_at_a_device_leaves_its_mode_and_finds_its_clock(served, armed, mode):
+    if mode is Mode.STOPPED:
+        armed.stop()
+    served.received.clear()
+    armed._forget()
+    armed.transport.close()
+    info = armed.look()
+    assert (info.schema_hash, info.channels, info.watchdog_ms) == (0, 2, 0)
+    assert info.held_setpoint.tolist() == [0.0, 0.0]
+    error_us = (info.clock_offset_us - served.clock_ahead_us + U32 // 2) % U32 - U32 // 2
+    assert abs(error_us) <= info.rtt_us
+    assert armed.poll().mode == mode
+    armed.close()
+    assert served.device.mode is mode
+    assert len(served.received) == 8 * 9  # PINGs, of 9 bytes, and nothing else
+
+
+def test_who_only_looked_cannot_arm(served, link):
+    link.look()
+    with pytest.raises(ArmRefused, match="expected: connect"):
+        link.arm()
+    with pytest.raises(NotArmed):
+        link.send(to(0.0, 0.0), in_s(1))
+    assert served.device.mode is Mode.DISARMED
+
+
+def test_looking_at_a_device_of_other_channels_is_refused(serve):
+    other = serve(channels=(*CHANNELS, ChannelLimits("z", "m", -1, 1)))
+    with pytest.raises(SchemaMismatch, match=r"expected: 2 channels[\s\S]*got: +3 channels"):
+        EdgelinkArm(SerialTransport(other.port, 921_600), CHANNELS).look()
+
+
+def test_looking_at_a_silent_line_says_what_it_waited_for(served, link, monkeypatch):
+    monkeypatch.setattr(driver, "CONNECT_S", 0.15)
+    served.mute = 1_000_000
+    with pytest.raises(NoAnswer, match="a STATE within"):
+        link.look()
+
+
 # --- modes ---
 
 

@@ -61,6 +61,17 @@ def next_state(arm, seconds=2.0):
     raise AssertionError("no state arrived")
 
 
+def test_looking_at_a_board_leaves_it_holding(armed, started):
+    armed.stop()
+    armed.close()
+    watching = EdgelinkArm(SerialTransport(started.port, 921_600), ARM.channels, ARM.watchdog_s)
+    assert watching.look().channels == len(ARM.channels)
+    assert watching.poll().mode == Mode.STOPPED
+    watching.request_state()
+    assert next_state(watching).mode == Mode.STOPPED
+    watching.close()
+
+
 def drive(arm, x, seconds=0.5):
     """Command x every 12.5 ms, the rest as at the start; the last state."""
     state, until_ns = None, in_s(seconds)
