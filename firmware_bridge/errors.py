@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class BridgeError(Exception):
     """Base of every error of the bridge. Example cause: see the subclasses."""
@@ -107,3 +110,13 @@ def explain(what: str, expected: object, got: object, todo: str) -> str:
       to do:    export again with --horizon 32
     """
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  to do:    {todo}"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name may have meant, to stand in front of what to do; empty where nothing is near.
+
+    >>> suggest("p_gian", ["p_gain", "d_gain"])
+    'did you mean `p_gain`? '
+    """
+    nearest = get_close_matches(name, list(known), 1)
+    return f"did you mean `{nearest[0]}`? " if nearest else ""
