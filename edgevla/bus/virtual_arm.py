@@ -12,12 +12,13 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import module
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import ArmProfile
-from profiles.bridge import joints_of
+from profiles.bridge import joints_of, require_driver
 
 
 def run(name: str, paced: bool, gravity_nm: float, lines: IO[str] | None = None) -> None:
     """Serve until stdin ends or Ctrl-C. Prints {"port": ...} first, then an answer to each line of stdin."""
     profile = profiles.load_arm(name)
+    require_driver(profile)
     with ExitStack() as stack:
         processes = {bus: stack.enter_context(started(profile, bus, paced, gravity_nm)) for bus in profile.buses}
         ports = {bus: process.port for bus, process in processes.items()}

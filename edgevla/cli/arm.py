@@ -24,7 +24,7 @@ from firmware_bridge.arm import ArmInfo, JointInfo
 from firmware_bridge.calibration import text_of
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile, load_arm
-from profiles.bridge import parse_ports
+from profiles.bridge import parse_ports, require_driver
 from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
@@ -114,6 +114,7 @@ def calibrate(
     """
     profile = load_arm(arm)
     refuse_elsewhere(profile)
+    require_driver(profile)
     ports = parse_ports(profile, port)
     tell = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else say
     if profile.protocol == "damiao":

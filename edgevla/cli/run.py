@@ -30,6 +30,7 @@ from edgevla.sensors.confirm import require_confirmed
 from edgevla.sensors.identity import of_source
 from edgevla.sensors.sources.base import parse_cameras
 from profiles import ArmProfile
+from profiles.bridge import require_driver
 from profiles.calibrated import load_calibrated
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
@@ -98,6 +99,7 @@ def run(
     if record is not None:
         require_new_folder(record)
     device = load_calibrated(arm or opened.manifest.arm, calibration)
+    require_driver(device)
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog, seam)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.

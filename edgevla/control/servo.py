@@ -39,8 +39,7 @@ from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
 from firmware_bridge.arm import Arm, ArmInfo, JointState, LinkCounts, Mode
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.protocols import open_arm
-from profiles.bridge import arm_config, parse_ports
+from profiles.bridge import driver_of, parse_ports
 
 Float32 = NDArray[np.float32]
 
@@ -428,7 +427,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _stop_asked.append(1))
     config = servo_config(read_line(0))
     adopt(config.parent_pid, signal.SIGTERM)
-    link = open_arm(arm_config(config.arm, parse_ports(config.arm, config.port)))
+    link = driver_of(config.arm, parse_ports(config.arm, config.port))
     try:
         return _loop(config, link)
     finally:
