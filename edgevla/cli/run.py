@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -92,6 +93,7 @@ def run(
         best_effort=best_effort,
         record=record,
         record_mb=record_mb,
+        home=_home(arm or opened.manifest.arm, port, calibration),
     )
     check_options(options)
     _require_cameras(opened, options)
@@ -130,6 +132,12 @@ def _drive(plan: RunPlan, options: RunOptions, operator: Station) -> RunResult:
         if options.record is not None:
             drop_unused(options.record)
         raise
+
+
+def _home(arm: str, port: str, calibration: Path | None) -> str:
+    """The line that moves this arm into its start range; '' for a virtual one, which no other command reaches."""
+    with_file = ["--calibration", str(calibration)] if calibration else []
+    return shlex.join(["edgevla", "arm", "home", "--arm", arm, "--port", port, *with_file]) if port else ""
 
 
 def _require_cameras(bundle: Bundle, options: RunOptions) -> None:
