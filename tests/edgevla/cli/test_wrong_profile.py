@@ -30,8 +30,18 @@ def misspelt(tmp_path: Path) -> str:
         ["arm", "calibrate", "--arm", "MINE", *NOWHERE, "-o", "FOLDER/cal.json"],
         ["bus", "monitor", "--arm", "MINE", *NOWHERE],
         ["check", "FOLDER/tiny.bundle", "--arm", "MINE", "--arithmetic-only"],
-        ["run", "--bundle", "FOLDER/tiny.bundle", "--arm", "MINE", *NOWHERE, "--camera", "corner=file:no.png"]
-        + ["--instruction", "open the drawer"],
+        [
+            "run",
+            "--bundle",
+            "FOLDER/tiny.bundle",
+            "--arm",
+            "MINE",
+            *NOWHERE,
+            "--camera",
+            "corner=file:no.png",
+            "--instruction",
+            "open the drawer",
+        ],
     ],
     ids=lambda words: " ".join(words[:2]),
 )
