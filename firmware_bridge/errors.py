@@ -64,6 +64,10 @@ class ArmRefused(BridgeError):
     """The device did not enter the mode asked for. Example causes: a latched fault, an expired request."""
 
 
+class OutsideRange(ArmRefused):
+    """Joints stand where the profile has no range. Example causes: wrong calibration, the buses of two arms swapped."""
+
+
 class NotArmed(BridgeError):
     """A set-point for an arm that is not armed. Example cause: send() before arm() or after stop()."""
 
@@ -110,6 +114,11 @@ def explain(what: str, expected: object, got: object, todo: str) -> str:
       to do:    export again with --horizon 32
     """
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  to do:    {todo}"
+
+
+def or_another_protocol(port: str) -> str:
+    """What else a line may be on which nobody ever answered; to stand behind what to do."""
+    return f"; or another protocol: `edgevla bus scan --port {port}`"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

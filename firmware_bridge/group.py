@@ -21,7 +21,7 @@ import numpy as np
 from firmware_bridge.arm import Arm, ArmInfo, Fault, Float32, JointInfo, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.bus_arm import BusArm
 from firmware_bridge.config import ArmConfig
-from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, explain
+from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, OutsideRange, explain
 
 SILENT_CYCLES = 5  # in a row: one lost frame is no fault, a cable that is off is one
 _SLICE_NS = 200_000  # of waiting, where a transport has no descriptor to select on
@@ -260,7 +260,10 @@ class ArmGroup:
 
     def _named(self, errors: Sequence[tuple[int, BridgeError]]) -> BridgeError:
         """One error, of the kind of the first, that names each bus."""
-        return type(errors[0][1])("\n".join(f"bus {self.buses[i]}: {error}" for i, error in errors))
+        text = "\n".join(f"bus {self.buses[i]}: {error}" for i, error in errors)
+        if any(isinstance(error, OutsideRange) for _, error in errors):
+            text += f"; or swap the ports of {' and '.join(self.buses)}, if each cable is on the other's"
+        return type(errors[0][1])(text)
 
     def _poller(self) -> select.poll | None:
         """None when a transport has no descriptor."""

@@ -48,4 +48,6 @@ def _into_the_start_range(config: ServoConfig, channel: int, held: float) -> str
     arm = config.arm
     if arm.start_low[channel] <= held <= arm.start_high[channel]:
         return "move the arm by hand to where the bundle starts: it is in the start range of its own profile"
-    return f"`{config.home}`, then run again" if config.home else "move the arm into the start range before arming"
+    swapped = f"; or swap the ports of {' and '.join(arm.buses)}, if each cable is on the other's"
+    todo = f"`{config.home}`, then run again" if config.home else "move the arm into the start range before arming"
+    return todo + (swapped if len(arm.buses) > 1 else "")

@@ -33,6 +33,13 @@ def test_outside_the_arms_start_range_the_line_of_this_run_is_named() -> None:
     assert text.endswith(f"to do:    `{HOME}`, then run again")
 
 
+def test_an_arm_on_two_buses_may_have_them_swapped() -> None:
+    arm = profiles.load_arm("openarm")
+    config = SimpleNamespace(arm=arm, start_low=arm.start_low, start_high=arm.start_high, home="edgevla arm home")
+    with pytest.raises(Refused, match=r"or swap the ports of left and right, if each cable is on the other's$"):
+        require_start_range(config, SimpleNamespace(held_setpoint=np.array(arm.start_low) - 0.01))
+
+
 def test_where_only_the_bundle_starts_elsewhere_going_home_is_not_advised() -> None:
     text = told(0.2, 0.5)
     assert "by hand to where the bundle starts" in text
