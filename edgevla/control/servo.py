@@ -226,7 +226,7 @@ class Servo:
     def _remember(self, deadline_ns: int, await_it: bool) -> None:
         """The state of this tick, behind those of the ticks before; a re-plan tick waits briefly for its own."""
         if await_it:
-            self._await_state(deadline_ns, min(self._step_ns // _STATE_WAIT, _STATE_WAIT_NS))
+            self._await_state(deadline_ns)
         if self._state is not None:
             self._history[:-1] = self._history[1:]
             self._history[-1] = self._state.position
@@ -237,11 +237,16 @@ class Servo:
             self._state = state
             self._heard_ns = now_ns
 
-    def _await_state(self, since_ns: int, wait_ns: int) -> None:
-        """The reply to the last question is the freshest state there is: wait for one asked since then, so long."""
+    def _await_state(self, deadline_ns: int) -> None:
+        """The reply to this tick's command is the freshest state there is: wait for it, briefly.
+
+        The first after arming is the only one there is: without it the inference is refused, so the step waits on.
+        """
         now_ns = time.monotonic_ns()
-        until_ns = now_ns + wait_ns
-        while now_ns < until_ns and (self._state is None or self._state.stamp_ns < since_ns):
+        until_ns = now_ns + min(self._step_ns // _STATE_WAIT, _STATE_WAIT_NS)
+        if self._state is None:
+            until_ns = max(until_ns, deadline_ns + self._step_ns - self._step_ns // _STATE_WAIT)
+        while now_ns < until_ns and (self._state is None or self._state.stamp_ns < deadline_ns):
             if not self._link.wait_readable(until_ns):
                 return
             now_ns = time.monotonic_ns()
@@ -282,8 +287,6 @@ class Servo:
         self._rehearsal.pause()
         self._link.arm()
         self._motion = Motion.at_rest(self._link.held)
-        self._link.request_state()  # the first inference starts with the first command: its reply may come too late
-        self._await_state(0, self._step_ns)
         self._arming = True
         emit("armed", rehearsal=self._rehearsal.as_dict())
 
