@@ -46,7 +46,10 @@ def show(
     live: bool = typer.Option(False, "--live", help="Follow the joints until Ctrl-C"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Connect, check every joint against the profile, print them. Torque is left as it is.
+    """Connect, check every joint against the profile, print them. Torque is left as it is, the arm does not move.
+
+    Connecting sets in the actuators what the profile wants set: of Dynamixel in EEPROM too, where it differs. The
+    notes of the table, docs/bridge.md and the page of the protocol say what. `edgevla bus scan` only reads.
 
     Example: edgevla arm show --arm so101 --port /dev/ttyACM0 --calibration arm.json --live
     """
