@@ -2,7 +2,7 @@
 
     python -m examples.virtual_so101 out/so101
 
-writes out/so101/so101.bundle and a picture for its camera, and prints the lines to type. Needs the extras export, camera.
+writes out/so101/so101.bundle and a picture for its camera, and prints the lines to type (extras: export, camera).
 The policy is one graph with the interface of a real one (docs/bundle.md): it looks at a camera, feels the joints, hears
 words, goes on from its prefix. It moves the arm gently about the middle of its ranges and can do nothing else.
 """
