@@ -11,7 +11,7 @@ from edgevla.bus import watch
 from edgevla.bus.virtual_arm import started
 from edgevla.cli.main import run_command
 from firmware_bridge.errors import ArmRefused, BridgeError
-from firmware_bridge.odrive.virtual import flat_endpoints
+from firmware_bridge.odrive.board import flat_endpoints
 from profiles.calibrated import load_calibrated
 
 HEAD = """
