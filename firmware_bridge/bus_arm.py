@@ -20,7 +20,16 @@ import numpy as np
 
 from firmware_bridge.arm import ArmInfo, Fault, Float32, Joint, JointInfo, JointState, LinkCounts, Mode, StopKind
 from firmware_bridge.channels import Channels
-from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer, NotArmed, explain
+from firmware_bridge.errors import (
+    ArmRefused,
+    BridgeError,
+    JointSilent,
+    NoAnswer,
+    NotArmed,
+    OutsideRange,
+    explain,
+    or_another_protocol,
+)
 from firmware_bridge.late import LateAnswers
 from firmware_bridge.transport.base import FrameTransport, Transport
 
@@ -138,7 +147,7 @@ class BusArm(ABC, Generic[Line]):
         state = self._read_whole()
         self.held = self._channels.inside(state.position)
         if outside := self._channels.outside(state.position):
-            raise ArmRefused(
+            raise OutsideRange(
                 explain(
                     f"the arm on {self.transport.name} is not armed: {', '.join(outside)} outside its range",
                     self._channels.ranges(),
@@ -229,6 +238,7 @@ class BusArm(ABC, Generic[Line]):
         name = self.transport.name
         if len(self._waiting) == len(self.joints):
             todo = "check the arm's power, the cable, the bit rate and the ids of its profile"
+            todo += "" if self.counts.replies else or_another_protocol(name)
             return NoAnswer(explain(f"no joint answers on {name}", f"{len(self.joints)} answers", "silence", todo))
         todo = "check the plug between the last joint that answers and the first that does not, and their ids"
         return JointSilent(explain(f"joints silent on {name}", "an answer of each", self._silent_names(), todo))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class BridgeError(Exception):
     """Base of every error of the bridge. Example cause: see the subclasses."""
@@ -65,6 +68,10 @@ class ArmRefused(BridgeError):
     """The device did not enter the mode asked for. Example causes: a latched fault, an expired request."""
 
 
+class OutsideRange(ArmRefused):
+    """Joints stand where the profile has no range. Example causes: wrong calibration, the buses of two arms swapped."""
+
+
 class NotArmed(BridgeError):
     """A set-point for an arm that is not armed. Example cause: send() before arm() or after stop()."""
 
@@ -111,3 +118,18 @@ def explain(what: str, expected: object, got: object, todo: str) -> str:
       to do:    export again with --horizon 32
     """
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  to do:    {todo}"
+
+
+def or_another_protocol(port: str) -> str:
+    """What else a line may be on which nobody ever answered; to stand behind what to do."""
+    return f"; or another protocol: `edgevla bus scan --port {port}`"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name may have meant, to stand in front of what to do; empty where nothing is near.
+
+    >>> suggest("p_gian", ["p_gain", "d_gain"])
+    'did you mean `p_gain`? '
+    """
+    nearest = get_close_matches(name, list(known), 1)
+    return f"did you mean `{nearest[0]}`? " if nearest else ""

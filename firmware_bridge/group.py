@@ -22,7 +22,7 @@ from firmware_bridge.arm import Arm, ArmInfo, Fault, Float32, JointInfo, JointSt
 from firmware_bridge.arming import brought_back, judged, torque_left
 from firmware_bridge.bus_arm import BusArm
 from firmware_bridge.config import ArmConfig
-from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, explain
+from firmware_bridge.errors import BadSetpoint, BridgeError, NotArmed, OutsideRange, explain
 
 SILENT_CYCLES = 5  # in a row: one lost frame is no fault, a cable that is off is one
 _SLICE_NS = 200_000  # of waiting, where a transport has no descriptor to select on
@@ -267,7 +267,10 @@ class ArmGroup:
 
     def _named(self, errors: Sequence[tuple[int, BridgeError]], *more: str) -> BridgeError:
         """One error, of the kind of the first, that names each bus."""
-        return type(errors[0][1])("\n".join([*(f"bus {self.buses[i]}: {error}" for i, error in errors), *more]))
+        text = "\n".join(f"bus {self.buses[i]}: {error}" for i, error in errors)
+        if any(isinstance(error, OutsideRange) for _, error in errors):
+            text += f"; or swap the ports of {' and '.join(self.buses)}, if each cable is on the other's"
+        return type(errors[0][1])("\n".join([text, *more]))
 
     def _poller(self) -> select.poll | None:
         """None when a transport has no descriptor."""

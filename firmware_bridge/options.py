@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from firmware_bridge.config import Option
-from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.errors import BridgeError, explain, suggest
 
 
 def read(protocol: str, given: Mapping[str, Option], defaults: Mapping[str, tuple[type, Any]]) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def read(protocol: str, given: Mapping[str, Option], defaults: Mapping[str, tupl
         if kind is None or not fits:
             known = ", ".join(f"{key} ({kind.__name__})" for key, (kind, _) in defaults.items())
             got = f"{name} = {value!r}"
-            raise BridgeError(explain(f"an option of {protocol}", known, got, "correct [options] of the arm profile"))
+            todo = ("" if name in defaults else suggest(name, defaults)) + "correct [options] of the arm profile"
+            raise BridgeError(explain(f"an option of {protocol}", known, got, todo))
         chosen[name] = float(value) if kind is float else value
     return chosen

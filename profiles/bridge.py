@@ -7,12 +7,29 @@ import re
 from collections.abc import Mapping
 from inspect import signature
 
-from firmware_bridge.arm import Joint
+from firmware_bridge.arm import Arm, Joint
 from firmware_bridge.config import ArmConfig, BusConfig
-from firmware_bridge.errors import explain
-from firmware_bridge.protocols import module
+from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.protocols import module, open_arm
 from profiles.errors import ProfileError
 from profiles.model import ArmProfile, Channel, Motor
+
+
+def driver_of(arm: ArmProfile, ports: Mapping[str, str]) -> Arm:
+    """The driver of the arm, not connected. Raises ProfileError for a profile that it does not take, BridgeError."""
+    require_driver(arm)
+    return open_arm(arm_config(arm, ports))
+
+
+def require_driver(arm: ArmProfile) -> None:
+    """Raises ProfileError unless models, ids, ranges and options are as the driver takes them. Opens nothing."""
+    try:
+        open_arm(arm_config(arm, {bus: f"nowhere/at/all/{bus}" for bus in arm.buses}))
+    except BridgeError as error:
+        raise ProfileError(str(error)) from None
+    except ValueError as error:  # a number that no frame of this protocol can carry
+        expected, todo = "ids and values that its frames can carry", "correct the numbers of its motors"
+        raise ProfileError(explain(f"{arm.name} over {arm.protocol}", expected, error, todo)) from None
 
 
 def arm_config(arm: ArmProfile, ports: Mapping[str, str]) -> ArmConfig:

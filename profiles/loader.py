@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from firmware_bridge.errors import explain
+from firmware_bridge.errors import explain, suggest
 from profiles.errors import ProfileError
+from profiles.keys import ARM, TARGET, Keys, kind_of, line_of, place, unknown
 from profiles.model import (
     ARTIFACTS,
     FASTEST,
@@ -52,44 +53,61 @@ def list_arms() -> list[str]:
 
 def load_target(name_or_path: str | Path) -> Target:
     """The target of that name or file. Raises ProfileError."""
-    return _load("target", name_or_path, list_targets(), _target)
+    return _load("target", name_or_path, list_targets(), TARGET, _target)
 
 
 def load_arm(name_or_path: str | Path) -> ArmProfile:
     """The arm of that name or file. Raises ProfileError."""
-    return _load("arm", name_or_path, list_arms(), _arm)
+    return _load("arm", name_or_path, list_arms(), ARM, _arm)
 
 
 def load_file(path: str | Path) -> Target | ArmProfile:
     """A target or an arm, told apart by its keys. Raises ProfileError."""
-    data = _read(Path(path))
-    return _build(path, data, _arm) if "channels" in data else _build(path, data, _target)
+    text, data = _read(Path(path))
+    kind = kind_of(data)
+    if not kind:
+        expected = "`channels`, `protocol` and more of an arm, or `arch`, `latency_budget_s` and more of a target"
+        _refuse(f"{path} is neither a target nor an arm", expected, f"only {', '.join(data)}", Table.todo)
+    return _build(path, text, data, ARM, _arm) if kind == "arm" else _build(path, text, data, TARGET, _target)
 
 
-def _load(kind: str, name_or_path: str | Path, known: list[str], build: Callable[[Table], _T]) -> _T:
+def _load(kind: str, name_or_path: str | Path, known: list[str], keys: Keys, build: Callable[[Table], _T]) -> _T:
     path = _find(kind, str(name_or_path), known)
-    return _build(path, _read(path), build)
+    text, data = _read(path)
+    if kind_of(data) not in (kind, ""):
+        _refuse(f"{path} is the profile of another kind", f"of kind {kind}", f"of kind {kind_of(data)}", _CHOOSE)
+    return _build(path, text, data, keys, build)
 
 
-def _build(path: str | Path, data: dict[str, Any], build: Callable[[Table], _T]) -> _T:
+def _build(path: str | Path, text: str, data: dict[str, Any], keys: Keys, build: Callable[[Table], _T]) -> _T:
+    for at, key, missing in unknown(data, keys):
+        line = line_of(text, at, key)
+        what = f"{path}{'' if line is None else f', line {line}'}: unknown key `{key}`"
+        expected = f"only known keys; {place(at) or 'the profile'} may also have: {', '.join(missing) or 'nothing'}"
+        _refuse(what, expected, f"`{key}`", suggest(key, missing) + Table.todo)
     table = Table(str(path), data)
     value = build(table)
     table.nothing_left()
     return value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of the file and what it says."""
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             _refuse(f"{path} is no profile", f"a page of TOML, {_MAX_BYTES} bytes at most", f"{size} bytes", _CHOOSE)
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except OSError as error:
         _refuse(f"{path} cannot be read", "a readable TOML file", error.strerror, _CHOOSE)
     except UnicodeDecodeError as error:
         _refuse(f"{path} is not valid TOML", "UTF-8 text", error, _CHOOSE)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         _refuse(f"{path} is not valid TOML", "TOML", error, Table.todo)  # the error names line and column
+    if not data:
+        _refuse(f"{path} is empty", "the keys of a target or an arm", f"{size} bytes without a key", Table.todo)
+    return text, data
 
 
 def _refuse(what: str, expected: str, got: object, todo: str) -> NoReturn:
@@ -175,6 +193,8 @@ def _channel(table: Table) -> Channel:
     max_effort = _positive_or_none(table, "max_effort")
     max_following_error = _positive_or_none(table, "max_following_error")
     watched = max_effort is not None or max_following_error is not None
+    if table.has("effort_s") and not watched:
+        table.fail("effort_s", "max_effort or max_following_error beside it", "neither of them")
     return Channel(
         name=table.text("name"),
         unit=unit,

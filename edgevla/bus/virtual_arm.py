@@ -18,7 +18,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.protocols import module
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import ArmProfile
-from profiles.bridge import joints_of
+from profiles.bridge import joints_of, require_driver
 
 _LOOK_S = 0.2  # between two looks whether the devices' processes are there
 
@@ -29,6 +29,7 @@ def run(name: str, paced: bool, gravity_nm: float, reader_left: Callable[[], boo
     Prints {"port": ...} first, then an answer to each line of stdin. Raises DeviceFault when a device's process ended.
     """
     profile = profiles.load_arm(name)
+    require_driver(profile)
     with ExitStack() as stack:
         processes = {bus: stack.enter_context(started(profile, bus, paced, gravity_nm)) for bus in profile.buses}
         ports = {bus: process.port for bus, process in processes.items()}

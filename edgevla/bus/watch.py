@@ -15,7 +15,7 @@ from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile
-from profiles.bridge import arm_config, parse_ports
+from profiles.bridge import driver_of, parse_ports
 from profiles.model import Channel
 
 SLACK = 0.005  # of a range, as `arm()` allows
@@ -23,12 +23,10 @@ SLACK = 0.005  # of a range, as `arm()` allows
 
 def opened(profile: ArmProfile, port: str) -> Arm:
     """The profile's driver on `port` (or `left=can0,right=can1`), not connected. Raises Usage without a port."""
-    from firmware_bridge.protocols import open_arm
-
     if not port:
         todo = "pass --port PATH; `edgevla bus scan` finds it, `edgevla sim-arm` starts a virtual one"
         raise Usage(explain(f"where is {profile.name}?", "--port", "none", todo))
-    return open_arm(arm_config(profile, parse_ports(profile, port)))
+    return driver_of(profile, parse_ports(profile, port))
 
 
 def looked_at(arm: Arm) -> ArmInfo:

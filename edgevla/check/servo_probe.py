@@ -24,9 +24,8 @@ from edgevla.control.child import adopt, emit, guarded
 from edgevla.control.clock import Grid, sleep_until
 from edgevla.control.realtime import Granted, ask
 from firmware_bridge.arm import Arm
-from firmware_bridge.protocols import open_arm
 from profiles import ArmProfile, load_arm
-from profiles.bridge import arm_config, parse_ports
+from profiles.bridge import driver_of, parse_ports
 
 _LEAD_NS = 20_000_000  # before the first deadline: arming is over and the caches are as they will be
 _WARM_UP = 200  # periods that are not counted
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     adopt(arguments.parent, signal.SIGTERM)
     profile = load_arm(arguments.arm)
-    link = open_arm(arm_config(profile, parse_ports(profile, arguments.port)))
+    link = driver_of(profile, parse_ports(profile, arguments.port))
     granted = ask(arguments.priority, None if arguments.core < 0 else arguments.core)
     samples = measure(link, profile, arguments.period_us * 1000, arguments.samples)
     Path(arguments.out).write_bytes(npy_bytes(samples))

@@ -26,7 +26,7 @@ from firmware_bridge.arm import ArmInfo, JointInfo, Mode
 from firmware_bridge.calibration import text_of
 from firmware_bridge.torque import torque_on
 from profiles import ArmProfile, load_arm
-from profiles.bridge import parse_ports
+from profiles.bridge import parse_ports, require_driver
 from profiles.calibrated import load_calibrated
 
 app = typer.Typer(
@@ -48,7 +48,10 @@ def show(
     live: bool = typer.Option(False, "--live", help="Follow the joints until Ctrl-C"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Connect, check every joint against the profile, print them. Torque is left as it is.
+    """Connect, check every joint against the profile, print them. Torque is left as it is, the arm does not move.
+
+    Connecting sets in the actuators what the profile wants set: of Dynamixel in EEPROM too, where it differs. The
+    notes of the table, docs/bridge.md and the page of the protocol say what. `edgevla bus scan` only reads.
 
     Example: edgevla arm show --arm so101 --port /dev/ttyACM0 --calibration arm.json --live
     """
@@ -119,6 +122,7 @@ def calibrate(
     """
     profile = load_arm(arm)
     refuse_elsewhere(profile)
+    require_driver(profile)
     ports = parse_ports(profile, port)
     tell = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else say
     if profile.protocol == "damiao":

@@ -22,6 +22,7 @@ from edgevla.errors import Unsound, explain
 from edgevla.policy.blend import blend_ticks_of
 from edgevla.telemetry.stats import samples_needed
 from profiles import ArmProfile, Target
+from profiles.bridge import require_driver
 from profiles.calibrated import load_calibrated
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def check(
     bundle = open_bundle(path)
     arm_name = arm or bundle.manifest.arm
     computer, device = profiles.load_target(target or bundle.manifest.target), load_calibrated(arm_name, calibration)
+    require_driver(device)
     claims = _claims(bundle, computer, device, None, accept_no_watchdog)
     notes, cpu_share = ["arithmetic only: nothing was measured"] if arithmetic_only else [], 1.0
     if not arithmetic_only and not broken(claims):

@@ -9,11 +9,8 @@ import typer
 
 import profiles
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
-from edgevla.errors import BadInput, explain
-from firmware_bridge.errors import BridgeError
-from firmware_bridge.protocols import open_arm
 from profiles import ArmProfile, ProfileError, Target
-from profiles.bridge import arm_config
+from profiles.bridge import require_driver
 
 app = typer.Typer(
     help="List, show or validate target and arm profiles.",
@@ -66,22 +63,11 @@ def validate(path: Path = typer.Argument(..., help="A .toml file of your own"), 
     """
     profile = load_any(str(path))
     if isinstance(profile, ArmProfile):
-        _require_driver(profile)
+        require_driver(profile)
     if as_json:
         print_json({"kind": _kind(profile), "name": profile.name, "sound": True})
     else:
         say(f"{path}: a sound {_kind(profile)} profile, {profile.name}", "green")
-
-
-def _require_driver(profile: ArmProfile) -> None:
-    """Models, ids, ranges and options as the protocol's driver takes them; nothing is opened. Raises BadInput."""
-    try:
-        open_arm(arm_config(profile, dict.fromkeys(profile.buses, "nowhere/at/all")))
-    except BridgeError as error:
-        raise BadInput(str(error)) from None
-    except ValueError as error:  # a number that no frame of this protocol can carry
-        expected, todo = "ids and values that its frames can carry", "correct the numbers of its motors"
-        raise BadInput(explain(f"{profile.name} over {profile.protocol}", expected, error, todo)) from None
 
 
 def load_any(name: str) -> Target | ArmProfile:

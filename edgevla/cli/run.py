@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +31,7 @@ from edgevla.sensors.confirm import require_confirmed
 from edgevla.sensors.identity import of_source
 from edgevla.sensors.sources.base import parse_cameras
 from profiles import ArmProfile
+from profiles.bridge import require_driver
 from profiles.calibrated import load_calibrated
 
 _BUNDLE = typer.Option(..., "--bundle", help="Folder NAME.bundle")
@@ -91,6 +93,7 @@ def run(
         best_effort=best_effort,
         record=record,
         record_mb=record_mb,
+        home=_home(arm or opened.manifest.arm, port, calibration),
     )
     check_options(options)
     _require_cameras(opened, options)
@@ -98,6 +101,7 @@ def run(
     if record is not None:
         require_new_folder(record)
     device = load_calibrated(arm or opened.manifest.arm, calibration)
+    require_driver(device)
     computer = profiles.load_target(target or opened.manifest.target)
     plan = plan_of(opened, computer, device, accept_no_watchdog, seam)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
@@ -128,6 +132,12 @@ def _drive(plan: RunPlan, options: RunOptions, operator: Station) -> RunResult:
         if options.record is not None:
             drop_unused(options.record)
         raise
+
+
+def _home(arm: str, port: str, calibration: Path | None) -> str:
+    """The line that moves this arm into its start range; '' for a virtual one, which no other command reaches."""
+    with_file = ["--calibration", str(calibration)] if calibration else []
+    return shlex.join(["edgevla", "arm", "home", "--arm", arm, "--port", port, *with_file]) if port else ""
 
 
 def _require_cameras(bundle: Bundle, options: RunOptions) -> None:

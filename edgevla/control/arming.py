@@ -38,6 +38,16 @@ def require_start_range(config: ServoConfig, info: ArmInfo) -> None:
                     f"the arm is outside the start range in {channel.name}",
                     f"{low[i]:g} .. {high[i]:g} {channel.unit}",
                     f"{held:g} {channel.unit}",
-                    "move the arm into the start range before arming",
+                    _into_the_start_range(config, i, held),
                 )
             )
+
+
+def _into_the_start_range(config: ServoConfig, channel: int, held: float) -> str:
+    """What to type; `arm home` knows the arm's start range, not that of the bundle inside it."""
+    arm = config.arm
+    if arm.start_low[channel] <= held <= arm.start_high[channel]:
+        return "move the arm by hand to where the bundle starts: it is in the start range of its own profile"
+    swapped = f"; or swap the ports of {' and '.join(arm.buses)}, if each cable is on the other's"
+    todo = f"`{config.home}`, then run again" if config.home else "move the arm into the start range before arming"
+    return todo + (swapped if len(arm.buses) > 1 else "")

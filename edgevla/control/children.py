@@ -45,6 +45,7 @@ def servo_config(plan: RunPlan, options: RunOptions, memory: Memory, port: str) 
         order_fd=memory.orders.fd,
         kick_fd=memory.kick_fd,
         rows_fd=memory.ticks.fd,
+        home=options.home,
     )
 
 

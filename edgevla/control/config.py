@@ -37,6 +37,7 @@ class ServoConfig:
     order_fd: int
     kick_fd: int  # eventfd: a request was written
     rows_fd: int
+    home: str = ""  # see RunOptions
 
 
 @dataclass(frozen=True)

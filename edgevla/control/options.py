@@ -30,6 +30,7 @@ class RunOptions:
     record: Path | None = None  # folder of the flight record
     record_mb: int = RECORD_MB  # the newest that are kept
     audit: str = ""  # see edgevla.control.audit
+    home: str = ""  # the line that moves this arm into its start range, for people; empty: there is none
 
 
 def check_options(options: RunOptions) -> None:

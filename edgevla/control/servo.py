@@ -39,8 +39,7 @@ from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
 from firmware_bridge.arm import Arm, ArmInfo, JointState, LinkCounts, Mode
 from firmware_bridge.errors import BridgeError
-from firmware_bridge.protocols import open_arm
-from profiles.bridge import arm_config, parse_ports
+from profiles.bridge import driver_of, parse_ports
 
 Float32 = NDArray[np.float32]
 
@@ -239,9 +238,14 @@ class Servo:
             self._heard_ns = now_ns
 
     def _await_state(self, deadline_ns: int) -> None:
-        """The reply to this tick's command is the freshest state there is: wait for it, briefly."""
+        """The reply to this tick's command is the freshest state there is: wait for it, briefly.
+
+        The first after arming is the only one there is: without it the inference is refused, so the step waits on.
+        """
         now_ns = time.monotonic_ns()
         until_ns = now_ns + min(self._step_ns // _STATE_WAIT, _STATE_WAIT_NS)
+        if self._state is None:
+            until_ns = max(until_ns, deadline_ns + self._step_ns - self._step_ns // _STATE_WAIT)
         while now_ns < until_ns and (self._state is None or self._state.stamp_ns < deadline_ns):
             if not self._link.wait_readable(until_ns):
                 return
@@ -428,7 +432,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _stop_asked.append(1))
     config = servo_config(read_line(0))
     adopt(config.parent_pid, signal.SIGTERM)
-    link = open_arm(arm_config(config.arm, parse_ports(config.arm, config.port)))
+    link = driver_of(config.arm, parse_ports(config.arm, config.port))
     try:
         return _loop(config, link)
     finally:

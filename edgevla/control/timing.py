@@ -20,6 +20,7 @@ from profiles.bridge import wire_s
 from profiles.model import ArmProfile, CameraSpec, Target
 
 QUANTILE, CONFIDENCE = 0.999, 0.99
+FIT = "differences"  # unit of the claims that bundle, target and arm speak of the same thing
 _CEIL_SLACK = 1e-9  # ticks: 0.025 s / 0.0125 s is 2, not 2.0000000000000004
 
 
@@ -58,6 +59,7 @@ class Claim:
     samples: int
     confidence: float | None
     kept: bool | None
+    todo: str = ""  # where it is broken, of what only this claim can say
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -126,7 +128,7 @@ def require(claims: Sequence[Claim]) -> None:
     if failing:
         raise Refused(
             explain(
-                "the timing contract cannot hold",
+                "bundle, target and arm do not fit" if _unfit(failing) else "the timing contract cannot hold",
                 "; ".join(claim.name for claim in failing),
                 "; ".join(claim.text for claim in failing),
                 _todo(failing),
@@ -134,11 +136,18 @@ def require(claims: Sequence[Claim]) -> None:
         )
 
 
+def _unfit(failing: Sequence[Claim]) -> bool:
+    return any(claim.unit == FIT for claim in failing)
+
+
 def _todo(failing: Sequence[Claim]) -> str:
-    rest = [claim for claim in failing if not (claim.name == "watchdog" and math.isinf(claim.right))]
-    accept = ["pass --accept-no-watchdog"] if len(rest) < len(failing) else []
-    other = ["choose another target or arm profile, or export the policy with a longer horizon"] if rest else []
-    return "; ".join([*accept, *other])
+    """What the claims themselves say; of timing, that of other profiles, and where ticks are short a longer horizon."""
+    said = list(dict.fromkeys(claim.todo for claim in failing if claim.todo))
+    if _unfit(failing):
+        return "; ".join(said)  # of a bundle for another arm the rest says nothing yet
+    rest = [claim for claim in failing if not claim.todo]
+    longer = ", or export the policy with a longer horizon" if any(c.unit == "ticks" for c in rest) else ""
+    return "; ".join([*said, *([f"choose another target or arm profile{longer}"] if rest else [])])
 
 
 def _ticks(name: str, text: str, left: int, right: int) -> Claim:
@@ -202,7 +211,8 @@ def _watchdog_claims(timing: BundleTiming, target: Target, arm: ArmProfile, acce
     if arm.watchdog_s is None:
         text = "the arm has no watchdog: it keeps its last command when this computer dies; "
         text += "accepted by --accept-no-watchdog" if accept_no_watchdog else "pass --accept-no-watchdog to accept that"
-        return [Claim("watchdog", "proved", text, gap, math.inf, "s", 0, None, accept_no_watchdog)]
+        todo = "pass --accept-no-watchdog"
+        return [Claim("watchdog", "proved", text, gap, math.inf, "s", 0, None, accept_no_watchdog, todo)]
     return [
         _seconds("watchdog", "largest command gap (2 Ts) < watchdog", gap, arm.watchdog_s, strict=True),
         _seconds("command expiry", "command_ttl <= watchdog", arm.command_ttl_s, arm.watchdog_s),

@@ -193,12 +193,16 @@ def _cause(record: Record, tick: int) -> str:
     details: dict[Status, Callable[[], str]] = {
         Status.OLD_FRAME: lambda: _oldest(record, tick),
         Status.NO_FRAME: lambda: f"camera {_absent(record, tick)} has delivered none",
-        Status.OLD_STATE: lambda: f"joint state {row['state_age_ns'] / 1e9:.2f} s old",
+        Status.OLD_STATE: lambda: _state_age(int(row["state_age_ns"])),
         Status.NOT_FINITE: lambda: "the policy answered NaN or infinity",
         Status.RESTARTED: lambda: "the policy process was started again",
     }
     detail = details.get(status)
     return f"{status.name.lower()}: {detail()}" if detail else status.name.lower()
+
+
+def _state_age(age_ns: int) -> str:
+    return "no joint state since arming" if age_ns < 0 else f"joint state {age_ns / 1e9:.2f} s old"
 
 
 def _release_ns(record: Record, tick: int) -> int:

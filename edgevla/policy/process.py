@@ -267,7 +267,8 @@ class Policy:
     ) -> None:
         """A row for the figures, an entry on the tape; after the reply has gone out."""
         ages = [begun_ns - frame.stamp_ns for frame in frames.values() if frame is not None]
-        age_ns, state_age_ns = max(ages, default=-1), begun_ns - request.state_stamp_ns
+        age_ns = max(ages, default=-1)
+        state_age_ns = begun_ns - request.state_stamp_ns if request.state_stamp_ns else -1
         times = (request.tick, request.asked_ns, done_ns, age_ns, state_age_ns, done_ns - begun_ns)
         self._rows.append((*times, answered.status, self._epoch))
         if self._tape is None:

@@ -49,7 +49,7 @@ def judge(frames: Mapping[str, int | None], state_stamp_ns: int, now_ns: int, li
 
     Args:
         frames: capture time of the newest frame by camera, CLOCK_MONOTONIC; None (or no key): none yet.
-        state_stamp_ns: when the joint state was read.
+        state_stamp_ns: when the joint state was read; 0: there is none since arming.
         now_ns: when the inference begins.
         limits: the cameras of the bundle and what each must keep.
 
@@ -60,7 +60,7 @@ def judge(frames: Mapping[str, int | None], state_stamp_ns: int, now_ns: int, li
         if status is not Fitness.OK and limits.cameras[name].when_missing == "refuse":
             return Verdict(status, f"camera {name}: {text}", ())
     blanks = tuple(name for name, (status, _) in problems.items() if status is not Fitness.OK)
-    status, text = _state_problem(now_ns - state_stamp_ns, limits.max_state_age_s)
+    status, text = _state_problem(state_stamp_ns, now_ns, limits.max_state_age_s)
     if status is not Fitness.OK:
         return Verdict(status, text, blanks)
     seen = {f"camera {name}": frames[name] for name in limits.cameras if name not in blanks}
@@ -80,7 +80,10 @@ def _problem(stamp_ns: int | None, now_ns: int, limit: CameraLimit) -> tuple[Fit
     return Fitness.OK, ""
 
 
-def _state_problem(age_ns: int, max_age_s: float) -> tuple[Fitness, str]:
+def _state_problem(stamp_ns: int, now_ns: int, max_age_s: float) -> tuple[Fitness, str]:
+    if stamp_ns == 0:
+        return Fitness.OLD_STATE, "no state of the arm yet"
+    age_ns = now_ns - stamp_ns
     if age_ns < 0:
         return Fitness.IMPOSSIBLE, f"state stamped {_ms(-age_ns)} in the future"
     if age_ns > max_age_s * 1e9:

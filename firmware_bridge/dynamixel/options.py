@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 from firmware_bridge.arm import Joint
 from firmware_bridge.config import Option
 from firmware_bridge.dynamixel.models import MODELS, Model
-from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.errors import BridgeError, explain, suggest
 
 READS = ("full", "motion", "position")
 
@@ -57,7 +57,7 @@ def parse(options: Mapping[str, Option], joints: Sequence[Joint]) -> Options:
     values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in known:
-            _refuse(key, f"one of {', '.join(known)}", "not known")
+            _refuse(key, f"one of {', '.join(known)}", "not known", suggest(key, known))
         if known[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not known[key]:
@@ -114,7 +114,6 @@ def _check(options: Options, joints: Sequence[Joint]) -> None:
         _refuse("ids", "0..252", own + ids)
 
 
-def _refuse(key: str, expected: object, got: object) -> NoReturn:
-    raise BridgeError(
-        explain(f"option {key} of a Dynamixel arm", expected, got, "correct [options] in the arm profile")
-    )
+def _refuse(key: str, expected: object, got: object, meant: str = "") -> NoReturn:
+    todo = meant + "correct [options] in the arm profile"
+    raise BridgeError(explain(f"option {key} of a Dynamixel arm", expected, got, todo))

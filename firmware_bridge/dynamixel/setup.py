@@ -28,7 +28,16 @@ from firmware_bridge.dynamixel.models import (
     Register,
 )
 from firmware_bridge.dynamixel.options import Options, model_of
-from firmware_bridge.errors import ArmRefused, BridgeError, JointSilent, NoAnswer, WatchdogMismatch, WrongJoint, explain
+from firmware_bridge.errors import (
+    ArmRefused,
+    BridgeError,
+    JointSilent,
+    NoAnswer,
+    WatchdogMismatch,
+    WrongJoint,
+    explain,
+    or_another_protocol,
+)
 
 _DRIVE_BITS = models.REVERSE | models.TIME_PROFILE | models.TORQUE_BY_GOAL  # of Drive Mode(10), that matter here
 _FARTHEST_COUNTS = 114  # 10 degrees, between goal and position of a joint that has just been switched on
@@ -108,7 +117,7 @@ def find(bus: Bus, servos: Sequence[Servo]) -> None:
     silent = [f"{servo.name} (id {servo.id})" for servo in servos if answers[servo.id] is None]
     port = bus.transport.name
     if len(silent) == len(servos):
-        todo = "check the arm's power, the cable, the baud rate and the ids of its profile"
+        todo = "check the arm's power, the cable, the baud rate and the ids of its profile" + or_another_protocol(port)
         raise NoAnswer(explain(f"no servo answers on {port}", f"{len(servos)} answers to a ping", "silence", todo))
     if silent:
         todo = "check the plug between the last servo that answers and the first that does not, and their ids"

@@ -13,6 +13,7 @@ from firmware_bridge.errors import (
     SchemaMismatch,
     WatchdogMismatch,
     explain,
+    or_another_protocol,
 )
 
 _CONFIRMED = {  # mode asked for -> (what did not happen, what to do)
@@ -66,7 +67,8 @@ def nobody_there(port: str, greeted: bool, patience_s: float, spoiled: int) -> N
             f"no edgelink device answers on {port}",
             f"a {'HELLO_ACK' if greeted else 'STATE'} within {patience_s:.0f} s",
             f"{spoiled} spoiled frames" if spoiled else "silence",
-            "check the arm's power, the baud rate of its profile, and that TX and RX are not swapped",
+            "check the arm's power, the baud rate of its profile, and that TX and RX are not swapped"
+            + or_another_protocol(port),
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from firmware_bridge.errors import JointSilent, NoAnswer, WrongJoint, explain
+from firmware_bridge.errors import JointSilent, NoAnswer, WrongJoint, explain, or_another_protocol
 from firmware_bridge.feetech import codec
 from firmware_bridge.feetech.models import BY_NUMBER, EEPROM_END, MODELS, SCS, STS, Register, Series
 from firmware_bridge.transport.base import Transport
@@ -129,6 +129,7 @@ class ServoBus:
                 silent.append(f"{name} (id {servo})")
                 if len(silent) == len(names):
                     todo = "check the arm's power supply (USB feeds the adapter only), the cable and the baud rate"
+                    todo += or_another_protocol(self.transport.name)
                     what = f"no servo answers on {self.transport.name}"
                     raise NoAnswer(explain(what, f"{len(names)} answers", "silence", todo)) from None
         if silent:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from firmware_bridge.config import Option
-from firmware_bridge.errors import BridgeError, explain
+from firmware_bridge.errors import BridgeError, explain, suggest
 from firmware_bridge.feetech.codec import BLOCKS
 from firmware_bridge.feetech.models import Register
 
@@ -72,7 +72,7 @@ def options_of(given: Mapping[str, Option], joints: int) -> Options:
     known = [field.name for field in fields(Options)]
     for name, value in given.items():
         if name not in known:
-            raise _wrong(f"unknown option {name!r} of feetech", ", ".join(known), name)
+            raise _wrong(f"unknown option {name!r} of feetech", ", ".join(known), name, suggest(name, known))
         _check(name, value, joints)
     return Options(**given)  # type: ignore[arg-type]  # each was checked above
 
@@ -108,5 +108,5 @@ def _whole(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",")) if text else ()
 
 
-def _wrong(what: str, expected: str, got: str) -> BridgeError:
-    return BridgeError(explain(what, expected, got, "correct [options] of the arm profile"))
+def _wrong(what: str, expected: str, got: str, meant: str = "") -> BridgeError:
+    return BridgeError(explain(what, expected, got, meant + "correct [options] of the arm profile"))

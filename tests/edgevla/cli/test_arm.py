@@ -244,3 +244,9 @@ def test_nobody_there_to_press_enter_is_told(device, tmp_path):
     _, err = process.communicate("", timeout=30)
     assert process.returncode != 0
     assert "calibration needs a person" in err
+
+
+def test_the_help_of_show_says_what_connecting_sets():
+    told = " ".join(invoke("show", "--help").output.replace("│", " ").split())
+    assert "Connecting sets in the actuators what the profile wants set" in told
+    assert "EEPROM" in told

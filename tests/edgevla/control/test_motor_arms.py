@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import profiles
+from edgevla.control.exchange import Status
 from edgevla.control.run import run
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles.bridge import joints_of
@@ -34,9 +35,11 @@ def there():
     """Starts the virtual devices of an arm; what `--port` would say."""
     with ExitStack() as devices:
 
-        def start(arm):
+        def start(arm, **asked):
             started = {
-                bus: devices.enter_context(VirtualProcess(arm.protocol, joints_of(arm, bus), options=dict(arm.options)))
+                bus: devices.enter_context(
+                    VirtualProcess(arm.protocol, joints_of(arm, bus), options=dict(arm.options), **asked)
+                )
                 for bus in arm.buses
             }
             named = [f"{bus}={device.port}" for bus, device in started.items()]
@@ -82,3 +85,17 @@ def test_the_arm_goes_where_the_policy_wants_it(name, there):
     assert (rows["setpoint"] >= [c.minimum - 1e-6 for c in arm.channels]).all()
     assert np.isfinite(rows["state"][-1]).all()
     assert all(device.do("report") for device in devices.values())
+
+
+def test_the_first_inference_has_a_state_where_a_reply_takes_longer_than_a_tick_waits_for_it(there):
+    """5 ms on a line of 200 kbit/s; a tick of Ts = 25 ms waits for 2 ms."""
+    arm = patient("so101")
+    _, port = there(arm, paced_baud=200_000)
+    slow = replace(driven(arm), period_s=0.1)
+    result = run(
+        replace(slow, target=replace(slow.target, servo_ratio=4)), options(sim=None, port=port, duration_s=1.0)
+    )
+    rows = result.ticks[result.ticks["phase"] > 0]
+    assert result.stop_reason == "duration reached"
+    assert (rows["state_stamp_ns"] > 0).all()
+    assert Status(int(result.inferences["status"][0])) is Status.OK

@@ -68,6 +68,11 @@ def test_every_limit_is_still_kept_when_it_is_met_exactly():
     )
 
 
+def test_no_state_since_arming_is_said_so_even_where_the_machine_is_younger_than_the_limit():
+    found = judge({}, 0, 20 * MS, Limits({}, 0.05, 0.0))
+    assert (found.status, found.text) == (Fitness.OLD_STATE, "no state of the arm yet")
+
+
 def test_a_policy_without_cameras_is_judged_by_its_state_alone():
     blind = Limits({}, 0.05, 0.0)
     assert judge({}, NOW, NOW, blind).status is Fitness.OK

@@ -19,7 +19,9 @@ def test_connecting_reads_the_arm_and_arms_nothing(arm):
 
 def test_a_failed_connection_leaves_the_port_closed(arm):
     arm.transport.mute = {0, 1, 2}
-    with pytest.raises(NoAnswer, match="no joint answers on bus0"):
+    with pytest.raises(
+        NoAnswer, match=r"no joint answers on bus0[\s\S]*another protocol: `edgevla bus scan --port bus0`"
+    ):
         arm.connect()
     assert not arm.transport.opened
 
