@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ import numpy as np
 from edgevla.control import servo
 from edgevla.control.child import guarded
 from edgevla.control.limiter import Limited, Motion
-from firmware_bridge.config import ArmConfig
 from firmware_bridge.edgelink import codec
 from firmware_bridge.edgelink.codec import Command
 from firmware_bridge.edgelink.driver import EdgelinkArm
 from firmware_bridge.transport.open import open_transport
+from profiles import ArmProfile
+from profiles.bridge import arm_config
 
 
 def unlimited(limits: Any, phase: Any, motion: Motion, wanted: Any, elapsed_s: float) -> tuple[Motion, Limited]:
@@ -42,7 +44,8 @@ class LateArm(EdgelinkArm):
         return time.monotonic_ns()
 
 
-def late_arm(config: ArmConfig) -> LateArm:
+def late_arm(profile: ArmProfile, ports: Mapping[str, str]) -> LateArm:
+    config = arm_config(profile, ports)
     (bus,) = config.buses
     return LateArm(open_transport("serial", bus.port, bus.baud), bus.joints, config.watchdog_s)
 
@@ -51,5 +54,5 @@ if __name__ == "__main__":
     if os.environ["EDGEVLA_BROKEN"] == "bypass":
         servo.advance = unlimited
     else:
-        servo.open_arm = late_arm
+        servo.driver_of = late_arm
     sys.exit(guarded(servo.main))
