@@ -1,6 +1,6 @@
 # edgevla. `make demo` and `make test` each do their own set-up; nothing else is needed first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo firmware test-firmware fuzz-firmware test coverage test-faults test-lerobot test-vivid test-can bench-bus test-mutation fuzz-bridge model-check lint bench loop steady soak seams delay parity-arm64 search compare smolvla teacher-memory export-figures teacher blank controls evidence figures clean
+.PHONY: $(shell grep -oE '^[a-z0-9-]+:' Makefile | tr -d :)
 
 VENV := .venv/bin
 READY := .venv/.ready
@@ -16,8 +16,21 @@ $(READY): requirements/torch.txt requirements/workstation.txt pyproject.toml scr
 demo: $(READY)  ## the whole line: distil, quantize, check, run, report in out/demo/report.html
 	@$(VENV)/python -m examples.metaworld.demo
 
-bench: $(READY)  ## pytest-benchmark suites of the hot paths; raw numbers in out/bench.json
-	$(VENV)/pytest bench --benchmark-only --benchmark-json out/bench.json
+bench: $(READY)  ## pytest-benchmark suites of the hot paths: percentiles, counts; out/bench.json (3 minutes on a quiet machine)
+	@mkdir -p out
+	$(VENV)/pytest bench/suites --benchmark-only --benchmark-quiet --benchmark-json out/bench.json
+
+BASE ?= HEAD
+bench-compare: $(READY)  ## is this tree slower than BASE (HEAD)? The same hot paths in turns in one run; exit 1: yes, 3: not sound (5 minutes)
+	@mkdir -p out
+	$(VENV)/edgevla bench pairs $(BASE) -o out/bench-compare.json
+
+bench-counts: $(READY)  ## instructions of the pure hot paths against bench/budgets/counts.toml (30 s; needs valgrind, gcc)
+	$(VENV)/edgevla bench counts
+
+guard: $(READY)  ## the real loop with the demo's policy against bench/budgets/guard-host.toml: 1,200 inferences, 2 minutes, root; out/guard.json
+	$(VENV)/edgevla bench guard --bundle examples/metaworld/student.bundle --samples 1200 \
+	  --budget bench/budgets/guard-host.toml --out out/guard.json
 
 # Timing of the control loop: root, and a machine that does nothing else.
 loop: $(READY)  ## jitter of the servo loop beside cyclictest, per rate and load, in one interleaved run (12 minutes; rt-tests)
@@ -63,6 +76,12 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
 	$(VENV)/python -m bench.bus -o bench/results/bus.json
 
+bench-deploy: $(READY)  ## bytes that a redeploy of 100 MB moves, seconds of one without a change, over a real sshd on loopback (1 minute)
+	PYTHONPATH=. $(VENV)/python -m tests.deploy_figures --out bench/results/deploy-loopback.json
+
+test-powercut: $(READY)  ## power cut at every mutating call of the installer, and SIGKILL for real; bench/results/powercut.json (needs strace)
+	$(VENV)/python -m tests.powercut -o bench/results/powercut.json
+
 test-mutation: $(READY)  ## single faults in limiter, send paths and watchdog: each must fail a test (half an hour on two cores)
 	$(VENV)/python -m tests.mutation -o out/mutation.json
 
@@ -91,10 +110,10 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-cache
 
-# What only computes shares the cores; what runs in real time has them for itself.
+# What only computes shares the cores (tests/conftest.py says which); what runs in real time has them for itself.
 test: $(READY) lint  ## lint and every test
-	$(VENV)/pytest -n 2 --dist loadfile tests/export
-	$(VENV)/pytest --ignore tests/export
+	$(VENV)/pytest -n 2 --dist loadfile -m parallel
+	$(VENV)/pytest -m "not parallel" --ignore tests/export
 
 coverage: $(READY)  ## every branch of codecs and limiter is taken by a test, or this fails (4 minutes)
 	$(VENV)/coverage run -m pytest tests/firmware_bridge tests/edgevla/control/test_limiter.py tests/edgevla/control/test_kinematics.py
@@ -113,6 +132,23 @@ test-vivid: $(READY)  ## V4L2 cameras against the kernel's test driver in QEMU (
 test-can: $(READY)  ## real SocketCAN in QEMU (vcan, slcan): transport, drivers, vendor libraries; bench/results/can.json (needs qemu-system-x86 busybox-static kmod iproute2)
 	$(VENV)/python -m tests.qemu_can --out bench/results/can.json
 
+# Stand-ins for a Jetson at three depths. Each says why where it cannot run; roots are kept in out/cache/stand_in.
+smoke-aarch64: $(READY)  ## the robot's wheels and golden vectors on an emulated arm64 (20 s; the first time a minute)
+	OMP_NUM_THREADS=1 $(VENV)/python -m tests.stand_in.smoke
+
+test-nspawn: $(READY)  ## a robot in a container: arm64 systemd and sshd under qemu-user; root; bench/results/nspawn.json
+	$(VENV)/python -m tests.stand_in.nspawn --out bench/results/nspawn.json
+
+test-twin: $(READY)  ## a robot as a virtual machine: arm64, PREEMPT_RT, vcan, slcand, reset; root; bench/results/twin.json
+	$(VENV)/python -m tests.stand_in.twin --out bench/results/twin.json
+
+test-fleet: $(READY)  ## the Ansible role of examples/fleet against five robots behind a real sshd (minutes); bench/results/fleet.json
+	OMP_NUM_THREADS=1 $(VENV)/python -m tests.fleet --out bench/results/fleet.json
+
+fuzz-trust: $(READY)  ## every reader of keys, envelopes and archives, a minute each (atheris); out/fuzz-trust
+	$(VENV)/pip install --quiet "atheris>=2.3,<4"
+	$(VENV)/python -m tests.edgevla.trust.fuzz --seconds 60
+
 fuzz-bridge: $(READY)  ## every decoder of the bridge for 10 minutes, two at a time (atheris); bench/results/fuzz.json
 	$(VENV)/pip install --quiet "atheris>=2.3,<4"
 	$(VENV)/python -m tests.firmware_bridge.fuzz --jobs 2 --out bench/results/fuzz.json
@@ -125,6 +161,13 @@ search: $(READY)  ## which layers of the demo's bundle become int8, by action er
 
 compare: $(READY)  ## the demo's bundle beside ONNX Runtime FP32, OpenVINO and its teacher, in one interleaved run
 	$(VENV)/python -m bench.compare out/demo/student.bundle --data out/demo/data --out bench/results/compare.json
+
+bench-peers: $(READY)  ## other engines, LeRobot's loop, vendor libraries and cyclictest beside ours, one table (35 minutes; goes on)
+	@sh scripts/setup_lerobot.sh
+	$(VENV)/edgevla bench peers -o bench/results/peers.json
+
+bench-scaling: $(READY)  ## cost against pictures, cameras, chunk, history, joints, size, rate and arms (15 minutes; goes on)
+	$(VENV)/edgevla bench scaling -o bench/results/scaling.json --svg docs/images/scaling.svg
 
 parity-arm64: $(READY)  ## golden vectors of the demo's bundle on an emulated arm64 (qemu-user), against this CPU
 	$(VENV)/python -m bench.parity_arm64 out/demo/student.bundle
@@ -139,6 +182,9 @@ teacher-memory: $(READY)  ## a teacher of 400 M in fp32, bf16, int8 and nf4: byt
 
 export-figures: $(READY)  ## bench/results/export.json from the raw results of compare, smolvla, teacher-memory and demo
 	$(VENV)/python -m bench.export
+
+verify-results: $(READY)  ## every committed summary computed again, and a random 5 % of the paired episodes played again (2 minutes on a quiet machine)
+	OMP_NUM_THREADS=1 $(VENV)/python -m bench.verify
 
 clean:  ## remove everything that was made, .venv too
 	rm -rf .venv .venv-lerobot out build dist *.egg-info .ruff_cache

@@ -8,10 +8,18 @@ from pathlib import Path
 import typer
 
 from bench.budgets import DEMO, check_budgets, load_budgets
+from bench.counts.command import counts
+from bench.guard.command import guard
 from bench.loop.command import loop
+from bench.pairs.command import pairs
+from bench.peers.command import peers
+from bench.predict.command import predict_command
 from bench.report import build_report, print_figures, read_report, text
+from bench.report.guard_command import page
+from bench.scaling.command import scaling
 from bench.soak.command import soak
 from bench.steady import steady
+from bench.submit.command import submit
 from edgevla.bundle.reader import open_bundle
 from edgevla.cli.output import JSON_OPTION, print_json, print_table, say
 from edgevla.errors import Refused, Unsound
@@ -25,6 +33,14 @@ app = typer.Typer(
 app.command()(loop)
 app.command()(steady)
 app.command()(soak)
+app.command()(guard)
+app.command()(page)
+app.command()(counts)
+app.command()(pairs)
+app.command()(peers)
+app.command()(scaling)
+app.command("predict")(predict_command)
+app.command()(submit)
 REPORT = typer.Argument(..., help="report.json as `make demo` writes it")
 
 

@@ -12,10 +12,15 @@ from edgevla.errors import BadInput, explain
 
 def write_json(path: Path, value: Any) -> None:
     """Write beside `path`, then rename. Raises BadInput where that cannot be written."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, words: str) -> None:
+    """Write beside `path`, then rename. Raises BadInput where that cannot be written."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(words, encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         got = error.strerror or type(error).__name__

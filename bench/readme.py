@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.benchmarks.page import benchmarks
 from bench.budgets import check_budgets
 from bench.bus.block import bus_block
-from bench.reliability import faults_table, totals
+from bench.reliability import faults_table, powercut_table, powercut_totals, totals
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
 from bench.runtime_block import runtime_block
@@ -32,7 +33,7 @@ DEMO, EVIDENCE = "bench/results/demo.json", "bench/results/metaworld/evidence.js
 EXPORT = "bench/results/export.json"
 DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
 LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop-windows", "steady", "soak"))
-FAULTS = "bench/results/faults-run.json"
+FAULTS, POWERCUT = "bench/results/faults-run.json", "bench/results/powercut.json"
 BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "can"))
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
@@ -59,6 +60,7 @@ class Results:
     evidence: Mapping[str, Any]
     export: Mapping[str, Any]
     picture: bool  # whether there is one of the report
+    folder: Path = Path("nowhere")  # of all of them: docs/benchmarks.md shows every one
     delay: Mapping[str, Any] = field(default_factory=dict)
     seams: Mapping[str, Any] = field(default_factory=dict)
     loop: Mapping[str, Any] = field(default_factory=dict)
@@ -68,16 +70,17 @@ class Results:
     bus: Mapping[str, Any] = field(default_factory=dict)
     fuzz: Mapping[str, Any] = field(default_factory=dict)
     can: Mapping[str, Any] = field(default_factory=dict)
+    powercut: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN)
+    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT)
     paths = (root / name for name in names)
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, export, (root / PICTURE).exists(), *timing)
+    return Results(demo, evidence, export, (root / PICTURE).exists(), root / "bench" / "results", *timing)
 
 
 # --- the blocks ---
@@ -138,15 +141,24 @@ def timing_block(results: Results) -> str:
 
 
 def reliability_block(results: Results) -> str:
-    """The block of docs/reliability.md: what each fault did."""
-    head, body = faults_table(results.faults)
-    measured = f"Host: {_host(results.faults)}. {totals(results.faults)}"
-    return f"{measured}\n\n{_table(head, body) if body else NOT_MEASURED}"
+    """The block of docs/reliability.md: what each fault did, and each chapter of the power-cut proof."""
+    parts = []
+    for title, found, said, (head, body) in (
+        ("Faults of a running arm", results.faults, totals, faults_table(results.faults)),
+        ("Power cut during a deploy", results.powercut, powercut_totals, powercut_table(results.powercut)),
+    ):
+        parts += [f"### {title}", f"Host: {_host(found)}. {said(found)}", _table(head, body) if body else NOT_MEASURED]
+    return "\n\n".join(parts)
 
 
 def bridge_block(results: Results) -> str:
     """The block of docs/bridge.md: protocol by protocol, and beside the makers' libraries."""
     return bus_block(results.bus, results.fuzz, results.can, _host)
+
+
+def benchmarks_block(results: Results) -> str:
+    """The block of docs/benchmarks.md: one table a subject, over every committed result."""
+    return benchmarks(results.folder)
 
 
 EXPORT_ROWS = {
@@ -339,6 +351,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/bridge.md": bridge_block,
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
+    "docs/benchmarks.md": benchmarks_block,
 }
 
 

@@ -1,4 +1,5 @@
-"""The block of docs/reliability.md: one line per fault of the suite, from bench/results/faults-run.json."""
+"""The block of docs/reliability.md: one line per fault of the suite, from bench/results/faults-run.json, and one per
+chapter of the power-cut proof, from bench/results/powercut.json."""
 
 from __future__ import annotations
 
@@ -31,6 +32,40 @@ def totals(found: Mapping[str, Any]) -> str:
         f"{len(listed)} faults, {judged:.0f} commands: **{late:.0f} late, {beyond:.0f} beyond limits**. "
         f"Took {seconds / 60:.1f} minutes.{skipped}"
     )
+
+
+def powercut_table(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and cells, a chapter a line."""
+    head = ("chapter", "calls", "states", "of them distinct", "boots", "kills", "releases lost")
+    keys = ("calls", "states", "distinct", "boots", "kills")
+    body = []
+    for row in rows(found, "chapters"):
+        lost = row.get("lost")
+        said = f"{len(lost)}" if isinstance(lost, list) else NOT_MEASURED
+        body.append((str(row.get("chapter", "?")), *(_count(row, key) for key in keys), said))
+    return head, body
+
+
+def powercut_totals(found: Mapping[str, Any]) -> str:
+    """Two sentences over all chapters."""
+    chapters = rows(found, "chapters")
+    if not chapters:
+        return NOT_MEASURED
+    of_commit, met = (sum(as_number(row.get(key)) or 0 for row in chapters) for key in ("commit_calls", "kills_met"))
+    calls, states, boots, kills, lost = (
+        _count(found, key) for key in ("calls", "points", "boots", "kills", "releases_lost")
+    )
+    minutes = (as_number(get(found, "seconds")) or 0) / 60
+    return (
+        f"{calls} calls recorded, {states} states tried, {boots} boots, {kills} kills: **{lost} releases lost**. "
+        f"Killed at the very call: {met:,.0f} of the {of_commit:,.0f} calls of the commit phase. "
+        f"Took {minutes:.0f} minutes beside other work."
+    )
+
+
+def _count(row: Mapping[str, Any], key: str) -> str:
+    value = as_number(row.get(key))
+    return NOT_MEASURED if value is None else f"{value:,.0f}"
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

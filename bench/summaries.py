@@ -1,4 +1,4 @@
-"""Short lists of long results, for programs that want the figures and nothing else: loop.json, faults.json.
+"""Short lists of long results, for programs that want the figures and nothing else: loop, faults, deploy.
 
 python -m bench.summaries          (part of `make figures`)
 """
@@ -15,6 +15,7 @@ from edgevla.telemetry.host import host_line
 
 RESULTS = Path("bench/results")
 LOOP_KEYS = ("ours_p99_us", "ours_p999_us", "cyclictest_p99_us", "cyclictest_p999_us", "windows")
+DEPLOY_PARTS = ("deploy-loopback.json", "twin.json")
 FAULT_KEYS = ("fault", "late_commands", "out_of_limit_commands", "stop_ms", "bound_ms")
 
 
@@ -29,6 +30,16 @@ def fault_summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{key: row[key] for key in FAULT_KEYS} | {"host": host_line(result["host"])} for row in result["rows"]]
 
 
+def deploy_summary(loopback: Mapping[str, Any], twin: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a redeploy over loopback, and of the first install of the virtual machine: seconds of its steps."""
+    first = twin["deploys"]["twin"][0]
+    keys = ("no_change_s", "no_change_worst_s", "delta_bytes", "bundle_bytes")
+    return {key: loopback[key] for key in keys} | {
+        "host": host_line(loopback["host"]),
+        "twin": {**first["seconds"], "host": f"arm64 emulated on {host_line(twin['host'])}"},
+    }
+
+
 def write_summaries(results: Path) -> list[Path]:
     """Those whose long result is there."""
     written = []
@@ -39,6 +50,10 @@ def write_summaries(results: Path) -> list[Path]:
         if (results / source).exists():
             write_json(results / name, summary(json.loads((results / source).read_text(encoding="utf-8"))))
             written.append(results / name)
+    parts = [results / name for name in DEPLOY_PARTS]
+    if all(part.exists() for part in parts):
+        write_json(results / "deploy.json", deploy_summary(*(json.loads(part.read_text("utf-8")) for part in parts)))
+        written.append(results / "deploy.json")
     return written
 
 

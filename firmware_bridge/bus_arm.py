@@ -116,6 +116,23 @@ class BusArm(ABC, Generic[Line]):
         """Of each joint as it reports it itself; None: not known. Between cycles, after a whole state; never raises."""
         return [None] * len(self.joints)
 
+    def look_at_torque(self) -> list[bool | None]:
+        """`torque_on` of an arm that is not connected: opened, asked, closed. Sets nothing in any actuator.
+
+        Raises PortError, NoAnswer, JointSilent.
+        """
+        self._forget()
+        self.transport.open()
+        try:
+            return self._look()
+        finally:
+            self.transport.close()
+
+    def _look(self) -> list[bool | None]:
+        """What `look_at_torque` asks; a protocol whose state needs a set-up first asks something else."""
+        self._read_whole()
+        return self.torque_on()
+
     # --- Arm: modes -------------------------------------------------------------------------------------------
 
     def connect(self) -> ArmInfo:

@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from profiles.model import ArmProfile, CameraSpec, Cartesian, ChainJoint, Channel, Motor, StateChannel, Target
+from profiles.model import (
+    ArmProfile,
+    CameraSpec,
+    Cartesian,
+    ChainJoint,
+    Channel,
+    GpuWheel,
+    Motor,
+    PowerMode,
+    StateChannel,
+    Target,
+)
 
 Path = tuple[str | int, ...]  # ("channels", 2, "motor"): table of a file
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-]+)\s*\]\]?")
@@ -19,13 +30,14 @@ class Keys:
 
     of: type
     inside: Mapping[str, Keys] = field(default_factory=dict)
+    also: tuple[str, ...] = ()  # keys of the file that are no fields
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(item.name for item in fields(self.of))
+        return (*self.also, *(item.name for item in fields(self.of)))
 
 
-TARGET = Keys(Target)
+TARGET = Keys(Target, {"power_modes": Keys(PowerMode), "gpu_wheel": Keys(GpuWheel)}, ("extends",))
 ARM = Keys(
     ArmProfile,
     {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ARTIFACTS = ("cpu", "trt")
+MINIMUM = ("l4t", "glibc", "kernel", "python")  # what a least version may be said of
 PROTOCOLS = ("edgelink", "feetech", "dynamixel", "damiao", "odrive", "cia402", "moteus")
 ON_EXPIRY = ("hold", "brake", "free")
 TORQUE_POLICIES = ("hold", "ramp", "off")
@@ -16,6 +17,28 @@ JOINT_KINDS = ("revolute", "prismatic")
 # motor's axis makes 10 m/s. Any other unit, "1" of a gripper above all: its whole stroke within a millisecond.
 FASTEST = {"rad": (100.0, 1e4, 1e6), "m": (10.0, 1e4, 1e6)}
 FASTEST_OTHER = (1e3, 1e6, 1e9)
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """One mode of a Jetson's nvpmodel. None: no cap, or no public figure to rest on."""
+
+    name: str  # as /etc/nvpmodel.conf has it: '15W', 'MAXN'; its number differs from module to module
+    id: int | None = None  # of `nvpmodel -m`; None: another one with Super mode than without
+    watts: float | None = None
+    cores: int | None = None  # that stay online: 0 to cores - 1
+    cpu_mhz: float | None = None  # the highest clock that it allows
+    gpu_mhz: float | None = None
+
+
+@dataclass(frozen=True)
+class GpuWheel:
+    """A wheel that is on no package index: somebody fetches it and puts it where `bundle build` looks."""
+
+    file: str  # glob of its name: 'onnxruntime_gpu-*-cp310-cp310-linux_aarch64.whl'
+    replaces: str  # distribution that it takes the place of: 'onnxruntime'
+    folder: str  # where to put it: relative to the working folder of `bundle build`, or absolute
+    source: str  # where it comes from, for people
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,24 @@ class Target:
     memory_mb: int  # the policy process may take
     hang_s: float  # past this the policy process is killed and restarted
     measured: bool  # False: latency_budget_s is declared, not yet measured on this device
+    python: str = ""  # of the robot's system, '3.10'; '': not said, and no release can be built for it
+    provider_options: Mapping[str, Mapping[str, float | int | str | bool]] = field(default_factory=dict)
+    policy_spinning: bool = True  # more than one policy thread: waiting ones spin, which is faster and takes the core
+    disk_mb: int = 1_000  # free space that a release with its engines and a flight record need
+    power_mode: str = ""  # in which L is meant: the name of one of `power_modes`; '': not said
+    power_modes: tuple[PowerMode, ...] = ()  # that the module has
+    clocks_locked: bool = False  # L is meant with clocks locked to the ceiling of the mode (`jetson_clocks`)
+    minimum: Mapping[str, str] = field(default_factory=dict)  # least versions, keys of MINIMUM
+    gpu_wheel: GpuWheel | None = None  # None: every wheel is on the package index
+    modules: tuple[str, ...] = ()  # not empty: a family, which `resolve_module` narrows to one of these targets
+    compatible: tuple[str, ...] = ()  # of the device tree, any of which tells this module: 'nvidia,p3767-0005'
+    board_model: str = ""  # part of the device tree's model, 'Orin NX': tells the module where `compatible` does not,
+    ram_mb: int | None = None  # together with the memory built into it
+
+    @property
+    def family(self) -> bool:
+        """Whether this stands for several modules, and the one found on the robot is meant."""
+        return bool(self.modules)
 
 
 @dataclass(frozen=True)

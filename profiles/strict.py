@@ -31,7 +31,17 @@ class Table:
 
     def fail(self, key: str, expected: object, got: object, todo: str | None = None) -> NoReturn:
         """Raise the one error about `key`."""
-        self._refuse(f"{self.where}: `{key}` is wrong", expected, got, todo or self.todo)
+        self._refuse(f"{self.place(key)}: `{key}` is wrong", expected, got, todo or self.todo)
+
+    def place(self, key: str) -> str:
+        """Where the key stands, or would: a table that knows lines says them."""
+        del key
+        return self.where
+
+    def inner(self, where: str, data: Any, at: tuple[str | int, ...]) -> Table:
+        """A table inside this one, at that path."""
+        del at
+        return type(self)(where, data)
 
     def _wrong(self, key: str, expected: str, value: object) -> NoReturn:
         """`fail` about the value as the file has it: text in quotes, so that "1" is told from 1."""
@@ -111,21 +121,21 @@ class Table:
 
     def one(self, key: str, build: Callable[[Any], _T]) -> _T:
         """A table inside, read to its last key by `build`."""
-        return self._inside(f"{self.where}: {key}", self.mapping(key), build)
+        return self._inside(f"{self.where}: {key}", self.mapping(key), build, (key,))
 
     def each(self, key: str, build: Callable[[Any], _T], most: int = 256, least: int = 1) -> tuple[_T, ...]:
         """A list of `least` to `most` tables whose values have distinct names."""
         value = self.raw(key, "a list of tables")
         if not isinstance(value, list) or not least <= len(value) <= most:
             self._wrong(key, f"a list of {least} to {most} tables", value)
-        built = tuple(self._inside(f"{self.where}: {key}[{i}]", item, build) for i, item in enumerate(value))
+        built = tuple(self._inside(f"{self.where}: {key}[{i}]", item, build, (key, i)) for i, item in enumerate(value))
         names = [getattr(item, "name", i) for i, item in enumerate(built)]
         if len(set(names)) != len(names):
             self.fail(key, "names that differ", names)
         return built
 
-    def _inside(self, where: str, data: Any, build: Callable[[Any], _T]) -> _T:
-        table = type(self)(where, data)
+    def _inside(self, where: str, data: Any, build: Callable[[Any], _T], at: tuple[str | int, ...]) -> _T:
+        table = self.inner(where, data, at)
         value = build(table)
         table.nothing_left()
         return value

@@ -64,6 +64,18 @@ if [ "$(id -u)" -eq 0 ] && ! command -v gst-launch-1.0 >/dev/null; then
     (apt_install "tests of GStreamer cameras" gstreamer1.0-tools gstreamer1.0-plugins-base) ||
         step "going on without GStreamer"
 fi
+# For the tests of `edgevla deploy`, which say why they skip without it.
+if [ "$(id -u)" -eq 0 ] && ! command -v sshd >/dev/null && [ ! -x /usr/sbin/sshd ]; then
+    (apt_install "tests of deploy over SSH" openssh-server) || step "going on without sshd"
+fi
+# For the tests that look at system calls, which say why they skip without it.
+if [ "$(id -u)" -eq 0 ] && ! command -v strace >/dev/null; then
+    (apt_install "tests of system calls" strace) || step "going on without strace"
+fi
+# For counting instructions (make bench-counts), whose tests say why they skip without it.
+if [ "$(id -u)" -eq 0 ] && ! command -v valgrind >/dev/null; then
+    (apt_install "counting instructions" valgrind gcc libc6-dev) || step "going on without valgrind"
+fi
 step "5/5 edgevla itself"
 rm -rf edgevla.egg-info  # of an older checkout: it would hide commands that are new
 pip_install --no-deps --no-build-isolation --editable .

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.report import text
 from bench.report.svg import Canvas, LinearScale, LogScale, round_duration
 from edgevla.telemetry.interleaved import percentile_ns
+from edgevla.telemetry.stats import nearest_rank
 
 Array = NDArray[Any]
 WIDE, NARROW = 1080, 372  # viewBox units; the page shows one of the two, so text keeps its size on a phone
@@ -28,11 +29,28 @@ def both_widths(draw: Any, *args: Any) -> str:
 
 @dataclass(frozen=True)
 class Series:
-    """One row of the latency figure. ``cls`` picks the colour: c-teacher, c-fp32, c-int8, c-stage."""
+    """One row of the latency figure. ``cls`` picks the colour: c-teacher, c-fp32, c-int8, c-stage.
+
+    counts: how many times each of ``ns``, which then rise: a histogram; None: once.
+    behind: another one drawn as an outline behind it, each to its own height. limit_ns: marked.
+    """
 
     name: str
     ns: Array
     cls: str
+    counts: Array | None = None
+    behind: Series | None = None
+    limit_ns: float | None = None
+
+    @property
+    def size(self) -> int:
+        return int(self.ns.size if self.counts is None else self.counts.sum())
+
+    def percentile_ns(self, percent: float) -> float:
+        if self.counts is None:
+            return float(percentile_ns(self.ns, percent))
+        rank = nearest_rank(self.size, percent / 100)
+        return float(self.ns[np.searchsorted(np.cumsum(self.counts), rank, side="right")])
 
 
 def latency_ridges(series: Sequence[Series], width: int, cls: str) -> str:
@@ -41,38 +59,47 @@ def latency_ridges(series: Sequence[Series], width: int, cls: str) -> str:
     left, right, row = (240, 116, 54) if wide else (6, 10, 78)
     label_room = 0 if wide else 34
     canvas = Canvas(width, row * len(series) + 40)
-    scale = _duration_scale([s.ns for s in series], left, width - right)
+    drawn = [one for s in series for one in (s, s.behind) if one is not None]
+    scale = _duration_scale([s.ns for s in drawn], left, width - right)
     bottom = row * len(series) + 12
     canvas.time_axis(scale, 8, bottom)
     for index, one in enumerate(series):
         base = (index + 1) * row + 8
         _ridge(canvas, one, scale, base, row - 12 - label_room)
-        p50, p99 = (text.duration(percentile_ns(one.ns, q)) for q in (50, 99))
+        p50, p99 = (text.duration(one.percentile_ns(q)) for q in (50, 99))
         if wide:
             canvas.text(left - 14, base - 16, one.name, "t strong", "end")
-            canvas.text(left - 14, base - 1, f"n = {one.ns.size:,}", "t soft", "end")
+            canvas.text(left - 14, base - 1, f"n = {one.size:,}", "t soft", "end")
             canvas.text(width - right + 12, base - 16, f"p50 {p50}", "t strong")
             canvas.text(width - right + 12, base - 1, f"p99 {p99}", "t soft")
         else:
             canvas.text(left, base - row + 22, one.name, "t strong")
-            canvas.text(left, base - row + 37, f"p50 {p50} · p99 {p99} · n = {one.ns.size:,}", "t soft")
+            canvas.text(left, base - row + 37, f"p50 {p50} · p99 {p99} · n = {one.size:,}", "t soft")
     return canvas.render("Latency histograms on a logarithmic axis, one row per model and stage", cls)
 
 
 def _ridge(canvas: Canvas, one: Series, scale: LogScale, base: float, height: float) -> None:
-    edges = np.geomspace(scale.low, scale.high, 1 + int((scale.end - scale.start) / 4))
-    counts, _ = np.histogram(one.ns, edges)
-    tall = height / max(int(counts.max()), 1)
     canvas.line(scale.start, base, scale.end, base, "axis-line")
-    filled = np.flatnonzero(counts)
-    if filled.size:
-        first, last = int(filled[0]), int(filled[-1])
-        tops = [(scale(edges[i]), scale(edges[i + 1]), base - counts[i] * tall) for i in range(first, last + 1)]
-        steps = "".join(f"L{start:.1f} {top:.1f}L{end:.1f} {top:.1f}" for start, end, top in tops)
-        canvas.path(f"M{tops[0][0]:.1f} {base}{steps}L{tops[-1][1]:.1f} {base}Z", f"ridge {one.cls}")
+    if one.behind is not None:
+        _outline(canvas, one.behind, scale, base, height, "behind")
+    _outline(canvas, one, scale, base, height, f"ridge {one.cls}")
     for q, mark in ((50, "p50"), (99, "p99")):
-        x = scale(percentile_ns(one.ns, q))
+        x = scale(one.percentile_ns(q))
         canvas.line(x, base - height - 2, x, base + 3, f"mark {mark} {one.cls}")
+    if one.limit_ns is not None and scale.low < one.limit_ns < scale.high:
+        canvas.line(scale(one.limit_ns), base - height - 2, scale(one.limit_ns), base + 3, "limit")
+
+
+def _outline(canvas: Canvas, one: Series, scale: LogScale, base: float, height: float, cls: str) -> None:
+    edges = np.geomspace(scale.low, scale.high, 1 + int((scale.end - scale.start) / 4))
+    counts, _ = np.histogram(np.clip(one.ns, scale.low, scale.high), edges, weights=one.counts)
+    filled = np.flatnonzero(counts)
+    if not filled.size:
+        return
+    first, last, tall = int(filled[0]), int(filled[-1]), height / float(counts.max())
+    tops = [(scale(edges[i]), scale(edges[i + 1]), base - counts[i] * tall) for i in range(first, last + 1)]
+    steps = "".join(f"L{start:.1f} {top:.1f}L{end:.1f} {top:.1f}" for start, end, top in tops)
+    canvas.path(f"M{tops[0][0]:.1f} {base}{steps}L{tops[-1][1]:.1f} {base}Z", cls)
 
 
 def _duration_scale(arrays: Sequence[Array], start: float, end: float) -> LogScale:
@@ -86,13 +113,18 @@ def _duration_scale(arrays: Sequence[Array], start: float, end: float) -> LogSca
 
 @dataclass(frozen=True)
 class Ticks:
-    """Wake-up latency of every control tick [ns], and the ticks at which something was missed."""
+    """Wake-up latency of every control tick [ns], and the ticks at which something was missed.
+
+    unit: what one of them is called.
+    """
 
     wake_ns: Array
     period_s: float
     release_misses: Sequence[int] = ()
     episode_starts: Sequence[int] = ()
     servo_limit_ns: float | None = None
+    servo_misses: Sequence[int] = ()
+    unit: str = "tick"
 
 
 def tick_raster(ticks: Ticks, width: int, cls: str) -> str:
@@ -105,15 +137,17 @@ def tick_raster(ticks: Ticks, width: int, cls: str) -> str:
     y = LogScale(low, high, bottom, top)
     x = LinearScale(0, max(wake.size, 2), left, width - right)
     canvas = Canvas(width, height)
-    _raster_axes(canvas, x, y, ticks.period_s)
+    _raster_axes(canvas, x, y, ticks)
     _raster_cells(canvas, wake, x, y, 3 if wide else 4)
     _raster_levels(canvas, wake, ticks, x, y, width if wide else None)
     for tick in ticks.release_misses:
         canvas.line(x(tick), top - 6, x(tick), bottom, "miss-line")
         canvas.path(f"M{x(tick) - 5:.1f} {top - 16}h10l-5 9z", "miss")
+    for tick in ticks.servo_misses:
+        canvas.line(x(tick), bottom + 1, x(tick), bottom + 6, "servo-miss")
     for tick in ticks.episode_starts:
         canvas.line(x(tick), bottom, x(tick), bottom + 5, "episode")
-    return canvas.render("Wake-up latency of every control tick over time, logarithmic", cls)
+    return canvas.render(f"Wake-up latency of every {ticks.unit} over time, logarithmic", cls)
 
 
 def _raster_range(wake: Array, limit_ns: float | None) -> tuple[float, float]:
@@ -121,14 +155,15 @@ def _raster_range(wake: Array, limit_ns: float | None) -> tuple[float, float]:
     return max(low, 100.0), max(high, low * 10, 1_000.0)
 
 
-def _raster_axes(canvas: Canvas, x: LinearScale, y: LogScale, period_s: float) -> None:
+def _raster_axes(canvas: Canvas, x: LinearScale, y: LogScale, ticks: Ticks) -> None:
     for mark in y.ticks((1,)):
         canvas.line(x.start, y(mark), x.end, y(mark), "grid")
         canvas.text(x.start - 7, y(mark) + 4, round_duration(mark), "t axis", "end")
     for mark in x.ticks(8 if x.end > 500 else 4):
         canvas.text(x(mark), y.start + 18, f"{mark:,.0f}", "t axis", "middle")
     canvas.line(x.start, y.start, x.end, y.start, "axis-line")
-    words = f"tick ({text.three(period_s * 1e3)} ms each; {text.seconds(x.high * period_s)} in all)"
+    period_s = ticks.period_s
+    words = f"{ticks.unit} ({text.three(period_s * 1e3)} ms each; {text.seconds(x.high * period_s)} in all)"
     canvas.text((x.start + x.end) / 2, y.start + 35, words, "t soft", "middle")
 
 

@@ -63,8 +63,10 @@ class Canvas:
     def line(self, x1: float, y1: float, x2: float, y2: float, cls: str) -> None:
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{cls}"/>')
 
-    def rect(self, x: float, y: float, width: float, height: float, cls: str) -> None:
-        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{cls}"/>')
+    def rect(self, x: float, y: float, width: float, height: float, cls: str, title: str = "") -> None:
+        """``title`` is shown when the pointer rests on it."""
+        head = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{cls}"'
+        self.parts.append(f"{head}><title>{escape(title)}</title></rect>" if title else f"{head}/>")
 
     def circle(self, x: float, y: float, radius: float, cls: str) -> None:
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" class="{cls}"/>')

@@ -8,7 +8,7 @@ the share then says more than 100 %.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 INT8, FLOAT, ATTENTION, CONV = "int8 matmul", "float matmul", "attention products", "conv"
@@ -42,6 +42,7 @@ class Operator:
     us: float
     multiply_adds: int
     bytes: int  # of the tensors it reads and writes
+    name: str = field(default="", compare=False)  # of the node in the graph that runs
 
 
 @dataclass(frozen=True)

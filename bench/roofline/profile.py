@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,29 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
+class Constant:
+    """A weight of a graph. `width`: bytes an element."""
+
+    shape: tuple[int, ...]
+    width: int
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Memory of one session by its own statistics, largest seen."""
+
+    held_bytes: int  # taken from the system and kept
+    in_use_bytes: int  # of that, by weights and activations
+
+
+@dataclass(frozen=True)
 class Pass:
-    """One pass of a graph: its operators, and the median without a profiler."""
+    """One pass of a graph: its operators, the median without a profiler, and what its arena held."""
 
     operators: list[Operator]
     wall_ms: float
+    arena: Arena | None = None  # None: this ONNX Runtime does not say
+    origins: Mapping[str, str] = field(default_factory=dict)  # name of an operator -> node of the graph as given
 
 
 def profile(graph: bytes, feeds: Mapping[str, Array], rounds: int, recorder_us: float | None = None) -> Pass:
@@ -42,8 +60,19 @@ def profile(graph: bytes, feeds: Mapping[str, Array], rounds: int, recorder_us: 
     recorder_us: what the profiler itself adds to the time of each operator (`recorder_cost_us`, its default).
     """
     cost_us = recorder_cost_us() if recorder_us is None else recorder_us
+    graph = named(graph)
     events, optimized, plain_us = _record(graph, feeds, rounds)
-    return Pass(operators(events, optimized, cost_us, WARMUP), plain_us / 1e3)
+    origins = origins_of(optimized, onnx.load_model_from_string(graph).graph)
+    return Pass(operators(events, optimized, cost_us, WARMUP), plain_us / 1e3, arena_of(events), origins)
+
+
+def named(graph: bytes) -> bytes:
+    """The graph with a name for every node: what has none cannot be found again in a profile."""
+    model = onnx.load_model_from_string(graph)
+    nameless = [(index, node) for index, node in enumerate(model.graph.node) if not node.name]
+    for index, node in nameless:
+        node.name = f"{node.op_type}_{index}"
+    return bytes(model.SerializeToString()) if nameless else graph
 
 
 def recorder_cost_us(rounds: int = 100) -> float:
@@ -97,7 +126,7 @@ def operators(events: list[dict[str, Any]], graph: onnx.GraphProto, cost_us: flo
         Unsound: the profile holds no operator.
     """
     nodes = {node.name: node for node in graph.node}
-    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
     series: dict[str, list[float]] = {}
     shapes: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -108,9 +137,50 @@ def operators(events: list[dict[str, Any]], graph: onnx.GraphProto, cost_us: flo
     if not series:
         raise Unsound(explain("profile", "operators with their times", "none", "check the ONNX Runtime version"))
     return [
-        _operator(nodes.get(name), constants, shapes[name], max(0.0, _trimmed(values[skip:]) - cost_us))
+        _operator(name, nodes.get(name), constants, shapes[name], max(0.0, _trimmed(values[skip:]) - cost_us))
         for name, values in series.items()
     ]
+
+
+def origins_of(optimized: onnx.GraphProto, given: onnx.GraphProto) -> dict[str, str]:
+    """For each node that runs: the node of the graph as given whose tensor it produces, however much was fused into it.
+
+    A node that ONNX Runtime put in of itself (a reordering, a quantization between two fused products) has none.
+    """
+    makers = {tensor: node.name or node.op_type for node in given.node for tensor in node.output if tensor}
+    found = {node.name: [makers[tensor] for tensor in node.output if tensor in makers] for node in optimized.node}
+    return {name: names[0] for name, names in found.items() if names}
+
+
+def arena_of(events: list[dict[str, Any]]) -> Arena | None:
+    """What the allocator of the session told with each operator; None where it tells nothing (older versions)."""
+    told = [event["args"] for event in events if "mem_arena_held" in event.get("args", {})]
+    if not told:
+        return None
+    held, used = (max(int(args.get(key, 0)) for args in told) for key in ("mem_arena_held", "mem_in_use_peak"))
+    return Arena(held, used)
+
+
+def _constant(tensor: onnx.TensorProto) -> Constant:
+    try:
+        width = int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except (KeyError, TypeError, ValueError):  # a type that NumPy has no name for: none is wider than this here
+        width = 1
+    return Constant(tuple(tensor.dims), width)
+
+
+def _packed_bytes(node: onnx.NodeProto | None, constants: Mapping[str, Constant], shown: list[list[int]]) -> int:
+    """Bytes of the weights that a kernel has packed for itself: read in each run, and no input of it any more."""
+    left, total = [list(shape) for shape in shown], 0
+    for name in node.input if node is not None else ():
+        constant = constants.get(name)
+        if constant is None:
+            continue
+        if list(constant.shape) in left:
+            left.remove(list(constant.shape))
+        else:
+            total += math.prod(constant.shape) * constant.width
+    return total
 
 
 def _trimmed(values: list[float]) -> float:
@@ -119,14 +189,15 @@ def _trimmed(values: list[float]) -> float:
 
 
 def _operator(
-    node: onnx.NodeProto | None, constants: Mapping[str, tuple[int, ...]], args: Mapping[str, Any], us: float
+    name: str, node: onnx.NodeProto | None, constants: Mapping[str, Constant], args: Mapping[str, Any], us: float
 ) -> Operator:
     op = args["op_name"]
     inputs, outputs = _tensors(args["input_type_shape"]), _tensors(args["output_type_shape"])
     second = node.input[1] if node is not None and len(node.input) > 1 else ""
-    macs = _multiply_adds(op, inputs, outputs, constants.get(second, ()))
+    macs = _multiply_adds(op, inputs, outputs, constants[second].shape if second in constants else ())
     moved = sum(_BYTES.get(kind, 4) * math.prod(shape) for kind, shape in (*inputs, *outputs))
-    return Operator(op, second in constants, us, macs, moved)
+    moved += _packed_bytes(node, constants, [shape for _, shape in inputs])
+    return Operator(op, second in constants, us, macs, moved, name)
 
 
 def _tensors(shapes: list[dict[str, list[int]]]) -> list[tuple[str, list[int]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.roofline.classes import Operator, Peaks, Row, rows, total
 from bench.roofline.peaks import measure_peaks
-from bench.roofline.profile import profile, recorder_cost_us
+from bench.roofline.profile import Pass, profile, recorder_cost_us
 from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.wiring import once_per_instruction
@@ -16,6 +16,25 @@ from edgevla.telemetry.host import describe_host
 from export.parity.recorded import golden_feeds
 
 ROUNDS = 300
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One stage of a chunk: one pass of it, and how often a chunk runs it."""
+
+    name: str
+    times: int
+    one_pass: Pass
+
+    @property
+    def operators(self) -> list[Operator]:
+        """Of one chunk."""
+        return [_repeated(operator, self.times) for operator in self.one_pass.operators]
+
+    @property
+    def wall_ms(self) -> float:
+        """Of one chunk, without a profiler."""
+        return self.one_pass.wall_ms * self.times
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,7 @@ class Roofline:
     float_model: bool
     rounds: int
     recorder_us: float  # what the profiler adds to each operator; taken off
+    graphs: tuple[Graph, ...]
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -53,15 +73,15 @@ def roofline(bundle: Bundle, float_model: bool = False, rounds: int = ROUNDS) ->
     """
     values = golden_feeds(bundle, float_model)
     before, cost_us = measure_peaks(), recorder_cost_us()
-    found, wall_ms = list[Operator](), 0.0
+    graphs = []
     for stage in each_chunk(bundle.manifest.float_stages if float_model else bundle.manifest.stages):
         feeds = {tensor.name: values[tensor.name] for tensor in stage.inputs}
         one_pass = profile(bundle.model(stage.name, float_model), feeds, rounds, cost_us)
-        times = max(1, len(stage.times))
-        found += [_repeated(operator, times) for operator in one_pass.operators]
-        wall_ms += one_pass.wall_ms * times
+        graphs.append(Graph(stage.name, max(1, len(stage.times)), one_pass))
     peaks = _better(before, measure_peaks())
-    return Roofline(tuple(rows(found, wall_ms, peaks)), peaks, wall_ms, float_model, rounds, cost_us)
+    found = [operator for graph in graphs for operator in graph.operators]
+    wall_ms = sum(graph.wall_ms for graph in graphs)
+    return Roofline(tuple(rows(found, wall_ms, peaks)), peaks, wall_ms, float_model, rounds, cost_us, tuple(graphs))
 
 
 def each_chunk(stages: Sequence[Stage]) -> tuple[Stage, ...]:

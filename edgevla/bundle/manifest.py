@@ -7,29 +7,30 @@ Nothing here touches the disk.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edgevla.bundle.schema import JsonTable, parse_json
 from edgevla.errors import BadInput, explain
+from edgevla.trust.envelope import (
+    MANIFEST,
+    SCHEMA_OF_POLICY,
+    SCHEMA_OF_RELEASE,
+    Envelope,
+    FileEntry,
+    Release,
+    parse_envelope,
+)
 
-SCHEMA = "edgevla.bundle/2"
-MANIFEST = "manifest.json"
-MANIFEST_SUM = "manifest.sha256"  # `sha256sum -c manifest.sha256` checks it without edgevla
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-MAX_FILES = 4096
-MAX_FILE_BYTES = 8 * 1024**3
-MAX_TOTAL_BYTES = 16 * 1024**3
+SCHEMA = f"edgevla.bundle/{SCHEMA_OF_POLICY}"  # a policy
+RELEASE_SCHEMA = f"edgevla.bundle/{SCHEMA_OF_RELEASE}"  # a policy with what a robot needs to run it, and `release`
 MAX_IR_VERSION = 10  # the robot's ONNX Runtime 1.23 refuses IR above 11; design section 4 says 10
 ARTIFACTS = ("cpu-dynamic-s8", "cpu-static-qdq", "cpu-nbits8", "cpu-nbits4", "trt-qdq", "fp16", "fp32")
 WORDS_FILE = {"words": "text/vocab.json", "tokens": "text/tokens.json"}  # kind of text -> its file
 FITS = ("exact", "pad", "stretch")
 WHEN_MISSING = ("refuse", "blank")
-
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+OF_A_RELEASE = ("profiles/target.toml", "profiles/arm.toml", "sbom.cdx.json")  # files that every release has
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class FileEntry:
-    """What a file must be."""
-
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Manifest:
     """The whole of manifest.json."""
 
@@ -150,6 +143,7 @@ class Manifest:
     opset: int
     ir_version: int
     files: Mapping[str, FileEntry]
+    release: Release | None  # None: schema 2, a policy alone
 
     def stage(self, name: str, float_model: bool = False) -> Stage:
         """The stage of that name. Raises BadInput."""
@@ -168,18 +162,20 @@ class Manifest:
 
 def parse_manifest(raw: bytes) -> Manifest:
     """Bytes of manifest.json -> Manifest. Raises BadInput naming the key that is wrong."""
-    data = parse_json(raw, MANIFEST)
-    table = JsonTable(MANIFEST, data)
+    envelope = parse_envelope(raw)
+    table = JsonTable(MANIFEST, parse_json(raw, MANIFEST))
     schema = table.text("schema")
-    if schema != SCHEMA:
-        table.fail("schema", SCHEMA, schema, "use the edgevla version that wrote this bundle, or export again")
-    manifest = _manifest(table)
+    if schema not in (SCHEMA, RELEASE_SCHEMA):
+        todo = "update this edgevla, or use the one that wrote this bundle"
+        table.fail("schema", f"{SCHEMA} or {RELEASE_SCHEMA}", f"{schema}: written by a newer edgevla", todo)
+    manifest = _manifest(table, envelope)
+    _check_known_keys(table)
     table.nothing_left()
     _check(table, manifest)
     return manifest
 
 
-def _manifest(table: JsonTable) -> Manifest:
+def _manifest(table: JsonTable, envelope: Envelope) -> Manifest:
     channels = table.each("channels", _channel)
     return Manifest(
         name=table.name("name"),
@@ -202,7 +198,8 @@ def _manifest(table: JsonTable) -> Manifest:
         recipe=table.mapping("recipe"),
         opset=table.whole("opset", 13, 20),
         ir_version=table.whole("ir_version", 7, MAX_IR_VERSION),
-        files=_files(table),
+        files=envelope.files,
+        release=envelope.release,
     )
 
 
@@ -284,44 +281,24 @@ def _model(table: JsonTable) -> Model:
     return Model(table.name("name"), table.sha256("sha256"), table.whole("parameters", 1, 10**13))
 
 
-def _files(table: JsonTable) -> dict[str, FileEntry]:
-    inside = JsonTable(f"{table.where}: files", table.mapping("files"))
-    paths = inside.keys()
-    if not 0 < len(paths) <= MAX_FILES:
-        table.fail("files", f"1 to {MAX_FILES} files", len(paths))
-    files = {check_path(path): inside.one(path, _entry) for path in paths}
-    total = sum(entry.bytes for entry in files.values())
-    if total > MAX_TOTAL_BYTES:
-        table.fail("files", f"{MAX_TOTAL_BYTES} bytes in all at most", total)
-    return files
-
-
-def _entry(table: JsonTable) -> FileEntry:
-    return FileEntry(table.sha256("sha256"), table.whole("bytes", 0, MAX_FILE_BYTES))
-
-
-def check_path(path: str) -> str:
-    """A plain relative path inside the bundle, or BadInput: no '..', no root, no odd characters."""
-    parts = path.split("/")
-    plain = 0 < len(path) <= 255 and all(_PART.fullmatch(part) for part in parts) and len(parts) <= 8
-    if not plain or str(PurePosixPath(path)) != path or path in (MANIFEST, MANIFEST_SUM):
-        raise BadInput(
-            explain(
-                f"{MANIFEST}: a file's path is not allowed",
-                "a relative path of plain names inside the bundle",
-                repr(path[:200]),
-                "do not use this bundle; get it again from where it was made",
-            )
-        )
-    return path
+def _check_known_keys(table: JsonTable) -> None:
+    """Nothing unknown in the two tables that the envelope reads loosely, for bundles still to be written."""
+    for path, entry in table.mapping("files").items():
+        if unknown := sorted(set(entry) - {field.name for field in fields(FileEntry)}):
+            table.fail("files", f"{path}: sha256 and bytes alone", unknown[0])
+    if table.has("release") and (unknown := sorted(set(table.mapping("release")) - {f.name for f in fields(Release)})):
+        table.fail("release", "only keys of this schema", unknown[0])
 
 
 def _check(table: JsonTable, manifest: Manifest) -> None:
     words = WORDS_FILE[manifest.text.kind]
     noise = ("noise.npy",) if manifest.noise_shape else ()
-    for path in ("stats.json", "cameras.toml", words, *noise):
+    release = OF_A_RELEASE if manifest.release else ()
+    for path in ("stats.json", "cameras.toml", words, *noise, *release):
         if path not in manifest.files:
             table.fail("files", f"an entry for {path}", "none")
+    if manifest.release and manifest.release.target != manifest.target:
+        table.fail("target", f"{manifest.release.target}, as in `release`", manifest.target)
     for camera in manifest.cameras:
         raw, fitted = (camera.width, camera.height), (camera.input_width, camera.input_height)
         if camera.fit == "exact" and raw != fitted:

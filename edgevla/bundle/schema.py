@@ -1,12 +1,13 @@
-"""JSON from outside, read strictly: no NaN, no key said twice, no key unknown, no key missing."""
+"""JSON from outside, read strictly: no key unknown, no key missing; for the rest see `edgevla.trust.strict_json`."""
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar
 
-from edgevla.errors import BadInput, explain
+from edgevla.errors import BadInput
+from edgevla.trust.strict_json import AGAIN
+from edgevla.trust.strict_json import parse_json as parse_json
 from profiles.strict import Table
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -17,7 +18,7 @@ class JsonTable(Table):
     """A JSON object of a bundle; its errors are BadInput."""
 
     error: ClassVar[type[Exception]] = BadInput
-    todo: ClassVar[str] = "get the bundle again from where it was made, or export it again"
+    todo: ClassVar[str] = AGAIN
 
     def keys(self) -> list[str]:
         """Every key, in the order of the file."""
@@ -34,21 +35,3 @@ class JsonTable(Table):
         if not _SHA256.fullmatch(value):
             self.fail(key, "64 lower-case hexadecimal digits", repr(value))
         return value
-
-
-def parse_json(raw: bytes, where: str) -> Any:
-    """JSON without NaN, Infinity or a key said twice. Raises BadInput naming `where`."""
-
-    def constant(token: str) -> NoReturn:
-        raise ValueError(f"{token} is no JSON number")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(items)
-        if len(table) != len(items):
-            raise ValueError("a key is said twice")
-        return table
-
-    try:
-        return json.loads(raw.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(explain(f"{where} is not valid JSON", "UTF-8 JSON", error, JsonTable.todo)) from error

@@ -12,6 +12,7 @@ from edgevla.bundle.manifest import Stage, Tensor
 from edgevla.bundle.reader import Bundle
 from edgevla.errors import EdgevlaError
 from edgevla.policy.engine import PolicyEngine
+from edgevla.policy.providers import ON_CPU, RunsOn, require_used
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
@@ -26,17 +27,19 @@ class Verdict:
     kept: bool
 
 
-def verify_graphs(bundle: Bundle) -> list[Verdict]:
+def verify_graphs(bundle: Bundle, runs_on: RunsOn = ON_CPU) -> list[Verdict]:
     """Load each graph with ONNX Runtime and compare its inputs and outputs with the manifest.
 
-    Raises BadInput where a graph cannot be loaded.
+    `runs_on`: providers of the artifact; the FP32 graphs beside it are of the CPU. Raises BadInput where a graph cannot
+    be loaded, Refused where a provider is missing.
     """
     manifest = bundle.manifest
     verdicts = []
     for float_model, stages in ((False, manifest.stages), (True, manifest.float_stages)):
         if not stages:
             continue
-        sessions = PolicyEngine(bundle, float_model=float_model).stages()
+        engine = PolicyEngine(bundle, float_model=float_model, runs_on=ON_CPU if float_model else runs_on)
+        sessions = engine.stages()
         verdicts += [_graph(stage, sessions[stage.name]) for stage in stages]
     return verdicts
 
@@ -47,10 +50,16 @@ def _graph(stage: Stage, session: Any) -> Verdict:
     return Verdict(f"interface of {stage.file}", expected, got, expected == got)
 
 
-def verify_golden(bundle: Bundle) -> list[Verdict]:
-    """Run every golden vector from raw camera bytes through the engine: the chunk decides, and the stages are told."""
-    engine = PolicyEngine(bundle)
-    return [_golden(engine, name, bundle) for name in bundle.golden]
+def verify_golden(bundle: Bundle, runs_on: RunsOn = ON_CPU) -> list[Verdict]:
+    """Run every golden vector from raw camera bytes through the engine: the chunk decides, and the stages are told.
+
+    Raises Refused where nodes ran elsewhere than `runs_on` says: then it was not the device that answered.
+    """
+    engine = PolicyEngine(bundle, runs_on=runs_on, read_back=not runs_on.cpu_only)
+    verdicts = [_golden(engine, name, bundle) for name in bundle.golden]
+    if not runs_on.cpu_only:
+        require_used(engine.node_providers(), runs_on.providers)
+    return verdicts
 
 
 def _golden(engine: PolicyEngine, name: str, bundle: Bundle) -> Verdict:

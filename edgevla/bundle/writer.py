@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgevla.bundle.manifest import MANIFEST, MANIFEST_SUM, SCHEMA, check_path
+from edgevla.bundle.manifest import RELEASE_SCHEMA, SCHEMA
 from edgevla.bundle.parts import json_bytes
-from edgevla.bundle.reader import Bundle, open_bundle, sum_line
+from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.errors import BadInput, explain
+from edgevla.trust.envelope import MANIFEST, MANIFEST_SUM, check_path, sum_line
 
 
 def write_bundle(dest: str | Path, manifest: Mapping[str, Any], files: Mapping[str, bytes | Path]) -> Bundle:
@@ -30,7 +31,7 @@ def write_bundle(dest: str | Path, manifest: Mapping[str, Any], files: Mapping[s
     staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", dir=dest.parent))
     try:
         entries = {name: _put(staging, name, content) for name, content in sorted(files.items())}
-        raw = json_bytes({**manifest, "schema": SCHEMA, "files": entries})
+        raw = json_bytes({**manifest, "schema": RELEASE_SCHEMA if "release" in manifest else SCHEMA, "files": entries})
         _write(staging / MANIFEST, raw)
         _write(staging / MANIFEST_SUM, sum_line(raw))
         staging.chmod(0o755)

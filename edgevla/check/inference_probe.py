@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from edgevla.control.realtime import pin
 from edgevla.control.shm import Slots
 from edgevla.errors import Unsound, explain
 from edgevla.policy.engine import PolicyEngine
+from edgevla.policy.providers import ON_CPU, RunsOn, require_used, runs_on_said
 
 _FRAMES = 32  # different camera frames, so that no cache holds the answer
 _WARM_UP = 50  # inferences that are not counted
@@ -39,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     adopt(arguments.parent, signal.SIGTERM)
     missing = pin(None if arguments.core < 0 else arguments.core)
     bundle = open_bundle(arguments.bundle)
-    infer = one_inference(bundle, arguments.threads, arguments.delay)
+    runs_on = runs_on_said(json.loads(arguments.runs_on)) if arguments.runs_on else ON_CPU
+    require_used(_where_nodes_run(bundle, arguments.threads, runs_on, arguments.delay), runs_on.providers)
+    infer = one_inference(bundle, arguments.threads, arguments.delay, runs_on)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -53,10 +57,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def one_inference(bundle: Bundle, threads: int, delay: int) -> Callable[[int], None]:
+def one_inference(bundle: Bundle, threads: int, delay: int, runs_on: RunsOn = ON_CPU) -> Callable[[int], None]:
     """A function of a counter that does one whole inference."""
+    return _inferring(bundle, PolicyEngine(bundle, threads=threads, runs_on=runs_on), delay)
+
+
+def _where_nodes_run(bundle: Bundle, threads: int, runs_on: RunsOn, delay: int) -> dict[str, dict[str, int]]:
+    """Nodes by provider, by stage, of an engine of its own: what is timed is not profiled. CPU alone is not asked."""
+    if runs_on.cpu_only:
+        return {}
+    engine = PolicyEngine(bundle, threads=threads, runs_on=runs_on, read_back=True)
+    _inferring(bundle, engine, delay)(0)
+    return engine.node_providers()
+
+
+def _inferring(bundle: Bundle, engine: PolicyEngine, delay: int) -> Callable[[int], None]:
     manifest = bundle.manifest
-    engine = PolicyEngine(bundle, threads=threads)
     engine.set_instruction(_instruction(bundle))
     shape = (manifest.timing.horizon, len(manifest.channels))
     rng = np.random.default_rng(0)
@@ -107,6 +123,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--delay", type=int, required=True, help="d, ticks of prefix")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--core", type=int, default=-1, help="-1: not pinned")
+    parser.add_argument("--runs-on", default="", help="JSON of edgevla.policy.providers.RunsOn; default: the CPU")
     parser.add_argument("--parent", type=int, default=os.getppid())
     return parser.parse_args(argv)
 

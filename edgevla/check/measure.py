@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from edgevla.bundle import Bundle
 from edgevla.bundle.arrays import expect, load_npy
 from edgevla.control.timing import delay_ticks, servo_period_s
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, Usage, explain
+from edgevla.policy.engines import runs_on_of
 from firmware_bridge.virtual.client import VirtualProcess
 from profiles import ArmProfile, Target
 from profiles.bridge import joints_of
@@ -69,6 +70,7 @@ def measure(
             "--samples", str(samples), "--paced", str(PACED), "--pause-s", str(pause_s),
             "--delay", str(delay_ticks(target.latency_budget_s, timing.period_s)),
             "--threads", str(target.policy_threads), "--core", _core(target.policy_core),
+            "--runs-on", json.dumps(asdict(runs_on_of(target, bundle.path))),
         ]  # fmt: skip
         servo, policy = _both([servo_command, policy_command], timeout_s)
         inference_s = _samples(inference, samples + PACED)

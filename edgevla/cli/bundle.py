@@ -1,64 +1,131 @@
-"""`edgevla bundle show` and `edgevla bundle verify`."""
+"""`edgevla bundle`: show, verify and compare; what makes and moves bundles stands in modules of its own."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
 
-from edgevla.bundle import Bundle, open_bundle
-from edgevla.bundle.manifest import Camera
-from edgevla.bundle.parts import KnownWords
+import profiles
+from edgevla.bundle import Bundle
+from edgevla.bundle.diff import differences
 from edgevla.bundle.verify import Verdict, verify_golden, verify_graphs
+from edgevla.cli.archives import KEY_OPTION, PATH_ARGUMENT, TRUST_OPTION, opened, pack, store_of, unpack
+from edgevla.cli.building import build
+from edgevla.cli.bundle_facts import facts_of, signature_of
 from edgevla.cli.output import JSON_OPTION, kept, megabytes, print_json, print_table, say
+from edgevla.cli.signing import keygen, sign, trust
 from edgevla.errors import Refused
+from edgevla.policy.engines import runs_on_of
+from edgevla.policy.providers import ON_CPU
+from edgevla.trust.envelope import release_id
+from edgevla.trust.store import TrustStore
+
+TARGET_OPTION = typer.Option("", "--target", help="Name or .toml: on the providers of this target")
 
 app = typer.Typer(
-    help="Show or verify a bundle.", epilog="Example: edgevla bundle show out/student.bundle", no_args_is_help=True
+    help="Show, verify, compare, build, sign or pack a bundle.",
+    epilog="Example: edgevla bundle show out/student.bundle",
+    no_args_is_help=True,
 )
-# Text and no Path: Path("") is the current folder, and an empty path shall be refused.
-PATH_ARGUMENT = typer.Argument(..., help="Folder NAME.bundle")
 
 
 @app.command()
-def show(path: str = PATH_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+def show(
+    path: str = PATH_ARGUMENT,
+    key: list[Path] = KEY_OPTION,
+    trust: Path | None = TRUST_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
     """Print what is in a bundle, after every hash was found right.
 
     Example: edgevla bundle show out/student.bundle
     """
-    bundle = open_bundle(path)
-    if as_json:
-        print_json(_summary(bundle))
-        return
-    manifest = bundle.manifest
-    print_table(f"{manifest.name} · {path}", ["what", "value"], _facts(bundle))
-    rows = [(c.name, c.kind, c.space, c.frame, c.unit, c.scale, c.minimum, c.maximum) for c in manifest.channels]
-    print_table("action", ["channel", "kind", "space", "frame", "unit", "scale", "minimum", "maximum"], rows)
-    print_table("files", ["file", "size", "sha256"], _file_rows(bundle))
+    store = store_of(key, trust)
+    with opened(path, store) as bundle:
+        if as_json:
+            print_json(_summary(path, bundle, store))
+            return
+        manifest = bundle.manifest
+        print_table(f"{manifest.name} · {path}", ["what", "value"], facts_of(bundle, store))
+        rows = [(c.name, c.kind, c.space, c.frame, c.unit, c.scale, c.minimum, c.maximum) for c in manifest.channels]
+        print_table("action", ["channel", "kind", "space", "frame", "unit", "scale", "minimum", "maximum"], rows)
+        files = [(name, megabytes(entry.bytes), entry.sha256[:16]) for name, entry in manifest.files.items()]
+        print_table("files", ["file", "size", "sha256"], files)
 
 
 @app.command()
-def verify(path: str = PATH_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
+def verify(
+    path: str = PATH_ARGUMENT,
+    key: list[Path] = KEY_OPTION,
+    trust: Path | None = TRUST_OPTION,
+    target: str = TARGET_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
     """Check every hash, load every graph, and compare every golden vector with what this machine computes.
 
-    Example: edgevla bundle verify out/student.bundle
+    With --key or --trust the signature is judged first, before anything of the bundle is used. With --target the graphs
+    run on the providers of that target, which must be those that really ran them; without it on the CPU.
+
+    Example: edgevla bundle verify out/student.bundle --key release.pub
     """
-    bundle = open_bundle(path)
-    verdicts = [_hashes(bundle), *verify_graphs(bundle)]
-    if all(verdict.kept for verdict in verdicts):  # graphs of another interface cannot run the golden vectors
-        verdicts += verify_golden(bundle)
+    store = store_of(key, trust)
+    with opened(path, store) as bundle:
+        runs_on = runs_on_of(profiles.load_target(target), bundle.path) if target else ON_CPU
+        verdicts = [*_signature(bundle, store), _hashes(bundle), *verify_graphs(bundle, runs_on)]
+        if all(verdict.kept for verdict in verdicts):  # graphs of another interface cannot run the golden vectors
+            verdicts += verify_golden(bundle, runs_on)
+        signature = signature_of(bundle, store)
     broken = [verdict for verdict in verdicts if not verdict.kept]
     if as_json:
-        print_json({"bundle": str(path), "kept": not broken, "verdicts": [asdict(v) for v in verdicts]})
+        rows = [asdict(verdict) for verdict in verdicts]
+        print_json({"bundle": path, "kept": not broken, "signature": signature, "verdicts": rows})
     else:
-        rows = [(v.name, v.expected, v.got, kept(v.kept)) for v in verdicts]
-        print_table(f"verify {path}", ["what", "expected", "got", ""], rows)
+        table = [(v.name, v.expected, v.got, kept(v.kept)) for v in verdicts]
+        print_table(f"verify {path}", ["what", "expected", "got", ""], table)
     if broken:
         first = f"{broken[0].name}: {broken[0].got}"
         raise Refused(f"{len(broken)} of {len(verdicts)} checks are broken, the first: {first}")
     if not as_json:
-        say(f"{len(verdicts)} checks kept", "green")
+        unjudged = "" if store else "; the signature was not judged, pass --key or --trust"
+        say(f"{len(verdicts)} checks kept{unjudged}", "green")
+
+
+@app.command()
+def diff(
+    before: str = typer.Argument(..., help="Folder or archive of the one bundle"),
+    after: str = typer.Argument(..., help="Folder or archive of the other"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Say what changed from one bundle to another: timing, channels, targets, wheels, counter, files.
+
+    Example: edgevla bundle diff out/student.bundle out/release.tar.zst
+    """
+    with opened(before) as old, opened(after) as new:
+        changes = differences(old.manifest, new.manifest)
+        ids = [release_id(bundle.head.manifest) for bundle in (old, new)]
+        sizes = [bundle.total_bytes() for bundle in (old, new)]
+    if as_json:
+        print_json({"ids": ids, "bytes": sizes, "changes": [asdict(change) for change in changes]})
+        return
+    if changes:
+        rows = [(change.subject, change.what, change.before, change.after) for change in changes]
+        print_table(f"{before} -> {after}", ["of", "what", "before", "after"], rows)
+    say(f"{len(changes)} differences, {megabytes(sizes[0])} -> {megabytes(sizes[1])}, release id {ids[0]} -> {ids[1]}")
+
+
+for command in (build, keygen, sign, trust, pack, unpack):
+    app.command()(command)
+
+
+def _signature(bundle: Bundle, store: TrustStore | None) -> list[Verdict]:
+    """A row for the signature that `opened` judged; none where nobody said by which keys."""
+    if store is None:
+        return []
+    name = store.judge(bundle.head.manifest, bundle.head.signature)
+    return [Verdict("signature", "of a trusted key", f"key {name}", True)]
 
 
 def _hashes(bundle: Bundle) -> Verdict:
@@ -66,54 +133,11 @@ def _hashes(bundle: Bundle) -> Verdict:
     return Verdict("sha256 of every file", f"{count} files", f"{count} files, {megabytes(bundle.total_bytes())}", True)
 
 
-def _summary(bundle: Bundle) -> dict[str, Any]:
+def _summary(path: str, bundle: Bundle, store: TrustStore | None) -> dict[str, Any]:
     sizes = {
         "all": bundle.total_bytes(),
         "model": bundle.total_bytes("model/"),
         "float": bundle.total_bytes("float/"),
     }
-    return {"path": str(bundle.path), "bytes": sizes, "manifest": asdict(bundle.manifest)}
-
-
-def _facts(bundle: Bundle) -> list[tuple[str, object]]:
-    m = bundle.manifest
-    return [
-        ("artifact", f"{m.artifact}, opset {m.opset}, IR {m.ir_version}"),
-        ("made for", f"target {m.target}, arm {m.arm}"),
-        ("made with", m.created_with),
-        (
-            "timing",
-            f"T = {m.timing.period_s * 1e3:g} ms, H = {m.timing.horizon} ticks, d_max = {m.timing.d_max}",
-        ),
-        *((f"camera {camera.name}", _camera(camera)) for camera in m.cameras),
-        ("state", ", ".join(f"{s.name} [{s.unit}]" for s in m.state)),
-        ("words", _words(bundle)),
-        ("teacher", f"{m.teacher.name}, {m.teacher.parameters:,} parameters"),
-        ("student", f"{m.student.name}, {m.student.parameters:,} parameters"),
-        (
-            "graphs",
-            f"{megabytes(bundle.total_bytes('model/'))}, in float {megabytes(bundle.total_bytes('float/'))}",
-        ),
-        ("golden vectors", len(bundle.golden)),
-        ("evidence", ", ".join(bundle.evidence()) or "none"),
-    ]
-
-
-def _camera(camera: Camera) -> str:
-    size = f"{camera.width} x {camera.height}"
-    if camera.fit != "exact":
-        size += f", to {camera.input_width} x {camera.input_height} ({camera.fit})"
-    absent = ", may be absent" if camera.when_missing == "blank" else ""
-    return f"{size}, {camera.colour}, {camera.rate_hz:g} Hz{absent}"
-
-
-def _words(bundle: Bundle) -> str:
-    words, most = bundle.words, bundle.manifest.text.max_tokens
-    if isinstance(words, KnownWords):
-        return f"{len(words.tokens)} words, at most {most} an instruction"
-    others = f"a tokenizer for others, up to {most} tokens" if words.tokenizer else "no others"
-    return f"{len(words.known)} known instructions, {others}"
-
-
-def _file_rows(bundle: Bundle) -> list[tuple[str, str, str]]:
-    return [(name, megabytes(entry.bytes), entry.sha256[:16]) for name, entry in bundle.manifest.files.items()]
+    facts = {"path": path, "id": release_id(bundle.head.manifest), "signature": signature_of(bundle, store)}
+    return {**facts, "bytes": sizes, "manifest": asdict(bundle.manifest)}

@@ -20,6 +20,7 @@ from edgevla.sensors import confirm as confirmations
 from edgevla.sensors import identity
 from edgevla.sensors.compare import Comparison, Image, compare, look_of, swapped_cameras
 from edgevla.sensors.look import View, look
+from edgevla.sensors.ready import Lack, first_lack
 from edgevla.sensors.show import half_blocks, page
 from edgevla.sensors.sources.base import GRAMMAR, SourceName, Wanted, parse_cameras
 from edgevla.sensors.sources.file import decode_picture
@@ -60,6 +61,7 @@ def check(
     bundle: Path = typer.Option(..., "--bundle", help="Folder NAME.bundle"),
     camera: list[str] = _CAMERA,
     confirm: bool = typer.Option(False, "--confirm", help="Ask for each camera whether it is the same view; keep it"),
+    confirmed: bool = typer.Option(False, "--confirmed", help="Open none; only say whether a person confirmed each"),
     html: Path | None = _HTML,
     settle_s: float = typer.Option(1.0, min=0.0, max=60.0, help="Let exposure settle this long, seconds"),
     as_json: bool = JSON_OPTION,
@@ -70,6 +72,9 @@ def check(
     """
     opened = open_bundle(bundle)
     sources = parse_cameras(camera)
+    if confirmed:
+        _say_lack(first_lack(opened, sources), len(sources), as_json)
+        return
     views = look(_wanted(opened, sources), settle_s)
     trained = _training_frames(opened)
     compared = {name: compare(name, view.image, trained) for name, view in views.items() if name in trained}
@@ -85,6 +90,21 @@ def check(
     if wrong:
         todo = "put it right and check again; the policy was trained with the other picture"
         raise Refused(explain("the cameras are not those of the training", "the same view", "; ".join(wrong), todo))
+
+
+def _say_lack(lack: Lack | None, count: int, as_json: bool) -> None:
+    """Raises Refused, Usage where something is missing; with --json the object says it and the exit code is 1."""
+    if as_json:
+        print_json({"kept": lack is None, "lack": asdict(lack) if lack else None})
+        if lack:
+            raise typer.Exit(1)
+    elif lack and lack.kind in ("device", "confirmation"):
+        raise Refused(lack.text)
+    elif lack:
+        todo = "one --camera NAME=SOURCE for each; sources: `edgevla camera list`"
+        raise Usage(explain(f"camera {lack.camera} cannot be used", "a source that can be read", lack.text, todo))
+    else:
+        say(f"{count} cameras, each confirmed for this bundle", "green")
 
 
 def _wanted(bundle: Bundle, sources: Mapping[str, SourceName]) -> dict[str, tuple[SourceName, Wanted]]:

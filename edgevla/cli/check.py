@@ -18,6 +18,7 @@ from edgevla.bundle import Bundle, open_bundle
 from edgevla.check.compatible import compatibility
 from edgevla.cli.output import JSON_OPTION, kept, print_json, print_table, say
 from edgevla.control.timing import CONFIDENCE, QUANTILE, Claim, Measurements, broken, evaluate, require
+from edgevla.doctor.board import target_here
 from edgevla.errors import Unsound, explain
 from edgevla.policy.blend import blend_ticks_of
 from edgevla.telemetry.stats import samples_needed
@@ -50,6 +51,8 @@ def check(
     bundle = open_bundle(path)
     arm_name = arm or bundle.manifest.arm
     computer, device = profiles.load_target(target or bundle.manifest.target), load_calibrated(arm_name, calibration)
+    if not arithmetic_only and computer.arch == platform.machine():
+        computer = target_here(computer)
     require_driver(device)
     claims = _claims(bundle, computer, device, None, accept_no_watchdog)
     notes, cpu_share = ["arithmetic only: nothing was measured"] if arithmetic_only else [], 1.0
@@ -149,7 +152,7 @@ def _print(
         print_json(_summary(claims, notes, bundle, target, arm))
         return
     title = f"{bundle.manifest.name} on {target.name} with {arm.name}"
-    print_table(title, ["claim", "kind", "in numbers", "n", ""], [_row(claim) for claim in claims])
+    print_table(title, ["claim", "kind", "in numbers", "n", ""], [claim_row(claim) for claim in claims])
     for note in notes:
         say(note, "bold" if note.isupper() or note.startswith("BEST") else "dim")
     if not target.measured:
@@ -158,7 +161,7 @@ def _print(
         say(f"{sum(claim.kept is True for claim in claims)} claims kept", "green")
 
 
-def _row(claim: Claim) -> tuple[object, ...]:
+def claim_row(claim: Claim) -> tuple[object, ...]:
     kind = f"{claim.kind}, {100 * claim.confidence:g} %" if claim.confidence else claim.kind
     verdict = Text("-") if claim.kept is None else kept(claim.kept)
     return claim.name, kind, claim.text, f"{claim.samples:,}" if claim.samples else "", verdict

@@ -12,9 +12,11 @@ from rich.text import Text
 
 import profiles
 from edgevla.cli.output import JSON_OPTION, print_json, say, stdout
+from edgevla.doctor.board import board_facts
 from edgevla.doctor.examine import examine
 from edgevla.doctor.finding import Finding, can_hold, counts, worst_first
 from edgevla.doctor.host import Host, Wanted
+from profiles import ProfileError, Target, resolve_module
 
 _STYLES = {"fail": "bold red", "warn": "yellow", "info": "dim", "pass": "green"}
 
@@ -32,12 +34,13 @@ def doctor(
 
     Example: edgevla doctor --target jetson-orin --port /dev/ttyUSB0
     """
+    host = Host()
     wanted = Wanted(
-        target=profiles.load_target(target) if target else None,
+        target=_found(profiles.load_target(target), host) if target else None,
         arm=profiles.load_arm(arm) if arm else None,
         port=port or None,
     )
-    findings = examine(Host(), wanted)
+    findings = examine(host, wanted)
     everything = [finding for group in findings.values() for finding in group]
     if as_json:
         print_json(summary(findings, wanted))
@@ -47,6 +50,14 @@ def doctor(
         say(", ".join(f"{number} {level}" for level, number in total.items()), "bold")
     if not can_hold(everything):
         raise typer.Exit(1)
+
+
+def _found(target: Target, host: Host) -> Target:
+    """Of a family the module that this is; the family where no module fits, which is no reason to examine nothing."""
+    try:
+        return resolve_module(target, board_facts(host.tree))
+    except ProfileError:
+        return target
 
 
 def summary(findings: dict[str, list[Finding]], wanted: Wanted) -> dict[str, Any]:

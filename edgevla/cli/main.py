@@ -26,9 +26,10 @@ INTERNAL_ERROR = 70  # a defect of ours (sysexits EX_SOFTWARE): outside the tabl
 # One line each, so that `edgevla --help` loads no command. In the order of use.
 SUMMARIES = {
     "compress": "Distil and quantize a teacher into a bundle (workstation, needs the extra `export`).",
-    "bundle": "Show or verify a bundle.",
+    "bundle": "Show, verify, compare, sign or pack a bundle.",
     "doctor": "Examine this computer as a robot's: kernel, cores, heat, supply, ports; the line to type for each.",
     "check": "Prove and measure a bundle's timing claims on a target with an arm; refuse what cannot hold.",
+    "selftest": "Try servo, bus, cameras, recorder and policy at the operating rate, torque off.",
     "run": "Drive an arm with a bundle in closed loop.",
     "say": "Give a run that is going another instruction, or ask how it is (cannot arm).",
     "camera": "List cameras; compare each with the bundle's training picture.",
@@ -40,8 +41,10 @@ SUMMARIES = {
     "bus": "Scan, monitor, decode, record, replay or measure a serial line or CAN bus.",
     "sim-arm": "Start the virtual arm of any profile (metaworld-sawyer needs the extra `sim`).",
     "firmware": "Configure, build, look into or flash the reference firmware.",
+    "deploy": "Install a signed release on a robot over SSH; status, rollback, logs (needs the extra `deploy`).",
     "profiles": "List, show or validate target and arm profiles.",
     "bench": "Measure and report (needs the extra `bench`).",
+    "profile": "Show where time and memory of a bundle go; a trace for Perfetto (needs the extra `export`).",
 }
 
 # Library that is missing -> the extra that brings it.
@@ -66,6 +69,7 @@ EXTRA_OF = {
     **dict.fromkeys(("metaworld", "mujoco", "gymnasium", "OpenGL", "PIL"), "sim"),
     "cv2": "camera",
     **dict.fromkeys(("can", "canopen"), "can"),
+    **dict.fromkeys(("asyncssh", "packaging"), "deploy"),
     **dict.fromkeys(("pytest", "pytest_benchmark"), "bench"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgevla.control.options import RECORD_MB, RunOptions, check_options
 from edgevla.control.plan import RunPlan, plan_of
 from edgevla.control.result import RunResult, drop_unused, make_record, record_error, require_new_folder, write_record
 from edgevla.control.run import run as run_loop
+from edgevla.doctor.board import target_here
 from edgevla.errors import BadInput, Refused, Usage, explain
 from edgevla.operate.instruction_file import InstructionFile
 from edgevla.operate.panel import Desk
@@ -76,6 +78,7 @@ def run(
     Example: edgevla run --bundle out/student.bundle --arm metaworld-sawyer --sim drawer-open-v3 --instruction
     "open the drawer"
     """
+    called_ns = time.monotonic_ns()
     opened = open_bundle(bundle)
     at_once = bool(sim) if arm_at_start is None else arm_at_start
     sources = parse_cameras(camera)
@@ -93,6 +96,7 @@ def run(
         best_effort=best_effort,
         record=record,
         record_mb=record_mb,
+        called_ns=called_ns,
         home=_home(arm or opened.manifest.arm, port, calibration),
     )
     check_options(options)
@@ -102,7 +106,7 @@ def run(
         require_new_folder(record)
     device = load_calibrated(arm or opened.manifest.arm, calibration)
     require_driver(device)
-    computer = profiles.load_target(target or opened.manifest.target)
+    computer = target_here(profiles.load_target(target or opened.manifest.target))
     plan = plan_of(opened, computer, device, accept_no_watchdog, seam)
     # Before any process starts: an unknown word is the operator's slip, not the policy's failure.
     encode = encoder_of(opened)

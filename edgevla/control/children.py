@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from edgevla.control.config import CameraInput, PolicyConfig, ServoConfig
@@ -12,6 +13,7 @@ from edgevla.control.guardian import GuardianConfig, to_line
 from edgevla.control.memory import Memory
 from edgevla.control.options import RunOptions
 from edgevla.control.plan import PlannedCamera, RunPlan
+from edgevla.policy.engines import engines_of
 from edgevla.sensors.process import CameraConfig
 from edgevla.telemetry.host import describe_host
 
@@ -71,6 +73,9 @@ def policy_config(plan: RunPlan, options: RunOptions, memory: Memory, words: str
         instruction_epoch=epoch,
         threads=target.policy_threads,
         providers=target.providers,
+        provider_options=target.provider_options,
+        spinning=target.policy_spinning,
+        engines=str(engines_of(Path(plan.bundle))),
         core=target.policy_core,
         memory_mb=target.memory_mb,
         period_s=plan.period_s,
@@ -115,6 +120,7 @@ def camera_line(plan: RunPlan, memory: Memory, name: str, source: str) -> str:
         rate_hz=camera.rate_hz,
         stall_s=camera.max_age_s,
         slot_fd=memory.cameras[name].fd,
+        rows_fd=memory.captures[name].fd,
     ).to_line()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgevla.control.schedule import Schedule
@@ -82,6 +83,9 @@ class PolicyConfig:
     kick_fd: int
     rows_fd: int
     tape_fd: int  # -1: no flight recorder
+    provider_options: Mapping[str, Mapping[str, float | int | str | bool]] = field(default_factory=dict)
+    spinning: bool = True  # of more than one thread
+    engines: str = ""  # folder of TensorRT engines
 
 
 def to_line(config: ServoConfig | PolicyConfig) -> str:

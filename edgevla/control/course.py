@@ -21,6 +21,7 @@ class Course:
     epoch: int = 0  # of the instruction
     rest: bool = False  # the arm shall be at rest until the next instruction
     missing: tuple[str, ...] = ()  # of real-time guarantees: best effort
+    torque_found: tuple[bool | None, ...] = ()  # at connect, by joint; () where a controller reports its mode
     restarts: int = 0  # of the policy process
     recorder: str = "off"  # off | recording | failed: why
     ready: bool = False  # the servo ticks, the policy answers

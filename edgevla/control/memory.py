@@ -10,7 +10,7 @@ from edgevla.control.plan import RunPlan
 from edgevla.control.shm import Slots
 from edgevla.flight.tape import observation_bytes
 from edgevla.sensors.camera import CameraSlot
-from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
+from edgevla.telemetry.rows import Rows, capture_dtype, inference_dtype, tick_dtype
 
 _ROWS_KEPT_S = 600.0  # of servo steps and inferences in memory; the newest are kept
 _TAPE_SLOTS = 8  # observations that the recorder may lag behind
@@ -31,6 +31,8 @@ class Memory:
         self.inferences = Rows.create(inference_dtype(), steps // plan.target.servo_ratio + 1)
         self.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.cameras = {camera.name: _camera(plan, options, camera.name) for camera in plan.cameras}
+        frames = {camera.name: max(2, int(_ROWS_KEPT_S * camera.rate_hz)) for camera in plan.cameras}
+        self.captures = {name: Rows.create(capture_dtype(), frames[name]) for name in options.cameras}
         self.tape = None if options.record is None else _tape(plan)
 
     def __enter__(self) -> Memory:
@@ -39,7 +41,7 @@ class Memory:
     def __exit__(self, *_: object) -> None:
         for slots in (self.requests, self.replies, self.orders, self.words):
             slots.close()
-        for rows in (self.ticks, self.inferences):
+        for rows in (self.ticks, self.inferences, *self.captures.values()):
             rows.close()
         for camera in self.cameras.values():
             camera.close()

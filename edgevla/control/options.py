@@ -30,6 +30,7 @@ class RunOptions:
     record: Path | None = None  # folder of the flight record
     record_mb: int = RECORD_MB  # the newest that are kept
     audit: str = ""  # see edgevla.control.audit
+    called_ns: int = 0  # CLOCK_MONOTONIC, when the command was called; 0: nobody said
     home: str = ""  # the line that moves this arm into its start range, for people; empty: there is none
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class RunResult:
     ticks: NDArray[Any]  # edgevla.telemetry.rows.tick_dtype, the newest
     inferences: NDArray[Any]  # edgevla.telemetry.rows.inference_dtype, the newest
     error: str = ""  # what, expected, got, to do; empty where the exit code is 0
+    captures: dict[str, NDArray[Any]] = field(default_factory=dict)  # capture_dtype by camera process, the newest
 
     def as_dict(self) -> dict[str, Any]:
         return {

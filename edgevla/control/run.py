@@ -93,6 +93,8 @@ class _Run:
 
     def play(self) -> RunResult:
         begun_s, stolen_before = time.monotonic(), stolen_s()
+        self._seen.start_ns = {"called": self._options.called_ns, "begun": time.monotonic_ns()}
+        self._seen.start_cpu_ns = {"begun": time.process_time_ns()}
         self._operator.open(self._course, lambda: self._order(Order.STOP))
         try:
             if self._begin():
@@ -130,6 +132,7 @@ class _Run:
 
     def _connected(self) -> None:
         self._course.missing = tuple(self._seen.connected.get("granted", {}).get("missing", ()))
+        self._course.torque_found = tuple(self._seen.connected.get("torque", ()))
         self._say(f"arm connected on {self._seen.port}")
         if self._needs_guardian:
             self._start_guardian()
@@ -155,15 +158,18 @@ class _Run:
 
     def _start_camera(self, name: str, source: str) -> None:
         line = camera_line(self._plan, self._memory, name, source)
-        self._crew.start(f"camera {name}", "edgevla.sensors.process", [], [self._memory.cameras[name].fd], line)
+        fds = [self._memory.cameras[name].fd, self._memory.captures[name].fd]
+        self._crew.start(f"camera {name}", "edgevla.sensors.process", [], fds, line)
 
     def _start_policy(self) -> None:
         course = self._course
         config = policy_config(self._plan, self._options, self._memory, course.instruction, course.epoch)
         self._seen.policy_up = False
+        self._seen.start_ns.setdefault("policy_started", time.monotonic_ns())
         self._crew.start("policy", "edgevla.policy.process", [], policy_fds(config), to_line(config))
 
     def _start_servo(self) -> None:
+        self._seen.start_ns.setdefault("servo_started", time.monotonic_ns())
         config = servo_config(self._plan, self._options, self._memory, str(self._seen.port))
         self._crew.start("servo", "edgevla.control.servo", [], servo_fds(config), to_line(config))
 
@@ -266,12 +272,17 @@ class _Run:
             seen.port = str(data["port"])
         elif event.name == "connected":
             seen.connected = data
+            seen.start_ns.setdefault("servo_connected", time.monotonic_ns())
         elif event.name == "guarding":
             seen.guarded = True
         elif event.name == "ready":
             seen.ready, seen.policy_up = data, True
+            for known, key in ((seen.start_ns, "start_ns"), (seen.start_cpu_ns, "cpu_ns")):
+                for step, at_ns in data.get(key, {}).items():
+                    known.setdefault(f"policy_{step}", int(at_ns))
         elif event.name == "armed":
             seen.armed, seen.rehearsal = True, data.get("rehearsal", {})
+            seen.start_ns.setdefault("armed", time.monotonic_ns())
             self._course.note = "armed"
         elif event.name == "success":
             seen.success_tick = int(data.get("tick", 0))

@@ -39,6 +39,7 @@ from edgevla.errors import DeviceFault, EdgevlaError, Refused, explain
 from edgevla.telemetry.rows import Rows, tick_dtype
 from firmware_bridge.arm import Arm, ArmInfo, JointState, LinkCounts, Mode
 from firmware_bridge.errors import BridgeError
+from firmware_bridge.torque import torque_on
 from profiles.bridge import driver_of, parse_ports
 
 Float32 = NDArray[np.float32]
@@ -85,6 +86,7 @@ class Servo:
         self._history = np.full((config.observations, states), np.nan, np.float32)  # states of the last T ticks
         self._no_effort = np.full(channels, np.nan, np.float32)
         self._tick = self._sent_step = self._armed_tick = -1
+        self._look_ns = self._send_ns = 0
         self._arm_asked = self._arming = self._asked_to_stop = self._start = self._first = False
         self._carried = Order.NONE
         self._limited, self._trip, self._order = Limited.NONE, Trip.NONE, Order.NONE
@@ -137,6 +139,7 @@ class Servo:
         """Everything discrete of one control tick, in `machine.step`."""
         self._order, self._trip = self._newest_order(tick), self._judge_device()
         self._answer = self._mail.answer(self._ticks)
+        self._look_ns = time.monotonic_ns()
         mail = self._mail
         inputs = Inputs(self._answer, self._order, self._motion.resting, mail.instruction, self._trip, mail.rest)
         self.machine, decision = step(self._setup.schedule, self._setup.ladder, self.machine, tick, inputs)
@@ -152,7 +155,9 @@ class Servo:
         wanted = goal(setup, self._before, self._chunk, self._row, part)
         elapsed_s = max(1, at - self._sent_step) * setup.step_s
         self._motion, self._limited = advance(setup.limits, self.machine.phase, before, wanted, elapsed_s)
-        written_ns = self._link.send(self._motion.setpoint.astype(np.float32), deadline_ns + self._ttl_ns)
+        setpoint = self._motion.setpoint.astype(np.float32)
+        self._send_ns = time.monotonic_ns()
+        written_ns = self._link.send(setpoint, deadline_ns + self._ttl_ns)
         if written_ns:
             self._sent_step = at
         else:
@@ -162,7 +167,7 @@ class Servo:
     def _rehearse(self, late_ns: int, skipped: int) -> int:
         """A step without a command: the state is asked for at the same rate, and the rate is judged."""
         self._rehearsal.note(late_ns, skipped, time.thread_time())
-        self._limited = Limited.NONE
+        self._limited, self._send_ns = Limited.NONE, 0
         self._link.request_state()
         return 0
 
@@ -315,6 +320,10 @@ class Servo:
                 -1 if answer is None else answer.asked,
                 -1 if answer is None else answer.done,
                 0 if state is None else state.stamp_ns,
+                self._look_ns,
+                self._send_ns,
+                self._link.last_asked,
+                -1 if state is None else state.last_seq,
                 self._mail.instruction,
                 skipped,
                 self._limited,
@@ -402,7 +411,9 @@ def _require_granted(config: ServoConfig, granted: realtime.Granted) -> None:
 
 def _loop(config: ServoConfig, link: Arm) -> int:
     info = link.connect()
-    require_start_range(config, info)
+    torque = torque_on(link)
+    if not config.stay:  # nobody is there to move it by hand; otherwise arming is refused, not a disarmed run
+        require_start_range(config, info)
     servo = Servo(config, link, info)
     signal.signal(signal.SIGTERM, lambda *_: setattr(servo, "quit", True))
     granted = realtime.ask(config.priority, config.core)
@@ -413,6 +424,7 @@ def _loop(config: ServoConfig, link: Arm) -> int:
         watchdog_ms=info.watchdog_ms,
         rtt_us=info.rtt_us,
         held=info.held_setpoint.tolist(),
+        torque=torque,
         granted=granted.as_dict(),
     )
     servo.quit = servo.quit or bool(_stop_asked)  # it came before the handler changed

@@ -41,6 +41,8 @@ class Seen:
     events_lost: int = 0  # that the recorder did not take
     recorder: dict[str, Any] = field(default_factory=dict)
     instructions: list[str] = field(default_factory=list)  # said during the run
+    start_ns: dict[str, int] = field(default_factory=dict)  # CLOCK_MONOTONIC, of each step of the start
+    start_cpu_ns: dict[str, int] = field(default_factory=dict)  # that a process had spent by then, its imports included
 
 
 def verdict(plan: RunPlan, seen: Seen, asked: Stop | None, loop: dict[str, Any], inferences: dict[str, Any]) -> Stop:
@@ -94,6 +96,8 @@ def result_of(
         },
         "loop": loop,
         "rehearsal": seen.rehearsal,
+        "start_ns": seen.start_ns,
+        "start_cpu_ns": seen.start_cpu_ns,
         "steady": end.get("steady", {}),
         "inference": told,
         "chunks": {key: end.get(key, 0) for key in ("released", "release_misses", "passed_over")},
@@ -113,4 +117,5 @@ def result_of(
         "stolen_s": round(stolen, 3),
     }
     success = None if options.sim is None else seen.success_tick is not None
-    return RunResult(stop.reason, stop.code, success, figures, ticks, inferences, stop.error)
+    captures = {name: rows.newest() for name, rows in memory.captures.items()}
+    return RunResult(stop.reason, stop.code, success, figures, ticks, inferences, stop.error, captures)

@@ -31,7 +31,7 @@ def examine(host: Host, wanted: Wanted) -> list[Finding]:
     """Findings of this subject; none on another machine."""
     if not host.jetson:
         return []
-    return [_release(host.tree), _power_mode(host.tree), _clocks(host.tree), *_can(host, wanted)]
+    return [_release(host.tree), _power_mode(host.tree, wanted), _clocks(host.tree), *_can(host, wanted)]
 
 
 def l4t_release(text: str) -> str | None:
@@ -53,9 +53,12 @@ def _release(tree: Tree) -> Finding:
     return warned(name, found, expected, "compare with https://developer.nvidia.com/embedded/jetson-linux-archive")
 
 
-def _power_mode(tree: Tree) -> Finding:
-    """The fastest mode is the one called MAXN: its number differs from module to module."""
+def _power_mode(tree: Tree, wanted: Wanted) -> Finding:
+    """The mode of the target; without one the fastest, called MAXN. Its number differs from module to module."""
+    meant = wanted.target.power_mode if wanted.target else ""
     name, expected = "power mode", "MAXN, or the mode that the latency budget was measured in"
+    if meant:
+        expected = f"{meant}, in which the latency budget is meant"
     status = tree.read("var/lib/nvpmodel/status")
     current = re.search(r"pmode:0*(\d+)", status.text or "")
     if current is None:
@@ -64,10 +67,10 @@ def _power_mode(tree: Tree) -> Finding:
     mode = modes.get(current[1])
     if mode is None:
         return unknown(name, f"mode {current[1]}, not named in /etc/nvpmodel.conf", expected, "sudo nvpmodel -q")
-    if mode.startswith("MAXN"):
+    fitting = [number for number, label in modes.items() if (label == meant if meant else label.startswith("MAXN"))]
+    if current[1] in fitting:
         return passed(name, f"{mode} (mode {current[1]})", expected)
-    fastest = [number for number, label in modes.items() if label.startswith("MAXN")]
-    todo = f"sudo nvpmodel -m {fastest[-1]}" if fastest else "sudo nvpmodel -q; cat /etc/nvpmodel.conf"
+    todo = f"sudo nvpmodel -m {fitting[-1]}" if fitting else "sudo nvpmodel -q; cat /etc/nvpmodel.conf"
     return warned(name, f"{mode} (mode {current[1]})", expected, todo)
 
 

@@ -10,6 +10,7 @@ from edgevla.control.ladder import Phase
 from edgevla.control.limiter import Limited
 from edgevla.control.plan import RunPlan
 from edgevla.operate.tally import Tally
+from firmware_bridge.arm import Mode
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Camera:
     name: str
     stamp_ns: int | None
     max_age_s: float
+    may_be_absent: bool = False  # the policy was trained without it too
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Facts:
     stolen_s: float = 0.0  # by the host since the run began
     temperatures: tuple[tuple[str, float], ...] = ()  # name, degrees Celsius
     note: str = ""  # the newest message
+    torque_found: tuple[bool | None, ...] = ()  # at connect, by joint; () where a controller reports its mode
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class CameraView:
     name: str
     age_s: float | None
     max_age_s: float
+    may_be_absent: bool = False
 
     @property
     def stale(self) -> bool:
@@ -107,6 +111,7 @@ class ViewState:
     stolen_s: float
     not_granted: tuple[str, ...]
     note: str
+    torque: str = "unknown"  # off | on | unknown
 
 
 def setup_of(plan: RunPlan, not_granted: tuple[str, ...] = ()) -> Setup:
@@ -155,14 +160,24 @@ def collect(setup: Setup, tally: Tally, facts: Facts) -> ViewState:
         joints=() if row is None else tuple(_joint(joint, i, row) for i, joint in enumerate(setup.joints)),
         state_age_s=_age_s(None if row is None else int(row["state_stamp_ns"]) or None, facts.now_ns),
         device_faults=0 if row is None else int(row["device_faults"]),
-        cameras=tuple(CameraView(c.name, _age_s(c.stamp_ns, facts.now_ns), c.max_age_s) for c in facts.cameras),
+        cameras=tuple(_camera(camera, facts.now_ns) for camera in facts.cameras),
         temperatures=facts.temperatures,
         restarts=facts.restarts,
         recorder=facts.recorder,
         stolen_s=facts.stolen_s,
         not_granted=setup.not_granted,
         note=facts.note,
+        torque=_torque(row, facts.torque_found),
     )
+
+
+def _torque(row: Any, found: tuple[bool | None, ...]) -> str:
+    """As the arm reported it: at connect while nobody has armed it, by its mode since."""
+    if row is None or not int(row["state_stamp_ns"]):
+        return "unknown"
+    if Phase(int(row["phase"])) is not Phase.DISARMED or not found:
+        return "off" if int(row["device_mode"]) == Mode.DISARMED else "on"
+    return "on" if any(found) else "unknown" if None in found else "off"
 
 
 def as_dict(state: ViewState) -> dict[str, Any]:
@@ -186,6 +201,10 @@ def _names(limited: int) -> tuple[str, ...]:
 def _joint(joint: Joint, index: int, row: Any) -> JointView:
     measured = None if joint.state is None else float(row["state"][joint.state])
     return JointView(joint.name, joint.unit, joint.minimum, joint.maximum, float(row["setpoint"][index]), measured)
+
+
+def _camera(camera: Camera, now_ns: int) -> CameraView:
+    return CameraView(camera.name, _age_s(camera.stamp_ns, now_ns), camera.max_age_s, camera.may_be_absent)
 
 
 def _age_s(stamp_ns: int | None, now_ns: int) -> float | None:

@@ -106,7 +106,12 @@ class Station:
             self._felt_s, self._temperatures = now_ns / 1e9, thermal_zones()
         frames = {camera.name: course.memory.cameras[camera.name].latest() for camera in course.plan.cameras}
         cameras = tuple(
-            Camera(c.name, None if (frame := frames[c.name]) is None else frame.stamp_ns, c.max_age_s)
+            Camera(
+                c.name,
+                None if (frame := frames[c.name]) is None else frame.stamp_ns,
+                c.max_age_s,
+                c.when_missing == "blank",
+            )
             for c in course.plan.cameras
         )
         return Facts(
@@ -118,4 +123,5 @@ class Station:
             stolen_s=stolen_s() - self._stolen_s,
             temperatures=self._temperatures,
             note=course.note,
+            torque_found=course.torque_found,
         )

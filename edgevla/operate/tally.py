@@ -60,6 +60,7 @@ class Tally:
     misses: int = 0  # first byte more than Ts / 2 after its deadline, not written, or skipped
     skipped: int = 0
     late: int = 0  # commands that had expired and were not written
+    late_wakes: int = 0  # woke more than Ts / 2 after the deadline, or overslept it: of disarmed steps too
     limited_steps: int = 0
     asked: int = 0
     release_misses: int = 0
@@ -94,6 +95,7 @@ def add(
         misses=tally.misses + _unpunctual(ticks, servo_period_s) + skipped,
         skipped=tally.skipped + skipped,
         late=tally.late + int(ticks["late"].sum()),
+        late_wakes=tally.late_wakes + _late_wakes(tally.newest, ticks, servo_period_s),
         limited_steps=tally.limited_steps + int((ticks["limited"] != 0).sum()),
         asked=tally.asked + len(_asked(ticks)),
         release_misses=tally.release_misses + missed,
@@ -115,6 +117,14 @@ def _unpunctual(ticks: NDArray[Any], servo_period_s: float) -> int:
     behind = written & (ticks["write_ns"] - ticks["deadline_ns"] > servo_period_s * 0.5e9)
     absent = ~written & np.isin(ticks["phase"], _COMMANDED)
     return int(behind.sum()) + int(absent.sum())
+
+
+def _late_wakes(before: NDArray[Any] | None, ticks: NDArray[Any], servo_period_s: float) -> int:
+    """What the rehearsal before arming counts, of every step."""
+    steps = ticks["step"] if before is None else np.concatenate([[before["step"]], ticks["step"]])
+    overslept = np.maximum(np.diff(steps) - 1, 0)  # where rows were lost, they count as overslept: the cautious side
+    behind = ticks["wake_ns"] - ticks["deadline_ns"] > servo_period_s * 0.5e9
+    return int(behind.sum()) + int(overslept.sum())
 
 
 def _rate_hz(before: NDArray[Any] | None, ticks: NDArray[Any]) -> float:

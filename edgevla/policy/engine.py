@@ -6,31 +6,24 @@ alone run once per instruction. The graphs, the fixed noise z, the statistics an
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
 from edgevla.bundle.wiring import once_per_instruction
-from edgevla.errors import BadInput, DeviceFault, Refused, explain
+from edgevla.errors import BadInput, DeviceFault, explain
 from edgevla.policy.preprocess import Float32, Images, pictures, prefix_tensors, state_tensor
+from edgevla.policy.providers import ON_CPU, RunsOn
+from edgevla.policy.session import Session, open_session, read_back
 from edgevla.policy.setpoints import integrate
 from edgevla.policy.words import encoder_of
 
-CPU_PROVIDER = "CPUExecutionProvider"
 Tensors = dict[str, Any]
-
-
-class _Session(Protocol):
-    def run(self, outputs: list[str] | None, feeds: dict[str, Any]) -> list[Any]: ...
 
 
 class PolicyEngine:
@@ -39,12 +32,13 @@ class PolicyEngine:
     Args:
         bundle: an opened (verified) bundle.
         threads: of ONNX Runtime, within one operator.
-        providers: of ONNX Runtime, in order.
+        runs_on: providers of ONNX Runtime, in order, with their options.
         read_back: profile until `node_providers` is asked, so that it can say where every node ran.
         float_model: run the FP32 graphs that the bundle carries for comparison instead of its artifact.
 
     Raises:
         BadInput: a graph or the tokenizer cannot be loaded, or there are no FP32 graphs.
+        Refused: a provider is missing or did not load, or TensorRT would have to build an engine.
     """
 
     def __init__(
@@ -52,7 +46,7 @@ class PolicyEngine:
         bundle: Bundle,
         threads: int = 1,
         float_model: bool = False,
-        providers: Sequence[str] = (CPU_PROVIDER,),
+        runs_on: RunsOn = ON_CPU,
         read_back: bool = False,
     ) -> None:
         manifest = bundle.manifest
@@ -62,12 +56,13 @@ class PolicyEngine:
             raise BadInput(explain("FP32 graphs", "float/ in the bundle", "none", "export it with them"))
         self._sessions = {
             s.name: open_session(
-                bundle.model(s.name, float_model), s.name, threads, providers=providers, profiled=read_back
+                bundle.model(s.name, float_model), s.name, threads, runs_on=runs_on, profiled=read_back
             )
             for s in self._stages
         }
         self._once = once_per_instruction(self._stages)
         self._each = tuple(stage for stage in self._stages if stage not in self._once)
+        self.graphs = tuple(stage.name for stage in self._each)  # that each inference runs, in order
         self._encode_words = encoder_of(bundle)
         self._noise = None if bundle.noise is None else bundle.noise[None]
         stats = bundle.stats
@@ -156,7 +151,7 @@ class PolicyEngine:
         """
         return integrate(chunk * self._scale + self._offset, anchor, d, self._delta, self._low, self._high)
 
-    def stages(self) -> dict[str, _Session]:
+    def stages(self) -> dict[str, Session]:
         """The sessions by stage, for parity and profiling."""
         return dict(self._sessions)
 
@@ -192,63 +187,6 @@ class PolicyEngine:
             step = {**feeds, "noisy": x, "t": np.array([t], np.float32)}
             x = self._sessions[stage.name].run(None, step)[0]
         return x
-
-
-def open_session(
-    graph: bytes,
-    name: str,
-    threads: int = 1,
-    arena: bool = True,
-    providers: Sequence[str] = (CPU_PROVIDER,),
-    profiled: bool = False,
-) -> _Session:
-    """An ONNX Runtime session of one graph. Without the arena it returns memory after each run.
-
-    Raises:
-        BadInput: ONNX Runtime cannot load it.
-        Refused: this ONNX Runtime has none of a provider asked for; it is never replaced in silence.
-    """
-    import onnxruntime
-
-    absent = [provider for provider in providers if provider not in onnxruntime.get_available_providers()]
-    if absent:
-        got = f"{', '.join(onnxruntime.get_available_providers())} in onnxruntime {onnxruntime.__version__}"
-        todo = "install the ONNX Runtime that has it, or take it out of `providers` in the target profile"
-        raise Refused(explain("an execution provider of the target is missing", ", ".join(absent), got, todo))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_cpu_mem_arena = arena
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
-    if profiled:
-        options.enable_profiling = True
-        options.profile_file_prefix = os.path.join(tempfile.gettempdir(), f"edgevla-{os.getpid()}-{name}")
-    try:
-        session: _Session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
-    except Exception as error:
-        raise BadInput(
-            explain(
-                f"stage {name}",
-                "a graph that ONNX Runtime loads",
-                str(error)[:300],
-                "export the bundle again",
-            )
-        ) from error
-    return session
-
-
-def read_back(session: Any) -> dict[str, int]:
-    """Nodes by the provider that ran them, from the session's own profile, which ends here and is removed."""
-    path = Path(session.end_profiling())
-    try:
-        events = json.loads(path.read_text())
-    finally:
-        path.unlink(missing_ok=True)
-    ran = {
-        event["name"]: event["args"]["provider"]
-        for event in events
-        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-    }
-    return dict(Counter(ran.values()))
 
 
 def _refuse_velocity(bundle: Bundle) -> None:

@@ -32,15 +32,16 @@ from edgevla.control.shm import Slots
 from edgevla.errors import BadInput, DeviceFault, EdgevlaError, Refused, Unsound, explain
 from edgevla.flight.tape import Observation, Seen, pack_observation
 from edgevla.policy.blend import setpoints_to_release
+from edgevla.policy.providers import RunsOn, require_used
 from edgevla.sensors.assemble import CameraLimit, Limits, judge
 from edgevla.sensors.camera import CameraSlot, Frame, at_or_before
-from edgevla.telemetry.rows import Rows, inference_dtype
+from edgevla.telemetry.rows import GRAPHS, Rows, inference_dtype
 
 Float32 = NDArray[np.float32]
 Images = Mapping[str, NDArray[np.uint8]]
 
 BUNDLE_ENGINE = "edgevla.policy.process:bundle_engine"
-_WARM_UPS = 10  # inferences before the first that counts: allocations, caches, CPU frequency
+WARM_UPS = 10  # inferences before the first that counts: allocations, caches, CPU frequency
 
 
 class Engine(Protocol):
@@ -71,7 +72,8 @@ def bundle_engine(config: PolicyConfig) -> Engine:
     from edgevla.policy.engine import PolicyEngine
 
     bundle = open_bundle(config.bundle)
-    engine: Engine = PolicyEngine(bundle, threads=config.threads, providers=config.providers, read_back=True)
+    runs_on = RunsOn(config.providers, config.provider_options, config.spinning, config.engines)
+    engine: Engine = PolicyEngine(bundle, threads=config.threads, runs_on=runs_on, read_back=True)
     return engine
 
 
@@ -113,6 +115,7 @@ class Policy:
         self._acted_on = -1  # epoch of the last inference
         self._said_failed = False
         self._unfit = ""  # what the inputs were last found to lack
+        self._timed: tuple[int, int] = (0, 0)  # when the engine was called and when it answered, ns
         self._nothing: Float32 = np.zeros((config.horizon, config.channels), np.float32)
 
     # --- start ----------------------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ class Policy:
         prefix = np.zeros((config.delay, config.channels), np.float32)
         commanded = np.zeros((config.delay + 1, config.channels), np.float32)
         providers: dict[str, dict[str, int]] = {}
-        for run in range(_WARM_UPS):
+        for run in range(WARM_UPS):
             begun_ns = time.monotonic_ns()
             self._chunk(images, state, prefix, commanded)
             durations.append(time.monotonic_ns() - begun_ns)
@@ -250,8 +253,18 @@ class Policy:
     def _chunk(self, images: Images, state: Float32, prefix: Float32, commanded: Float32) -> tuple[Float32, Float32]:
         """Chunk and set-points; a policy that is given no prefix has its seam blended."""
         blend = self._config.blend_ticks
+        called_ns = time.monotonic_ns()
         chunk = self._engine.infer(images, state, prefix if blend is None else prefix[:0])
+        self._timed = called_ns, time.monotonic_ns()
         return chunk, setpoints_to_release(self._engine, chunk, commanded, blend)
+
+    def _parts(self, begun_ns: int, done_ns: int) -> tuple[int, int, NDArray[np.int64]]:
+        """preprocess_ns, postprocess_ns, graph_ns of the inference that has just ended: together all of it."""
+        called_ns, answered_ns = self._timed
+        names = tuple(getattr(self._engine, "graphs", ()))
+        before_ns, graphs = graph_times(getattr(self._engine, "stage_ns", {}), names, answered_ns - called_ns)
+        preprocess_ns = called_ns - begun_ns + before_ns
+        return preprocess_ns, done_ns - begun_ns - preprocess_ns - int(graphs.sum()), graphs
 
     def _reply(self, reply: Reply) -> None:
         self._replies.write(pack_reply(reply))
@@ -270,7 +283,8 @@ class Policy:
         age_ns = max(ages, default=-1)
         state_age_ns = begun_ns - request.state_stamp_ns if request.state_stamp_ns else -1
         times = (request.tick, request.asked_ns, done_ns, age_ns, state_age_ns, done_ns - begun_ns)
-        self._rows.append((*times, answered.status, self._epoch))
+        parts = self._parts(begun_ns, done_ns) if answered.chunk is not None else (0, 0, np.zeros(GRAPHS, np.int64))
+        self._rows.append((*times, answered.status, self._epoch, *parts))
         if self._tape is None:
             return
         entry = Observation(
@@ -290,6 +304,20 @@ class Policy:
             setpoints=answered.setpoints,
         )
         self._tape.write(pack_observation(entry))
+
+
+def graph_times(stage_ns: Mapping[str, int], graphs: tuple[str, ...], engine_ns: int) -> tuple[int, NDArray[np.int64]]:
+    """(ns before the first graph, ns (GRAPHS,) of each graph) of an engine call that took `engine_ns`.
+
+    An engine that names no graphs is one graph. Those that have no place share the last one.
+    """
+    times = np.zeros(GRAPHS, np.int64)
+    if not graphs:
+        times[0] = engine_ns
+        return 0, times
+    for place, name in enumerate(graphs):
+        times[min(place, GRAPHS - 1)] += stage_ns[name]
+    return stage_ns["preprocess"], times
 
 
 def _named(used: list[dict[str, Frame]]) -> dict[str, Seen]:
@@ -327,35 +355,27 @@ def _require_memory(config: PolicyConfig) -> None:
         )
 
 
-def require_providers(found: Mapping[str, Mapping[str, int]], wanted: tuple[str, ...]) -> None:
-    """Raises Refused when a node ran on a provider that the target does not name: never a silent fall back."""
-    strange = [
-        f"{count} nodes of stage {stage} on {provider}"
-        for stage, providers in found.items()
-        for provider, count in providers.items()
-        if provider not in wanted
-    ]
-    if strange:
-        todo = "export the artifact of this target, or name the provider in the target profile"
-        raise Refused(explain("nodes ran where the target does not want them", wanted, "; ".join(strange), todo))
-
-
 def main() -> int:
     """Configuration on stdin, events on stdout; ends when stdin closes."""
+    imported_ns, imported_cpu_ns = time.monotonic_ns(), time.process_time_ns()
     config = policy_config(read_line(0))
     adopt(config.parent_pid, signal.SIGKILL)
     not_pinned = pin(config.core)
     engine = load_factory(config.engine)(config)
+    loaded_ns = time.monotonic_ns()
     engine.set_instruction(config.instruction)
+    heard_ns = time.monotonic_ns()
     policy = Policy(config, engine)
     durations, providers = policy.warm_up()
-    require_providers(providers, config.providers)
+    require_used(providers, config.providers)
     _require_memory(config)
     policy.answer_orphan()
     gc.collect()
     gc.freeze()
     gc.disable()
-    emit("ready", warm_up_ns=durations, resident_mb=resident_mb(), not_pinned=not_pinned, providers=providers)
+    start = {"imported": imported_ns, "loaded": loaded_ns, "heard": heard_ns, "warm": time.monotonic_ns()}
+    told = {"warm_up_ns": durations, "resident_mb": resident_mb(), "not_pinned": not_pinned, "providers": providers}
+    emit("ready", **told, start_ns=start, cpu_ns={"imported": imported_cpu_ns, "warm": time.process_time_ns()})
     _serve_until_parent_ends(policy, config.kick_fd)
     return 0
 

@@ -27,6 +27,7 @@ from edgevla.sensors.camera import CameraSlot
 from edgevla.sensors.sources import open_source
 from edgevla.sensors.sources.base import Ended, Shot, Source, Wanted, parse_source
 from edgevla.sensors.watch import HUNG_S, Watch, back_off_s, patience_s
+from edgevla.telemetry.rows import Rows, capture_dtype
 
 _LEAVE_S = 1.5  # for the reading thread to let go of the device
 
@@ -43,6 +44,7 @@ class CameraConfig:
     rate_hz: float
     stall_s: float
     slot_fd: int
+    rows_fd: int = -1  # a row for every frame; -1: none
 
     def to_line(self) -> str:
         """One line of JSON."""
@@ -58,6 +60,7 @@ class Grabber(threading.Thread):
         self._source: Source | None = source
         self._device = source.opened.device
         self._slot = CameraSlot.attach(config.slot_fd)
+        self._rows = Rows(config.rows_fd, capture_dtype()) if config.rows_fd >= 0 else None
         self._ending = threading.Event()
         self._heard_ns = time.monotonic_ns()  # last frame, or when the source was opened
         self._fresh = True  # no frame since it was opened
@@ -101,8 +104,10 @@ class Grabber(threading.Thread):
     def _publish(self, shot: Shot, now_ns: int) -> None:
         self._heard_ns, self._fresh, self._failures = now_ns, False, 0
         if self.newest_ns is None or shot.stamp_ns > self.newest_ns:
-            self._slot.publish(shot.image, shot.stamp_ns)
+            sequence = self._slot.publish(shot.image, shot.stamp_ns)
             self.newest_ns = shot.stamp_ns
+            if self._rows is not None:
+                self._rows.append((sequence, shot.stamp_ns, now_ns, time.monotonic_ns()))
 
     def _lose(self, why: str) -> None:
         self._close()

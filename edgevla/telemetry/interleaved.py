@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgevla.telemetry.host import steal_s
 from edgevla.telemetry.stats import nearest_rank
@@ -160,10 +160,41 @@ def paired_ratio(
         )
     ratios = slow_ns / np.maximum(fast_ns, 1)
     n = ratios.size
-    block = max(1, round(n ** (1 / 3)))
-    starts = np.random.default_rng(seed).integers(0, n, size=(resamples, -(-n // block)))
-    picks = ((starts[..., None] + np.arange(block)) % n).reshape(resamples, -1)[:, :n]
-    medians = np.median(ratios[picks], axis=1)
+    medians = np.median(ratios[block_picks(n, resamples, np.random.default_rng(seed))], axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return Ratio(slow, fast, float(np.median(ratios)), float(low), float(high), n, confidence)
+
+
+def quantile_ratio(
+    slow: ArrayLike,
+    fast: ArrayLike,
+    quantile: float,
+    slow_name: str = "slow",
+    fast_name: str = "fast",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Ratio:
+    """How many times a quantile of one series is that of another, where samples have no partner in the other.
+
+    Interval by circular block bootstrap of each, blocks of n^(1/3) samples. `median` is the ratio of the samples.
+    """
+    series = [np.asarray(values, np.float64) for values in (slow, fast)]
+    if min(values.size for values in series) < 2:
+        raise ValueError(f"quantile_ratio: expected >= 2 samples each, got {[values.size for values in series]}")
+    dice = np.random.default_rng(seed)
+    tops = [np.quantile(values[block_picks(values.size, resamples, dice)], quantile, axis=1) for values in series]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(tops[0] / np.maximum(tops[1], 1e-9), [tail, 1 - tail])
+    found = [float(np.quantile(values, quantile)) for values in series]
+    rounds = min(values.size for values in series)
+    return Ratio(slow_name, fast_name, found[0] / max(found[1], 1e-9), float(low), float(high), rounds, confidence)
+
+
+def block_picks(count: int, resamples: int, dice: np.random.Generator) -> NDArray[np.int64]:
+    """Indices (resamples, count) of circular blocks of count^(1/3): rows next to each other correlate."""
+    block = max(1, round(count ** (1 / 3)))
+    starts = dice.integers(0, count, size=(resamples, -(-count // block)))
+    picks: NDArray[np.int64] = ((starts[..., None] + np.arange(block)) % count).reshape(resamples, -1)[:, :count]
+    return picks

@@ -23,6 +23,7 @@ _COUNT_AT = 32  # behind the file header
 _INVERSE = (1 << 64) - 1
 _ROW_HEADER = 16  # bytes in front of a row: crc32, 4 unused, number (1, 2, ...)
 _CHECKED_FROM = 8  # the checksum covers the number and the row
+GRAPHS = 8  # graphs of one inference that have a time of their own; the last stands for those behind it too
 
 
 def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
@@ -38,6 +39,10 @@ def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
             ("answer", "<i8"),  # tick of the newest answer seen, -1 = none
             ("answer_done", "<i8"),  # first tick whose deadline is not before it was visible
             ("state_stamp_ns", "<i8"),
+            ("look_ns", "<i8"),  # when this tick looked for the newest answer
+            ("send_ns", "<i8"),  # when the command was handed to the driver; 0 = none was
+            ("sent_seq", "<i8"),  # number of the message sent last
+            ("state_seq", "<i8"),  # number of the message that the newest state answers, -1 = no state
             ("instruction", "<i4"),  # epoch
             ("skipped", "<i4"),  # servo periods overslept before this one
             ("limited", "<u2"),  # control.limiter.Limited
@@ -58,7 +63,7 @@ def tick_dtype(channels: int, states: int) -> np.dtype[Any]:
 
 
 def inference_dtype() -> np.dtype[Any]:
-    """One inference of the policy process."""
+    """One inference of the policy process: preprocess_ns + graph_ns + postprocess_ns = infer_ns."""
     return np.dtype(
         [
             ("tick", "<i8"),
@@ -66,9 +71,24 @@ def inference_dtype() -> np.dtype[Any]:
             ("done_ns", "<i8"),  # chunk handed over
             ("frame_age_ns", "<i8"),  # at the start of the inference, of the oldest camera; -1 = no frame
             ("state_age_ns", "<i8"),
-            ("infer_ns", "<i8"),  # the engine alone
+            ("infer_ns", "<i8"),  # from the look at the frames to done_ns
             ("status", "<i8"),
             ("instruction", "<i8"),  # epoch
+            ("preprocess_ns", "<i8"),  # inputs judged and made into what the graphs take
+            ("postprocess_ns", "<i8"),  # from the last graph on: checked, made into set-points
+            ("graph_ns", "<i8", (GRAPHS,)),  # in the order in which they run; of a policy without graphs, all of it
+        ]
+    )
+
+
+def capture_dtype() -> np.dtype[Any]:
+    """One frame of a camera process. Times are CLOCK_MONOTONIC ns."""
+    return np.dtype(
+        [
+            ("sequence", "<i8"),  # in its slot
+            ("stamp_ns", "<i8"),  # captured, as the source says
+            ("read_ns", "<i8"),  # the source handed it over
+            ("visible_ns", "<i8"),  # the other processes can read it
         ]
     )
 

@@ -70,11 +70,11 @@ def upper_bound_quantile(samples: ArrayLike, quantile: float = 0.999, confidence
                 "measure for longer",
             )
         )
-    return float(values[values.size - 1 - _exceedances_allowed(int(values.size), quantile, confidence)])
+    return float(values[values.size - 1 - exceedances_allowed(int(values.size), quantile, confidence)])
 
 
 @lru_cache(maxsize=64)
-def _exceedances_allowed(count: int, quantile: float, confidence: float) -> int:
+def exceedances_allowed(count: int, quantile: float, confidence: float) -> int:
     """Largest i with P(Binomial(count, 1 - quantile) <= i) <= 1 - confidence: the i-th from the top."""
     miss = 1.0 - quantile
     total, i = 0.0, 0

@@ -17,7 +17,7 @@ from firmware_bridge.cia402.states import State
 from firmware_bridge.transport.base import Frame
 from firmware_bridge.virtual.plant import JointPlant
 
-_HEARTBEAT_LOST, _FOLLOWING, _SHORT_PDO = 0x8130, 0x8611, 0x8210
+_HEARTBEAT_LOST, _FOLLOWING, _SHORT_PDO, _PARAMETER = 0x8130, 0x8611, 0x8210, 0x6320
 _REACTION_US = 100_000
 _AT_REST_RAD_S = 0.05
 _CONTROLWORD, _STATUSWORD, _MODE, _MODE_SHOWN = (0x6040, 0), (0x6041, 0), (0x6060, 0), (0x6061, 0)
@@ -189,7 +189,12 @@ class VirtualDrive:
         values = self.objects.values
         for place, value in zip(pdo.places, pdo.form.unpack_from(data), strict=True):
             if place != _TARGET:
-                self._written(place, value)
+                try:
+                    self._written(place, value)
+                except Abort:  # a PDO has no answer: what was refused keeps its value
+                    self.counts.dropped += 1
+                    self._frames.append(Frame(codec.EMCY + self.node, struct.pack("<HB5x", _PARAMETER, 0x01)))
+                    continue
             values[place] = value
         self.counts.commands += 1
         if not pdo.cyclic:

@@ -183,6 +183,14 @@ class Cia402Arm(BusArm[FrameTransport]):
                 return False
         return confirmed
 
+    def _look(self) -> list[bool | None]:
+        """PDOs are as connecting maps them: the statusword itself is asked for, over SDO."""
+        from firmware_bridge.cia402.network import Drive, Network, dictionary  # the extra `can`
+
+        network, objects = Network(self.transport, self._heard.note), dictionary(self._chosen.eds)
+        words = [Drive(network, joint.id, joint.name, objects).read(0x6041) for joint in self.joints]
+        return [states.state_of(word) in states.TORQUE for word in words]
+
     def torque_on(self) -> list[bool | None]:
         """The statusword of each TPDO."""
         return [None if word is None else states.state_of(word) in states.TORQUE for word in self._heard.words]

@@ -109,6 +109,14 @@ class DynamixelArm(ServoCycle):
         """Register 64, asked for: a cycle does not read it."""
         return [self._reported(joint.id) for joint in self.joints]
 
+    def _look(self) -> list[bool | None]:
+        """A state is read through the indirect table, which connecting sets: the registers themselves are asked."""
+        found = self.torque_on()
+        if any(on is not None for on in found):
+            return found
+        self._waiting = set(self._everyone)
+        raise self.silence()
+
     def _reported(self, servo: int) -> bool | None:
         try:
             return Bus(self.transport).read(servo, models.TORQUE) == 1

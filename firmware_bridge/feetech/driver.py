@@ -244,6 +244,10 @@ class FeetechArm(BusArm[Transport]):
                     return True
         return False
 
+    def _look(self) -> list[bool | None]:
+        self._reset_cycle()
+        return super()._look()
+
     def torque_on(self) -> list[bool | None]:
         """Register 40, which every `slow_every`th cycle reads, the first one too."""
         return list(self._torque_on)

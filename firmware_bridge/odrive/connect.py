@@ -119,7 +119,7 @@ class Boards:
         silent = [joint.name for joint, beat in zip(self.joints, self.beats.newest, strict=True) if beat is None]
         if silent:
             expected = f"one within {patience_s:g} s"
-            todo = "set axis0.config.can.heartbeat_msg_rate_ms and the profile's option heartbeat_s alike"
+            todo = "check power, plug and bit rate, scan the bus; heartbeat_msg_rate_ms must be option heartbeat_s"
             raise JointSilent(explain("axes without heartbeat", expected, ", ".join(silent), todo))
         if unasked:
             raise WrongJoint(

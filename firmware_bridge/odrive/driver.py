@@ -36,6 +36,7 @@ OPTIONS: Mapping[str, tuple[type, Option | None]] = {
     "current_limit_a": (float, None),
 }
 _ENABLE_S, _STOP_S, _AGAIN_S = 1.0, 0.3, 0.01
+_LOOK_BEATS = 5  # heartbeats that are waited for
 _ASKED = (Command.GET_ENCODER_ESTIMATES, Command.GET_TORQUES)
 
 
@@ -172,6 +173,14 @@ class ODriveArm(BusArm[FrameTransport]):
         confirmed = self._confirmed(lambda state, _: state != CLOSED_LOOP, off)
         self._closed = self._closed and not confirmed
         return confirmed
+
+    def _look(self) -> list[bool | None]:
+        """The axis state comes with the heartbeats, which nobody can ask for."""
+        self._read_whole()
+        until_ns = time.monotonic_ns() + round(_LOOK_BEATS * self._heartbeat_s * 1e9)
+        while None in self._beats.newest and self.wait_readable(until_ns) and time.monotonic_ns() < until_ns:
+            self.poll()
+        return self.torque_on()
 
     def torque_on(self) -> list[bool | None]:
         """The axis state of the newest heartbeat."""

@@ -243,6 +243,8 @@ class Server:
                 if fd != control_fd and fd in self.port.fds:  # the cable may have been pulled a line ago
                     for unit in self.port.read(fd):
                         self.heard(unit, time.monotonic_ns())
+                        if time.monotonic_ns() >= tick_ns:
+                            break  # a host that never pauses takes no heartbeat and no watchdog from the device
             if self._due:
                 self.pass_on(time.monotonic_ns())
 

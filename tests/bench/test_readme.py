@@ -176,3 +176,15 @@ def test_a_row_of_the_fault_suite_stands_with_its_bounds_and_a_survivor_without_
     assert "| serial cut | stopped | 0 | 0 | 63 | 0 / 25 | 95 / 138 | bus: gone |" in block
     assert "| one chunk of NaN | survived | 0 | 0 | 63 | - | - | 1 chunk / lost |" in block
     assert "2 faults, 126 commands: **0 late, 0 beyond limits**" in block
+
+
+def test_a_chapter_of_the_power_cut_proof_stands_with_its_counts_and_what_was_lost():
+    counts = {"calls": 1305, "states": 11112, "distinct": 62, "boots": 160, "kills": 35}
+    kept = {"chapter": "upgrade", **counts, "commit_calls": 16, "kills_met": 16, "lost": []}
+    broken = {**kept, "chapter": "rollback", "lost": ["after call 3: no release is current"]}
+    total = {"calls": 2610, "points": 22224, "boots": 320, "kills": 70, "releases_lost": 1, "seconds": 600}
+    block = reliability_block(Results({}, {}, {}, False, powercut={**total, "chapters": [kept, broken]}))
+    assert "| upgrade | 1,305 | 11,112 | 62 | 160 | 35 | 0 |" in block
+    assert "| rollback | 1,305 | 11,112 | 62 | 160 | 35 | 1 |" in block
+    assert "2,610 calls recorded, 22,224 states tried, 320 boots, 70 kills: **1 releases lost**" in block
+    assert "32 of the 32 calls of the commit phase" in block

@@ -19,7 +19,7 @@ from edgevla.errors import BadInput
 from edgevla.telemetry.png import encode_png
 from tests.bench.synthetic import TASKS, synthetic_report
 
-VOID = {"meta", "img", "line", "rect", "circle", "path", "link", "br"}
+VOID = {"meta", "img", "line", "circle", "path", "link", "br"}
 
 
 class Page(HTMLParser):

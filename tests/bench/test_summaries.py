@@ -3,7 +3,15 @@
 import json
 from pathlib import Path
 
-from bench.summaries import FAULT_KEYS, LOOP_KEYS, fault_summary, loop_summary, write_summaries
+from bench.summaries import (
+    DEPLOY_PARTS,
+    FAULT_KEYS,
+    LOOP_KEYS,
+    deploy_summary,
+    fault_summary,
+    loop_summary,
+    write_summaries,
+)
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
 HOST = {"cpu": "a CPU", "cores_usable": 2}
@@ -33,3 +41,17 @@ def test_the_committed_lists_are_those_of_the_committed_results():
     ):
         long = json.loads((RESULTS / source).read_text())
         assert json.loads((RESULTS / name).read_text()) == summary(long)
+    loopback, twin = (json.loads((RESULTS / name).read_text()) for name in DEPLOY_PARTS)
+    assert json.loads((RESULTS / "deploy.json").read_text()) == deploy_summary(loopback, twin)
+
+
+def test_a_deploy_has_the_seconds_of_each_step_of_the_first_install():
+    keys = ("no_change_s", "no_change_worst_s", "delta_bytes", "bundle_bytes")
+    loopback = dict.fromkeys(keys, 2.0) | {"host": HOST, "first_s": 8.0}
+    seconds = {"verify": 1.4, "unpack": 108.7}
+    twin = {"host": HOST, "deploys": {"twin": [{"do": "install", "seconds": seconds, "ended": "good"}, {}]}}
+    found = deploy_summary(loopback, twin)
+    assert {key: found[key] for key in keys} == dict.fromkeys(keys, 2.0)
+    assert {step: found["twin"][step] for step in seconds} == seconds
+    assert "a CPU" in found["host"]
+    assert "emulated" in found["twin"]["host"]

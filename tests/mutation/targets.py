@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _LIMITER_TESTS = (
+    "tests/edgevla/control/test_channel.py",  # at once
     "tests/firmware_bridge/firmware/test_limiter_in_c.py",  # the port to C, bit by bit
     "tests/edgevla/control/test_limiter.py",
     "tests/edgevla/control/test_kinematics.py",
 )
 _EDGELINK_TESTS = (
+    "tests/firmware_bridge/edgelink/test_driver_in_time.py",
     "tests/firmware_bridge/edgelink/test_driver.py",
     "tests/firmware_bridge/edgelink/test_modes.py",
 )

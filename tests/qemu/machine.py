@@ -92,7 +92,7 @@ def run(
     machine is, no deadline passes inside because of it. (Idle time must not be skipped: a wait for the shared root
     would be hundreds of its seconds.)
     """
-    files = _in_order(tree, [*_NEEDED, *modules])
+    files = in_order(tree, [*_NEEDED, *modules])
     initramfs = _initramfs(files, module, work, environment or {})
     return _boot(next(tree.glob("boot/vmlinuz-*")), initramfs, limit_s, counted)
 
@@ -123,8 +123,8 @@ def _initramfs(files: Sequence[Path], module: str, work: Path, environment: Mapp
     return packed
 
 
-def _in_order(tree: Path, names: Sequence[str]) -> list[Path]:
-    """Files of the modules and of everything they depend on, the needed before those that need them (modules.dep)."""
+def in_order(tree: Path, names: Sequence[str]) -> list[Path]:
+    """Kernel modules in the package `tree` with everything they depend on, the needed before those that need them."""
     folder = next(tree.glob("lib/modules/*"))
     subprocess.run(["depmod", "-b", str(tree.resolve()), folder.name], check=True)
     needs = dict(line.split(":", 1) for line in (folder / "modules.dep").read_text().splitlines())

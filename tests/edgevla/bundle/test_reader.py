@@ -12,8 +12,8 @@ import pytest
 
 from edgevla.bundle import open_bundle
 from edgevla.bundle.parts import KnownWords
-from edgevla.bundle.reader import sum_line
 from edgevla.errors import BadInput
+from edgevla.trust.envelope import sum_line
 
 FILES = [
     "model/head.onnx", "float/vision.onnx", "stats.json", "noise.npy", "cameras.toml",

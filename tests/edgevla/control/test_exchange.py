@@ -27,7 +27,7 @@ from edgevla.control.exchange import (
 )
 from edgevla.control.schedule import Schedule
 from edgevla.errors import DeviceFault
-from edgevla.telemetry.rows import Rows, inference_dtype, tick_dtype
+from edgevla.telemetry.rows import GRAPHS, Rows, inference_dtype, tick_dtype
 
 
 def test_a_request_keeps_its_numbers():
@@ -64,7 +64,7 @@ def test_rows_keep_the_newest_and_count_all():
     rows = Rows.create(inference_dtype(), 3)
     reader = Rows(os.dup(rows.fd), inference_dtype())
     for tick in range(5):
-        rows.append((tick, 0, 0, 0, 0, 0, 0, 0))
+        rows.append((tick, 0, 0, 0, 0, 0, 0, 0, 0, 0, (0,) * GRAPHS))
     assert reader.count == 5
     assert list(reader.newest()["tick"]) == [2, 3, 4]
     rows.close()

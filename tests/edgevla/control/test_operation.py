@@ -237,3 +237,13 @@ def test_a_camera_that_ends_is_started_three_times_and_then_the_ladder_stops_the
     assert result.stop_reason.startswith("latched: ")
     assert result.figures["inference"]["statuses"].get("old_frame", 0) > 0
     assert any("camera wrist" in line for line in script.lines)
+
+
+def test_a_disarmed_run_goes_on_outside_the_start_range_and_every_order_to_arm_is_refused_there():
+    script = Script((Phase.DISARMED, 1.0, ARM), (Phase.DISARMED, 1.0, ARM), (Phase.DISARMED, 0.5, QUIT))
+    asked = options(arm_at_start=False, stay=True, duration_s=60.0)
+    result = run(replace(plan("away"), start_low=(0.1, 0.4, 0.05, -1.0)), asked, operator=script)
+    assert phases(result) == [Phase.DISARMED]
+    refused = "not armed: the arm is outside the start range in x"
+    assert [line for line in script.lines if line.startswith("not armed")] == [refused] * 2
+    assert (result.stop_reason, result.exit_code) == ("operator stop", 0)

@@ -56,6 +56,16 @@ def test_every_command_of_the_flight_record_reached_the_device(success):
     assert success.figures["loop"]["expired_commands"] == success.figures["link"]["late"]
 
 
+def test_the_stamps_of_a_servo_step_are_in_order_and_each_reply_belongs_to_a_message_sent(success):
+    rows = success.ticks[success.ticks["write_ns"] > 0]
+    assert (rows["wake_ns"] <= rows["look_ns"]).all()
+    assert (rows["look_ns"] <= rows["send_ns"]).all()
+    assert (rows["send_ns"] <= rows["write_ns"]).all()
+    heard = rows[1:]["state_seq"]
+    assert np.isin(heard[heard >= 0], success.ticks["sent_seq"]).all()
+    assert not success.ticks["send_ns"][success.ticks["phase"] == Phase.DISARMED].any()
+
+
 def test_each_chunk_acts_first_at_its_release_tick(success):
     rows = success.ticks
     for asked in np.unique(rows["chunk"][rows["chunk"] >= 0]):

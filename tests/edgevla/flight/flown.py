@@ -25,7 +25,7 @@ from edgevla.flight import encoding as form
 from edgevla.flight.segments import FlightFile, log_time
 from edgevla.flight.tape import Observation, Seen
 from edgevla.policy.engine import PolicyEngine
-from edgevla.telemetry.rows import inference_dtype, tick_dtype
+from edgevla.telemetry.rows import GRAPHS, inference_dtype, tick_dtype
 
 EPOCH_NS, PERIOD_NS = 5_000_000_000, 12_500_000
 SCHEDULE = Schedule(32, 2, 8, 2)
@@ -153,6 +153,7 @@ class Flight:
         )
         self._acted_on = self._epoch
         record = (tick, deadline_ns + 200_000, done_ns, age_ns, 300_000, done_ns - begun_ns, status, self._epoch)
+        record = (*record, 0, 0, (0,) * GRAPHS)
         self.inferences = np.append(self.inferences, np.array([record], inference_dtype()))
         done_tick = -(-(done_ns - EPOCH_NS) // PERIOD_NS)
         self._reply = (tick, done_tick, status is Status.OK, setpoints)

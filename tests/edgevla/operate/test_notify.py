@@ -121,7 +121,8 @@ def test_usr1_arms_once_and_only_inside_its_block():
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_the_unit_is_one_that_systemd_understands_to_the_last_key(tmp_path):
     """systemd-analyze verify exits with 0 on unknown keys and only prints: any line is a failure."""
-    text = UNIT.read_text().replace("/opt/edgevla/bin/edgevla", "/bin/true")  # the program is not installed here
+    # The program is not installed here.
+    text = UNIT.read_text().replace("/opt/edgevla/current/venv/bin/python3", "/bin/true")
     unit = tmp_path / "edgevla.service"
     unit.write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)

@@ -92,3 +92,15 @@ def test_a_percentile_of_a_histogram_is_an_edge_that_enough_samples_do_not_excee
     assert histogram.counts == (98, 1, 0, 1)
     assert [histogram.below(q) for q in (0.5, 0.98, 0.99, 1.0)] == [10.0, 10.0, 20.0, 70.0]
     assert np.isnan(Histogram.empty((1.0,)).below(0.5))
+
+
+def test_a_disarmed_step_that_woke_late_or_never_counts_as_a_late_wake_and_as_no_miss():
+    rows = ticks_of(10, phase=Phase.DISARMED)
+    rows["write_ns"] = 0
+    rows["wake_ns"][3] = rows["deadline_ns"][3] + TS_NS // 2  # at the edge: in time
+    rows["wake_ns"][4] = rows["deadline_ns"][4] + TS_NS // 2 + 1
+    kept = np.delete(rows, [6, 7])  # two steps overslept
+    whole = fold(kept)
+    assert (whole.late_wakes, whole.misses, whole.steps) == (3, 0, 8)
+    in_pieces = add(fold(kept[:6]), kept[6:], NO_INFERENCE, TS_S, DELAY * TS_S, DELAY)
+    assert in_pieces.late_wakes == 3

@@ -15,6 +15,7 @@ from edgevla.operate.state import Camera, Facts, JointView, as_dict, collect, me
 from edgevla.operate.tally import Tally, add
 from edgevla.operate.temperatures import thermal_zones
 from edgevla.operate.view import HELP, bar, render, sparks
+from firmware_bridge.arm import Mode
 from tests.edgevla.operate.rows import DELAY, SETUP, TS_S, fold, inferences_of, moment, ticks_of
 
 
@@ -172,3 +173,29 @@ def test_a_refresh_costs_the_servo_core_5_ms_at_most():
         console.print(render(collect(SETUP, tally, facts)))
         spent_ms.append((time.process_time() - begun) * 1e3)
     assert min(spent_ms) <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("phase", "mode", "found", "torque"),
+    [
+        (Phase.DISARMED, Mode.DISARMED, (False, False), "off"),
+        (Phase.DISARMED, Mode.DISARMED, (False, True), "on"),  # another program left it holding
+        (Phase.DISARMED, Mode.DISARMED, (False, None), "unknown"),
+        (Phase.DISARMED, Mode.DISARMED, (None, True), "on"),
+        (Phase.DISARMED, Mode.DISARMED, (), "off"),  # a controller that reports its mode
+        (Phase.DISARMED, Mode.STOPPED, (), "on"),
+        (Phase.TRACK, Mode.ARMED, (False, False), "on"),
+        (Phase.LATCHED, Mode.STOPPED, (False, False), "on"),
+        (Phase.TORQUE, Mode.DISARMED, (False, False), "off"),
+    ],
+)
+def test_the_status_tells_whether_torque_is_on(phase, mode, found, torque):
+    rows = ticks_of(3, phase=phase)
+    rows["device_mode"] = mode
+    assert as_dict(moment(rows, torque_found=found))["torque"] == torque
+
+
+def test_torque_is_unknown_before_the_arm_has_told_a_state():
+    rows = ticks_of(3, phase=Phase.DISARMED)
+    rows["state_stamp_ns"] = 0
+    assert as_dict(moment(rows, torque_found=(False,)))["torque"] == "unknown"

@@ -19,6 +19,7 @@ import pytest
 from edgevla.sensors.camera import CameraSlot
 from edgevla.sensors.process import CameraConfig
 from edgevla.telemetry.png import encode_png
+from edgevla.telemetry.rows import Rows, capture_dtype
 
 ROOT = Path(__file__).parents[3]
 LIVE = "videotestsrc is-live=true ! video/x-raw,width=48,height=32,framerate=40/1"
@@ -56,13 +57,15 @@ class CameraProcess:
         self.slot = CameraSlot.create(width, height)
         self.said: list[dict[str, Any]] = []
         self._rest = b""
-        config = CameraConfig(os.getpid(), "front", source, width, height, rate_hz, stall_s, self.slot.fd)
+        self.rows = Rows.create(capture_dtype(), 100)
+        fds = [self.slot.fd, self.rows.fd]
+        config = CameraConfig(os.getpid(), "front", source, width, height, rate_hz, stall_s, *fds)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edgevla.sensors.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=[self.slot.fd],
+            pass_fds=fds,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self.process.stdin.write(config.to_line().encode())

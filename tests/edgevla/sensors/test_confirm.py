@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgevla.bundle import write_bundle
 from edgevla.errors import BadInput, Refused
-from edgevla.sensors.confirm import confirm, confirmed, manifest_sha256, require_confirmed, state_file
+from edgevla.sensors.confirm import confirm, confirmed, manifest_sha256, require_confirmed, state_file, view_sha256
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,6 +54,43 @@ def test_a_confirmation_holds_for_its_bundle_only(bundle, other, path):
     assert manifest_sha256(bundle) != manifest_sha256(other)
     with pytest.raises(Refused, match="never confirmed"):
         require_confirmed(other, DEVICES, path=path)
+
+
+def retrained(bundle, tmp_path, picture=None):
+    """The same cameras in another bundle; `picture` replaces the training frame of `front`."""
+    files = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
+    files |= {} if picture is None else {"cameras/front.png": picture}
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    for key in ("schema", "files"):
+        del manifest[key]
+    return write_bundle(tmp_path / "next.bundle", {**manifest, "name": "next"}, files)
+
+
+def test_an_upgrade_with_the_same_training_frame_is_not_asked_again(bundle, tmp_path, path):
+    confirm(bundle, DEVICES, path)
+    upgrade = retrained(bundle, tmp_path)
+    assert manifest_sha256(bundle) != manifest_sha256(upgrade)
+    require_confirmed(upgrade, DEVICES, path=path)
+    with pytest.raises(Refused, match="confirmed was v4l2:usb-1:2:A@1-1#0"):
+        require_confirmed(upgrade, {"front": "v4l2:new"}, path=path)
+
+
+def test_of_two_devices_for_the_same_view_the_newer_confirmation_counts(bundle, tmp_path, path):
+    confirm(bundle, DEVICES, path)
+    upgrade = retrained(bundle, tmp_path)
+    confirm(upgrade, {"front": "v4l2:new"}, path)
+    later = retrained(upgrade, tmp_path / "later")
+    assert view_sha256(later, "front") == view_sha256(bundle, "front")
+    require_confirmed(later, {"front": "v4l2:new"}, path=path)
+    with pytest.raises(Refused, match="confirmed was v4l2:new"):
+        require_confirmed(later, {"front": DEVICES["front"]}, path=path)
+
+
+def test_another_training_frame_is_another_view(bundle, tmp_path, path):
+    confirm(bundle, DEVICES, path)
+    other_frame = retrained(bundle, tmp_path, (bundle.path / "cameras/wrist.png").read_bytes())
+    with pytest.raises(Refused, match="front is not confirmed"):
+        require_confirmed(other_frame, DEVICES, path=path)
 
 
 def test_another_device_in_its_place_is_refused_naming_both(bundle, path):

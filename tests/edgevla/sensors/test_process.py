@@ -55,6 +55,12 @@ def test_a_camera_says_what_it_is_and_publishes_young_frames_in_order(start, tmp
     assert {tuple(first.image[0, 0]), tuple(second.image[0, 0])} <= {(200, 10, 20), (10, 20, 200)}  # RGB kept
     assert first.stamp_ns < second.stamp_ns <= time.monotonic_ns()
     assert camera.end() == 0
+    captured = camera.rows.newest()
+    assert {first.stamp_ns: first.sequence, second.stamp_ns: second.sequence}.items() <= dict(
+        zip(captured["stamp_ns"].tolist(), captured["sequence"].tolist(), strict=True)
+    ).items()
+    assert (captured["stamp_ns"] <= captured["read_ns"]).all()
+    assert (captured["read_ns"] < captured["visible_ns"]).all()
 
 
 def test_a_recording_that_ends_is_an_error_and_no_silence(start, tmp_path):

@@ -63,6 +63,8 @@ def test_an_arm_that_is_not_armed_takes_no_command(armed, mode):
     armed.mode = mode
     with pytest.raises(NotArmed, match=f"mode {mode.name}"):
         armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
+    with pytest.raises(NotArmed, match=f"mode {mode.name}"):
+        armed.encode(MIDDLE)  # where two arms are sent to at once, all are judged before any is written to
     assert written(armed) == []
 
 

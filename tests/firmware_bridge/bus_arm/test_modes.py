@@ -76,6 +76,7 @@ def test_a_stop_of_a_disarmed_arm_leaves_it_disarmed(arm):
 
 def test_closing_stops_an_armed_arm_once(armed):
     armed.close()
+    assert armed.transport.log == [StopKind.HOLD]
     armed.close()
     assert armed.transport.log == [StopKind.HOLD]
     assert (armed.mode, armed.transport.opened) == (Mode.DISARMED, False)

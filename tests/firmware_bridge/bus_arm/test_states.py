@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firmware_bridge.arm import Fault, JointState, Mode, exchange
-from firmware_bridge.bus_arm import Reading
+from firmware_bridge.bus_arm import MOST_RAD, Reading
 from firmware_bridge.errors import NotArmed
 from tests.firmware_bridge.bus_arm.bench import HOUR_NS, MIDDLE, written
 
@@ -83,6 +83,16 @@ def test_answers_of_an_earlier_cycle_never_become_a_state_of_this_one(armed):
     assert armed.counts.incomplete == 1
     armed.transport.arrived = armed.transport.readings[:2]
     assert armed.poll().stamp_ns < armed._asked_ns  # the third joint's may be the answer it owed
+
+
+def test_answers_of_an_earlier_command_never_become_a_state_that_was_asked_for_alone(armed):
+    armed.transport.mute = {0, 1, 2}
+    armed.send(MIDDLE, armed.transport.clock.now_ns + HOUR_NS)
+    armed.transport.arrived = list(armed.transport.readings[:2])  # and then a state is asked for
+    armed.request_state()
+    armed.transport.arrived = [armed.transport.readings[2]]
+    assert armed.poll() is None
+    assert armed.counts.incomplete == 1
 
 
 def send_all(armed):
@@ -167,6 +177,17 @@ def test_an_answer_that_is_not_finite_is_no_answer(armed, position_rad):
     assert armed.poll() is None
     assert (armed.counts.bad_replies, armed.counts.foreign) == (1, 0)
     assert "lift (id 2)" in str(armed.silence())
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_an_answer_of_most_rad_is_the_last_that_is_taken(armed, sign):
+    armed.transport.readings[1] = Reading(1, sign * MOST_RAD)
+    armed.request_state()
+    assert np.isfinite(armed.poll().position).all()
+    armed.transport.readings[1] = Reading(1, sign * np.nextafter(MOST_RAD, np.inf))
+    armed.request_state()
+    assert armed.poll() is None
+    assert armed.counts.bad_replies == 1
 
 
 def test_a_state_is_handed_out_once(armed):

@@ -298,3 +298,19 @@ def test_segment_with_the_wrong_toggle_is_aborted(device):
 def test_unknown_fault_is_refused(device):
     with pytest.raises(ValueError, match="overload"):
         device.fault(0, "lightning")
+
+
+def test_a_mode_that_it_refuses_in_a_pdo_is_an_emergency_message_and_changes_nothing(device):
+    write(device, 0x1400, 1, "I", 0x8000_0201)
+    write(device, 0x1400, 2, "B", 255)
+    write(device, 0x1600, 0, "B", 0)
+    write(device, 0x1600, 1, "I", 0x60600008)
+    write(device, 0x1600, 0, "B", 1)
+    write(device, 0x1400, 1, "I", 0x201)
+    write(device, 0x6060, 0, "b", 8)
+    device.feed(codec.nmt(codec.START, 1), 0)
+    (reply,) = device.feed(Frame(0x201, b"\x01"), 0)
+    assert reply.data == Frame(0x081, bytes.fromhex("20 63 01 00 00 00 00 00"))
+    assert sdo(device, "40 61 60 00")[4] == 8
+    device.feed(Frame(0x201, b"\x00"), 0)
+    assert sdo(device, "40 61 60 00")[4] == 0

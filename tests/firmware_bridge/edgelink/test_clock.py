@@ -19,6 +19,10 @@ def test_the_offset_takes_the_device_to_have_stamped_half_way():
     [
         (1_050, 1_000),  # inside: at 50 on the host, between 20 and 80
         (1_010, 990),  # at 10: before the request left; 20 is the earliest
+        (1_019, 999),  # a microsecond counts
+        (1_020, 1_000),  # as the request left
+        (1_080, 1_000),  # as the reply was read
+        (1_081, 1_001),
         (1_100, 1_020),  # at 100: after the reply was read; 80 is the latest
     ],
 )

@@ -80,6 +80,15 @@ def test_a_write_that_ends_after_the_expiry_is_counted_as_overtaken(armed, monke
     monkeypatch.undo()
 
 
+def test_a_write_that_ends_at_the_expiry_itself_is_in_time(armed, monkeypatch):
+    now_ns = time.monotonic_ns()
+    times = iter([now_ns, now_ns + 2_000])
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic_ns=lambda: next(times)))
+    assert armed.send(to(0, 0), now_ns + 2_000) == now_ns + 2_000
+    assert armed.counts.overtaken == 0
+    monkeypatch.undo()
+
+
 @pytest.mark.parametrize(
     "setpoint",
     [
@@ -121,13 +130,13 @@ def test_a_refusal_by_the_device_reaches_the_host(served, armed):
     armed.send(to(0.1, 0), in_s(0.1))
     state = poll_for(armed)
     assert (state.verdict, state.rejected) == (Verdict.EXPIRED, 1)
-    assert armed.counts.refusals == {Verdict.EXPIRED: 1}
+    assert (armed.counts.refused, armed.counts.refusals) == (1, {Verdict.EXPIRED: 1})
 
 
 def test_a_clock_that_drifts_is_followed(served, armed):
     for _ in range(20):
-        served.clock_ahead_us += 20_000  # far beyond any crystal
-        armed.send(to(0.1, 0), in_s(0.5))
+        served.clock_ahead_us += 100_000  # far beyond any crystal, and at the tenth time beyond any expiry
+        armed.send(to(0.1, 0), in_s(0.9))
         state = poll_for(armed)
     assert state.verdict == Verdict.ACCEPTED
     assert served.device.counts.accepted == 20

@@ -191,6 +191,7 @@ def test_silence_latches_a_stop_that_holds_until_it_is_armed_again(bench):
     assert bench.device.mode is Mode.ARMED
     bench.now_us += 1
     assert bench.device.tick(bench.now_us) is True  # held, not limp
+    assert (bench.device.mode, bench.device.faults) == (Mode.STOPPED, Fault.WATCHDOG)  # nobody had to ask
     assert bench.steps[-1] == [pytest.approx(0.3), 0.0]
     late = bench.command(0.4, 0.0)
     assert (late.verdict, late.mode, late.faults) == (Verdict.NOT_ARMED, Mode.STOPPED, Fault.WATCHDOG)
@@ -229,6 +230,16 @@ def test_disarm_and_a_new_host_both_disarm(bench):
     assert bench.arm().mode == Mode.ARMED
     bench.hello()
     assert bench.device.mode is Mode.DISARMED
+
+
+def test_commands_are_counted_one_by_one_from_the_arming_on(bench):
+    bench.armed()
+    for done in range(3):
+        assert bench.device.commands_since_arming == done
+        bench.command(0.1, 0.0)
+    bench.ask(Stop)
+    bench.arm()
+    assert bench.device.commands_since_arming == 0
 
 
 def test_arming_twice_keeps_it_moving(bench):

@@ -5,6 +5,7 @@ import pytest
 
 import profiles
 from edgevla.control.limiter import Limited, Motion, limits_of, slow_down, track
+from tests.edgevla.control.borders import BORDERS
 from tests.firmware_bridge.firmware.limiter_cases import cases, compare, differing, in_python, python_axes, ranges
 
 CASES = 20_000  # make test-firmware compares 10^6
@@ -15,6 +16,15 @@ def test_single_steps_and_axes_have_the_same_bits(c):
     assert done["track"] + done["slow"] == CASES
     every = Limited.ACCELERATION | Limited.VELOCITY | Limited.RANGE | Limited.JERK
     assert done["bits"] == every, "the cases no longer reach every limit"
+
+
+@pytest.mark.parametrize("border", BORDERS, ids=lambda border: border.name)
+def test_a_step_on_a_border_has_the_same_bits(c, border):
+    rows, steps = np.array([border.limits]), np.array([border.step_s])
+    table = np.array([[*border.now, *(border.wanted or border.now), border.step_s]])
+    slow = border.wanted is None
+    ours = in_python(python_axes(rows, steps), table, slow)
+    assert not len(differing(ours, c.channels(rows, steps, table, slow)))
 
 
 def test_the_comparison_sees_a_single_bit(c):

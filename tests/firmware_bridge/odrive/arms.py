@@ -17,8 +17,7 @@ WATCHDOG_S = 0.3
 
 
 def driver(device, joints=JOINTS, watchdog_s=WATCHDOG_S, **options):
-    """For a device whose heartbeats come every 20 ms."""
-    return ODriveArm(SocketCan(device.port), joints, watchdog_s, {**OPTIONS, "heartbeat_s": 0.02, **options})
+    return ODriveArm(SocketCan(device.port), joints, watchdog_s, {**OPTIONS, **options})
 
 
 def settled(device):

@@ -13,19 +13,6 @@ from firmware_bridge.virtual.client import VirtualProcess
 from tests.firmware_bridge.odrive.arms import ENDPOINTS, JOINTS, driver, settled
 
 
-@pytest.fixture
-def device():
-    with VirtualProcess("odrive", JOINTS, options={"heartbeat_msg_rate_ms": 20}) as process:
-        yield process
-
-
-@pytest.fixture
-def arm(device):
-    driven = driver(device)
-    yield driven
-    driven.close()
-
-
 def test_connecting_identifies_every_axis_and_reads_its_watchdog_back(device, arm):
     info = arm.connect()
     assert [row.model for row in info.joints] == ["s1"] * 6
@@ -36,7 +23,7 @@ def test_connecting_identifies_every_axis_and_reads_its_watchdog_back(device, ar
 
 
 def test_cyclic_estimates_are_refused_without_the_endpoint_file(device):
-    arm = ODriveArm(SocketCan(device.port), JOINTS, None, {"heartbeat_s": 0.02})
+    arm = ODriveArm(SocketCan(device.port), JOINTS, None, {})
     with pytest.raises(WrongJoint, match="encoder_msg_rate_ms"):
         arm.connect()
 

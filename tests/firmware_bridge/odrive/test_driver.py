@@ -14,23 +14,9 @@ from firmware_bridge.errors import (
     PortGone,
 )
 from firmware_bridge.odrive import models
-from firmware_bridge.virtual.client import VirtualProcess
 from tests.firmware_bridge.odrive.arms import JOINTS, WATCHDOG_S, driver, settled
 
 CYCLE_NS = 50_000_000
-
-
-@pytest.fixture
-def device():
-    with VirtualProcess("odrive", JOINTS, options={"heartbeat_msg_rate_ms": 20}) as process:
-        yield process
-
-
-@pytest.fixture
-def arm(device):
-    driven = driver(device)
-    yield driven
-    driven.close()
 
 
 def cycle(arm, setpoint):
@@ -139,7 +125,7 @@ def test_silent_axis_is_named(device, arm):
 
 
 def test_missing_heartbeats_are_a_fault(device):
-    arm = driver(device, heartbeat_s=0.02)
+    arm = driver(device)
     arm.connect()
     arm.arm()
     arm._beats.patience_ns = 0  # as if none had come for long

@@ -163,3 +163,35 @@ def test_a_paced_frame_arrives_with_its_last_bit(bus):
     bus.turn(at_ns=126_000)  # twice 47 + 16 bits
     assert host.read() == [ANSWER]
     assert np.diff([interval[:2] for interval in bus.server.line.busy]).tolist() == [[63_000], [63_000]]
+
+
+class Chatter:
+    """A port whose host has the next frame there before the last one was answered. Ends the server after 50 ms."""
+
+    def __init__(self, fd):
+        self.name, self.fds = "chatter", [fd]
+        self.end_ns = time.monotonic_ns() + 50_000_000
+
+    def read(self, fd):
+        while time.monotonic_ns() < self.end_ns:
+            yield Frame(0x100, b"")
+        os.close(fd)
+        self.fds.clear()
+
+    def write(self, unit):
+        pass
+
+
+def test_a_host_that_never_pauses_takes_no_tick_from_the_device():
+    waiting, full = os.pipe()
+    os.write(full, b"x")
+    ticks = []
+    parrot = Parrot()
+    parrot.tick = lambda now_us: ticks.append(now_us) or []
+    control, end = os.pipe()
+    server = Server(parrot, Chatter(waiting))
+    os.close(end)  # readable from the start: looked at once a turn
+    server.serve(control, lambda: bool(server.port.fds))
+    assert len(ticks) > 5
+    os.close(full)
+    os.close(control)

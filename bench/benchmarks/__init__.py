@@ -1,0 +1,1 @@
+"""docs/benchmarks.md: one table a subject, from the committed results."""

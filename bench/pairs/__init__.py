@@ -1,0 +1,1 @@
+"""Two versions of this repository side by side: the same hot paths, in turns, on one core, in one run."""

@@ -1,0 +1,1 @@
+"""Hot paths for the tests of counting."""
