@@ -161,19 +161,25 @@ def bus(rows: Rows) -> Int64:
 
 
 def ack(rows: Rows) -> Int64:
-    """Command written -> stamp of the reply to it; where that never came, of the first later one."""
+    """Command written -> stamp of the reply to it; where that never came, of the first later one.
+
+    A step that waits for its own reply (each re-plan tick) takes the reply to the command before on the way, and its
+    row shows the newer of the two: the one before is no sample, as its stamp is known to no row.
+    """
     ticks = rows.ticks
     count = len(ticks) - _REPLY_ROWS
     if count <= 0:
         return np.zeros(0, np.int64)
     heard = np.append(np.maximum.accumulate(ticks["state_stamp_ns"]), rows.end_ns)
     stamps = heard[np.minimum(np.searchsorted(heard[:-1], ticks["write_ns"][:count], side="right"), len(ticks))]
+    shown = np.zeros(count, bool)
     for ahead in range(_REPLY_ROWS - 1, -1, -1):
         window = slice(ahead, ahead + count)
         answers = ticks["state_seq"][window] == ticks["sent_seq"][:count]
         stamps = np.where(answers, ticks["state_stamp_ns"][window], stamps)
-    written = ticks["write_ns"][:count] > 0
-    result: Int64 = (stamps - ticks["write_ns"][:count])[written]
+        shown |= answers
+    overtaken = ~shown & (ticks["state_seq"] == ticks["sent_seq"])[1 : count + 1]
+    result: Int64 = (stamps - ticks["write_ns"][:count])[(ticks["write_ns"][:count] > 0) & ~overtaken]
     return result
 
 

@@ -155,6 +155,14 @@ def test_a_reply_that_never_came_waits_for_the_first_later_one():
     assert found[10] == pytest.approx(0.2 + 50)  # the next heard is the reply to 15, written 50 ms later
 
 
+def test_a_reply_whose_row_shows_the_newer_one_already_is_no_sample():
+    rows = ticks()
+    rows["state_seq"][20], rows["state_stamp_ns"][20] = rows["sent_seq"][20], rows["write_ns"][20] + MS // 5
+    found = ms(rows)["ack"]  # step 20 took the reply to 19 and waited for its own
+    assert len(found) == len(ms()["ack"]) - 1
+    assert found == pytest.approx(0.2)
+
+
 def test_graphs_behind_the_last_place_are_named_together():
     names = stage_names([f"g{at}" for at in range(GRAPHS + 1)])
     assert names[3 : 3 + GRAPHS][-1] == f"graph:g{GRAPHS - 1}+g{GRAPHS}"
