@@ -182,7 +182,9 @@ def test_what_int8_saves_is_measured_once_per_shape():
 def test_every_candidate_and_baseline_stands_in_one_run(chosen):
     choice, _ = chosen
     names = {row.name for row in choice.rows}
-    assert {"fp32", "fp16", "dynamic-s8", "openvino", "openvino-nncf-int8"} <= names
+    assert {"fp32", "fp16", "openvino", "openvino-nncf-int8"} <= names
+    # All-int8, or what beats it: a layer measured to save nothing, as on a busy machine, is better in float.
+    assert any(row.kind == "dynamic-s8" for row in choice.rows)
     assert {choice.run.ns[name].size for name in names} == {20}
 
 
