@@ -62,7 +62,7 @@ def test_a_pipeline_without_a_clock_is_refused():
 
 @needs_gst
 def test_a_pipeline_that_ends_is_a_fault():
-    source = open_gst(f"videotestsrc num-buffers=5 {LIVE.removeprefix('videotestsrc')}", WANTED)
+    source = open_gst(f"videotestsrc num-buffers=40 {LIVE.removeprefix('videotestsrc')}", WANTED)
     with pytest.raises(DeviceFault, match="exit code 0"):
         read_for(source, 10.0)
     source.close()
