@@ -28,8 +28,8 @@ bench-compare: $(READY)  ## is this tree slower than BASE (HEAD)? The same hot p
 bench-counts: $(READY)  ## instructions of the pure hot paths against bench/budgets/counts.toml (30 s; needs valgrind, gcc)
 	$(VENV)/edgevla bench counts
 
-guard: $(READY)  ## the real loop with the demo's policy against bench/budgets/guard-host.toml: 1,200 inferences, 2 minutes, root; out/guard.json
-	$(VENV)/edgevla bench guard --bundle examples/metaworld/student.bundle --samples 1200 \
+guard: $(READY)  ## the real loop with the demo's policy against bench/budgets/guard-host.toml: 4,700 inferences, 8 minutes, root; out/guard.json
+	$(VENV)/edgevla bench guard --bundle examples/metaworld/student.bundle --samples 4700 \
 	  --budget bench/budgets/guard-host.toml --out out/guard.json
 
 # Timing of the control loop: root, and a machine that does nothing else.
