@@ -276,7 +276,6 @@ SUBJECTS = (
     Subject("Deploy over loopback", "deploy-loopback.json", "make bench-deploy", deploy),
     Subject("A robot as a virtual machine", "twin.json", "make test-twin", stand_in),
     Subject("A robot in a container", "nspawn.json", "make test-nspawn", stand_in),
-    Subject("A robot in a container, amd64", "nspawn-amd64.json", "make test-nspawn", stand_in),
     Subject("A fleet", "fleet.json", "make test-fleet", fleet),
     Subject("Parity on an emulated arm64", "parity-arm64.json", "make parity-arm64", arm64),
     Subject("Parity with LeRobot", "lerobot-parity.json", "make test-lerobot", lerobot),

@@ -45,7 +45,6 @@ SUBJECTS = {
     "powercut.json": Subject("its chapters", recount.powercut),
     "twin.json": Subject("its checks", recount.stand_in),
     "nspawn.json": Subject("its checks", recount.stand_in),
-    "nspawn-amd64.json": Subject("its checks", recount.stand_in),
     "fleet.json": Subject("its list of what was broken", recount.fleet),
 }
 RAW = {
