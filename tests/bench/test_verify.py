@@ -12,7 +12,7 @@ from bench.guard.claims import bounded, measured, observed
 from bench.verify import __main__ as verify
 from bench.verify import subjects
 from bench.verify.differ import compared
-from bench.verify.replay import Part, chosen, differences, parts
+from bench.verify.replay import Part, chosen, differences, other_paths, parts
 from edgevla.sim.lockstep import Episode, Outcome
 from export.evidence.outcomes import Row
 from export.evidence.rollouts import PolicySpec
@@ -135,10 +135,11 @@ def row(policy, seed, success=True, ticks=80):
 
 def test_what_cannot_be_played_again_is_left_out_with_its_reason():
     found = parts(RESULTS / "metaworld" / "outcomes", [], Path("nowhere"))
-    reasons = {part.name: part.why_not for part in found}
-    assert "was not kept" in reasons["sequential-int8"]
-    assert "draws new noise" in reasons["half-way-teacher"]
-    assert "not here (here: none)" in reasons["sequential-teacher"]
+    reasons = {(part.name, "of student" in part.policy): part.why_not for part in found}
+    assert "was not kept" in reasons["sequential-int8", True]
+    assert "not here (here: none)" in reasons["sequential-int8", False]
+    assert "draws new noise" in reasons["half-way-teacher", False]
+    assert "not here (here: none)" in reasons["sequential-teacher", False]
     assert chosen(found, "seed", None) == []
 
 
@@ -158,3 +159,12 @@ def test_an_episode_that_ends_otherwise_is_named():
     (wrong,) = differences("sequential-int8", rows, outcomes)
     assert wrong.startswith("sequential-int8: drawer-open-v3 seed 6")
     assert "played again (False" in wrong
+
+
+def test_other_ticks_to_the_same_end_are_said_and_no_difference():
+    rows = [row("int8 1", 5), row("int8 1", 6)]
+    outcomes = [Outcome(True, 80, 10, 0.0), Outcome(True, 79, 10, 0.0)]
+    assert differences("sequential-int8", rows, outcomes) == []
+    (path,) = other_paths("sequential-int8", rows, outcomes)
+    assert "seed 6" in path
+    assert "(True, 79, 10)" in path
