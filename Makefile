@@ -110,10 +110,13 @@ lint: $(READY)  ## ruff, mypy, and the import arrows between the folders
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-cache
 
-# What only computes shares the cores (tests/conftest.py says which); what runs in real time has them for itself.
+# What only computes shares the cores (tests/conftest.py says which); what runs in real time has them for itself, and
+# once more where it breaks: a shared machine that stands still breaks one run, broken code breaks both. Both are
+# printed. A command beyond limits is never forgiven: no stall makes one.
+ONCE_MORE = --reruns 1 --rerun-except "beyond limits" --rerun-show-tracebacks -raR
 test: $(READY) lint  ## lint and every test
 	$(VENV)/pytest -n 2 --dist loadfile -m parallel
-	$(VENV)/pytest -m "not parallel" --ignore tests/export
+	$(VENV)/pytest -m "not parallel" --ignore tests/export $(ONCE_MORE)
 
 coverage: $(READY)  ## every branch of codecs and limiter is taken by a test, or this fails (4 minutes)
 	$(VENV)/coverage run -m pytest tests/firmware_bridge tests/edgevla/control/test_limiter.py tests/edgevla/control/test_kinematics.py
