@@ -36,6 +36,14 @@ apt_install() {  # $1: what for, then packages. As root it installs, otherwise i
         fail "$purpose: apt-get could not install $*; call 'apt-get install $*' to see why"
 }
 
+optional() {  # $1: what for, $2: a program of it, then packages. Only as root, and never a reason to fail.
+    purpose=$1 program=$2
+    shift 2
+    if [ "$(id -u)" -eq 0 ] && ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null; then
+        (apt_install "$purpose" "$@") || step "going on without $program"
+    fi
+}
+
 pip_install() {
     if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" >>"$log" 2>&1; then
         tail -n 15 "$log" >&2
@@ -59,23 +67,11 @@ step "3/5 torch, first and alone (some 200 MB)"
 pip_install -r requirements/torch.txt
 step "4/5 the lock, $(grep -c '==' requirements/workstation.txt) packages (some 1 GB)"
 pip_install -r requirements/workstation.txt
-# For a part of the camera tests, which say why they skip without it.
-if [ "$(id -u)" -eq 0 ] && ! command -v gst-launch-1.0 >/dev/null; then
-    (apt_install "tests of GStreamer cameras" gstreamer1.0-tools gstreamer1.0-plugins-base) ||
-        step "going on without GStreamer"
-fi
-# For the tests of `edgevla deploy`, which say why they skip without it.
-if [ "$(id -u)" -eq 0 ] && ! command -v sshd >/dev/null && [ ! -x /usr/sbin/sshd ]; then
-    (apt_install "tests of deploy over SSH" openssh-server) || step "going on without sshd"
-fi
-# For the tests that look at system calls, which say why they skip without it.
-if [ "$(id -u)" -eq 0 ] && ! command -v strace >/dev/null; then
-    (apt_install "tests of system calls" strace) || step "going on without strace"
-fi
-# For counting instructions (make bench-counts), whose tests say why they skip without it.
-if [ "$(id -u)" -eq 0 ] && ! command -v valgrind >/dev/null; then
-    (apt_install "counting instructions" valgrind gcc libc6-dev) || step "going on without valgrind"
-fi
+# Tests and commands that say why they skip without it.
+optional "tests of GStreamer cameras" gst-launch-1.0 gstreamer1.0-tools gstreamer1.0-plugins-base
+optional "tests of deploy over SSH" sshd openssh-server
+optional "tests of system calls" strace strace
+optional "counting instructions" valgrind valgrind gcc libc6-dev
 step "5/5 edgevla itself"
 rm -rf edgevla.egg-info  # of an older checkout: it would hide commands that are new
 pip_install --no-deps --no-build-isolation --editable .
