@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -95,6 +95,36 @@ def encode_png(picture: Uint8) -> bytes:
     return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 
+@contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """Puts every thread back to its scheduling, and new ones to that of the caller.
+
+    As root, libsvtav1 (SVT-AV1 3.0) moves the thread that opens it and its own to SCHED_FIFO 99, above any servo.
+    """
+    mine, before = _scheduling(0), _scheduling_of_all()
+    try:
+        yield
+    finally:
+        for thread, now in _scheduling_of_all().items():
+            policy, priority = before.get(thread, mine)
+            if now != (policy, priority):
+                with suppress(ProcessLookupError):
+                    os.sched_setscheduler(thread, policy, os.sched_param(priority))
+
+
+def _scheduling_of_all() -> dict[int, tuple[int, int]]:
+    """Thread -> class and priority."""
+    found = {}
+    for name in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            found[int(name)] = _scheduling(int(name))
+    return found
+
+
+def _scheduling(thread: int) -> tuple[int, int]:
+    return os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
+
+
 class VideoWriter:
     """One video file, written frame by frame at a fixed rate."""
 
@@ -127,8 +157,11 @@ class VideoWriter:
             self._output.close()
 
     def _encode(self, picture: Any) -> None:
+        opens = not self._stream.codec_context.is_open
         try:
-            for packet in self._stream.encode(picture):
+            with _scheduled_as_before() if opens else nullcontext():
+                packets = self._stream.encode(picture)
+            for packet in packets:
                 self.bytes += packet.size
                 self._output.mux(packet)
         except self._av.error.FFmpegError as error:

@@ -1,6 +1,7 @@
 """What we write as a LeRobotDataset: all of it or nothing, and the same when read back."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from edgevla.errors import BadInput
 from export.data.interface import Camera
 from export.data.lerobot import LeRobotData
 from export.data.stats import merged, picture_stats, vector_stats
-from export.data.video import Encoding, decode_picture, encode_png
+from export.data.video import Encoding, VideoWriter, decode_picture, encode_png
 from export.data.writer import LeRobotWriter
 from tests.export.data.counted import EPISODES, RECORDED, WHERE, action, episode, layout, picture, psnr_db, state, write
 
@@ -43,6 +44,17 @@ def test_what_is_written_is_read_back(tmp_path, codec):
         assert psnr_db(mine, picture(*where)) > 32
     info = json.loads((tmp_path / "made/meta/info.json").read_text())["features"]["observation.images.top"]["info"]
     assert (info["video.codec"], info["video.fps"]) == (codec, 10)
+
+
+def test_the_encoder_takes_nobodys_place_in_the_schedule(tmp_path):
+    """As root, SVT-AV1 moves its threads and the caller's to SCHED_FIFO 99: above a servo, until the process ends."""
+    writer = VideoWriter(tmp_path / "one.mp4", 30, 64, 64, Encoding(threads=1))
+    writer.add(np.zeros((64, 64, 3), np.uint8))
+    threads = {int(name): os.sched_getscheduler(int(name)) for name in os.listdir("/proc/self/task")}
+    writer.close()
+    assert len(threads) > 2
+    assert os.SCHED_FIFO not in threads.values()
+    assert os.sched_getscheduler(0) != os.SCHED_FIFO
 
 
 def test_pictures_in_rows_are_kept_without_loss(tmp_path):
