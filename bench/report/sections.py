@@ -183,6 +183,7 @@ def loop(report: Report, assets: Assets) -> str:
     head = [
         "Ticks",
         "Late commands",
+        "Runs played again",
         "Servo misses",
         "Release misses",
         "p99",
@@ -195,6 +196,7 @@ def loop(report: Report, assets: Assets) -> str:
     figures = [
         text.whole(number(report, "loop.ticks")),
         text.whole(number(report, "loop.late_commands")),
+        text.whole(number(report, "loop.runs_again")),
         text.whole(number(report, "loop.misses")),
         text.whole(release if release is not None else float(len(misses)) if wake is not None else None),
         _us(number(report, "loop.wake_p99_us")),

@@ -81,6 +81,7 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((name, text.percent(number(report, f"success.{key}"))) for name, key in shares),
         ("control ticks", text.whole(number(report, "loop.ticks"))),
         ("late commands", text.whole(number(report, "loop.late_commands"))),
+        ("runs played again after a late one", text.whole(number(report, "loop.runs_again"))),
         ("misses", text.whole(number(report, "loop.misses"))),
         ("wake latency p99", _us(number(report, "loop.wake_p99_us"))),
         ("wake latency p99.9", _us(number(report, "loop.wake_p999_us"))),
