@@ -183,7 +183,8 @@ def peers(found: Json) -> list[Row]:
     rows = []
     for cells, count, top in zip(table(found["rows"]), counts, tops, strict=True):
         what, peer, threads, times, ours, *_, note = cells
-        name = f"{what}: {peer}{f', {threads} threads' if threads else ''}{f' ({note})' if note else ''}"
+        cores = f", {threads} thread{'s' * (threads != '1')}" if threads else ""
+        name = f"{what}: {peer}{cores}{f' ({note})' if note else ''}"
         value = times if ours in ("", "-", "1") else f"{times}; {ours} times ours"
         rows.append(Row(name, value, whole(count), top, OBSERVED if ours in ("", "-", "1") else INTERVAL))
     return rows

@@ -103,7 +103,8 @@ def open_nncf(case: Case, folder: Path, threads: int) -> Run:
         from edgevla.errors import BadInput, explain
 
         got = case.failed.get("nncf", "no such file")
-        raise BadInput(explain(f"{NNCF} of {case.name}", "a model that NNCF quantized", got, "pip install nncf"))
+        todo = "pip install nncf, where that is what is missing"
+        raise BadInput(explain(f"{NNCF} of {case.name}", "a model that NNCF quantized", got, todo))
     return _openvino(lambda core: core.read_model(folder / NNCF), threads)
 
 

@@ -21,7 +21,7 @@ def _model(row: Json) -> tuple[str, ...]:
     what = f"{row['subject']} ({row['parameters'] / 1e6:.1f} M)"
     head = (what, str(row["peer"]), str(row["threads"]))
     if row["failed"]:
-        return (*head, "-", "-", "-", "-", f"could not run: {row['failed'][:160]}")
+        return (*head, "-", "-", "-", "-", _refused(row))
     error = row["error"]
     shown = f"{error['relative_rms']:.2g}" if error["finite"] else "NOT FINITE"
     off = not error["finite"] or error["relative_rms"] > _WRONG
@@ -34,7 +34,7 @@ def _model(row: Json) -> tuple[str, ...]:
 def _loop(row: Json) -> tuple[str, ...]:
     head = (str(row["subject"]), str(row["peer"]), "")
     if row["failed"]:
-        return (*head, "-", "-", "-", "-", f"could not run: {row['failed'][:160]}")
+        return (*head, "-", "-", "-", "-", _refused(row))
     shown = row.get("deviation") or row["wake"]
     kind = "tick off by" if "deviation" in row else "wakes late by"
     share = f", {row['cpu_share']:.1%} of a core" if "cpu_share" in row else ""
@@ -53,12 +53,17 @@ def _loop(row: Json) -> tuple[str, ...]:
 def _bus(row: Json) -> tuple[str, ...]:
     head = (str(row["subject"]), str(row["peer"]), "")
     if row["failed"]:
-        return (*head, "-", "-", "-", "-", f"could not run: {row['failed'][:160]}")
+        return (*head, "-", "-", "-", "-", _refused(row))
     if row["peer_wall_us"] is None:
         return (*head, f"ours {row['wall_us']:.0f} us", "-", "", "", "no library to stand beside")
     cpu = interval(row.get("times_ours_cpu"))
     times = f"{row['peer_wall_us']:.0f} us, ours {row['wall_us']:.0f}"
     return (*head, times, interval(row.get("times_ours_wall")), "", "", f"an exchange, unpaced; CPU {cpu}")
+
+
+def _refused(row: Json) -> str:
+    """In one line, as a row of a table is one."""
+    return f"could not run: {' '.join(str(row['failed']).split())[:160]}"
 
 
 _MAKERS = {"model": _model, "loop": _loop, "bus": _bus}

@@ -264,3 +264,9 @@ def test_our_loop_drives_the_virtual_arm_and_a_missing_library_is_a_reason(tmp_p
     else:
         assert "loop ended" in told["failed"]
     assert "setup_lerobot.sh" in loops.window(setup, loops.LEROBOT, "idle")["failed"]
+
+
+def test_why_an_engine_did_not_run_is_one_line():
+    failed = "BadInput: nncf.xml\n  expected: a model\n  got:      KeyError"
+    row = {"kind": "model", "subject": "student", "parameters": 3e6, "peer": "nncf", "threads": 1, "failed": failed}
+    assert table([row])[0][-1] == "could not run: BadInput: nncf.xml expected: a model got: KeyError"
