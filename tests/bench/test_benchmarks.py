@@ -94,7 +94,7 @@ def test_peers_and_scaling_have_their_lines():
            "p50_ms": 2.0, "p99_ms": 3.0, "max_ms": 4.0,
            "times_ours": ratio, "rss_mb": 90.0, "rounds": 500}  # fmt: skip
     (line,) = subjects.peers({"rows": [row]})
-    assert line.cells == ("student (3.0 M): torch eager, 1 threads", "2.00 / 3.00 ms; 2.00 (1.90 to 2.10) times ours",
+    assert line.cells == ("student (3.0 M): torch eager, 1 thread", "2.00 / 3.00 ms; 2.00 (1.90 to 2.10) times ours",
                           "500", "4 ms", "95 % interval")  # fmt: skip
     axis = {"axis": "chunk", "cost": "inference", "points": [1, 2, 3],
             "power_law": {"exponent": 1.0, "low": 0.9, "high": 1.1},
