@@ -72,7 +72,8 @@ class Worker:
             made = path.make(self._place)
             if not made.right(made.call()):
                 return {"lacks": "its result is another"}
-            self._call, self._clock = made.call, time.thread_time_ns if path.pure else time.perf_counter_ns
+            self._call, self._again = made.call, made.again
+            self._clock = time.thread_time_ns if path.pure else time.perf_counter_ns
             call_ns = self._shortest_ns()
         except Exception as error:
             return {"lacks": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
@@ -83,6 +84,8 @@ class Worker:
 
     def run(self, calls: int) -> dict[str, Any]:
         call, clock = self._call, self._clock
+        if self._again is not None:  # the other tree had its turn: a pause
+            self._again()
         begin = clock()
         for _ in range(calls):
             call()

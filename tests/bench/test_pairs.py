@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 from bench.pairs.compare import Comparison, Trees, compare
 from bench.pairs.rounds import BASE, CONTROL, HEAD, Timed
 from bench.pairs.rule import Outcome, Verdict, doubtful, outcome, settled
+from bench.pairs.worker import Worker
 from bench.pairs.workers import Measured
 from bench.pairs.worktree import checked_out, commit_of
+from bench.suites import paths
 from edgevla.errors import Refused, Unsound, Usage
+from firmware_bridge.errors import NotArmed
 
 WORK = "def old():\n    return sum(range({size}))\n"
 
@@ -125,3 +129,17 @@ def test_a_version_is_checked_out_for_as_long_as_it_is_measured(tmp_path: Path) 
     assert not found.exists()
     with pytest.raises(Usage, match="no-such-branch"):
         commit_of(tmp_path, "no-such-branch")
+
+
+def test_an_arm_that_its_watchdog_stopped_while_the_other_tree_had_its_turn_is_armed_again() -> None:
+    worker = Worker(paths, Path("no bundle"))
+    try:
+        assert worker.make("bus/dynamixel: exchange").get("ready")
+        time.sleep(1.0)  # the watchdog of the virtual servos ends after at most 0.5 s
+        assert worker.run(5)["ns"] > 0
+        worker._again = None
+        time.sleep(1.0)
+        with pytest.raises(NotArmed, match="WATCHDOG"):
+            worker.run(5)
+    finally:
+        worker.close()

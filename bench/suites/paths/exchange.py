@@ -27,6 +27,7 @@ def _add(protocol: str) -> None:
     @PATHS.add(f"bus/{protocol}: exchange")
     def _exchange(place: Place) -> Made:
         from bench.bus.measure import Ours
+        from firmware_bridge.errors import NotArmed
         from firmware_bridge.virtual.client import VirtualProcess
 
         case = import_module(f"bench.bus.peers.{protocol}").case(JOINTS)
@@ -41,7 +42,15 @@ def _add(protocol: str) -> None:
         def right(state: Any) -> bool:
             return state is not None and len(state.position) == JOINTS
 
-        return Made(lambda: ours.call(next(steps)), right)
+        def again() -> None:
+            """One exchange tells that the device's watchdog stopped the arm, the next is refused: then it is armed."""
+            for _ in range(2):
+                try:
+                    ours.call(next(steps))
+                except NotArmed:
+                    ours.arm.arm()
+
+        return Made(lambda: ours.call(next(steps)), right, again)
 
 
 for _protocol in PROTOCOLS:

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 
 class Made(NamedTuple):
-    """A path that is ready: `call` is what is measured; `right` says whether its result is the real one."""
+    """A path that is ready: `call` is what is measured; `right` says whether its result is the real one.
+
+    `again`: what calls that follow a pause need first, not measured. A device's watchdog stops an arm meanwhile.
+    """
 
     call: Callable[[], object]
     right: Callable[[Any], bool]
+    again: Callable[[], object] | None = None
 
 
 @dataclass

@@ -17,7 +17,7 @@ class Path:
 
 class Made:
     def __init__(self, call, right):
-        self.call, self.right = call, right
+        self.call, self.right, self.again = call, right, None
 
 
 def _old(place):
