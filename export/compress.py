@@ -282,7 +282,8 @@ def _frames(request: Request, scene: Scene, policy: Policy, count: int, salt: in
     """Random frames of the dataset, of episodes that were trained on or were held out."""
     source, spec = scene.source, policy.spec
     rows = source.draw(count, request.seed + salt, spec.horizon, policy.d_max, held)
-    return Frames(source, Feed(policy.feeding, source.sentences, source.present, scene.teacher), rows, policy.noise)
+    feed = Feed(policy.feeding, source.sentences, source.present, scene.teacher)
+    return Frames(source, feed, rows, policy.noise, policy.stages)
 
 
 def _controls(request: Request, scene: Scene, students: Mapping[str, SavedStudent]) -> list[ControlRow]:

@@ -29,7 +29,7 @@ from edgevla.policy.words import tokenizer
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.png import encode_png
 from export.embodiment import Embodiment
-from export.onnx.chain import onnx_stage, run_chain
+from export.onnx.chain import blank_memory, onnx_stage, run_chain
 from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, StageSpec, interface
 from export.parity.frames import Frames
@@ -67,6 +67,7 @@ class Policy:
     sha256: str
     parameters: int
     config: Mapping[str, Any]
+    memory_ticks: int = 0  # between observations, of a policy that remembers; 0: of none
 
 
 def student_policy(saved: SavedStudent, teacher: TeacherPolicy) -> Policy:
@@ -88,14 +89,15 @@ def student_policy(saved: SavedStudent, teacher: TeacherPolicy) -> Policy:
 def direct_policy(teacher: TeacherPolicy, noise: Array | None) -> Policy:
     """The teacher itself. Raises Refused: it has no stages."""
     spec = teacher.spec
-    feeding = Feeding(spec.cameras, spec.observations, (), spec.max_tokens, teacher_tokens=spec.max_tokens > 0)
     stages = tuple(teacher.stages())
+    observations = 1 if blank_memory(stages) else spec.observations  # one that remembers is shown the newest alone
+    feeding = Feeding(spec.cameras, observations, (), spec.max_tokens, teacher_tokens=spec.max_tokens > 0)
     needed = {name for stage in stages for name in stage.inputs}
     d_max = spec.d_max if "prefix" in needed else 0
     takes_noise = bool(needed & {"noise", "noisy"})
     return Policy(
         stages, feeding, spec, d_max, noise if takes_noise else None, spec.name, teacher.sha256,
-        teacher.parameters_total, {},
+        teacher.parameters_total, {}, spec.stride if blank_memory(stages) else 0,
     )  # fmt: skip
 
 
@@ -249,7 +251,7 @@ def manifest_of(
         "artifact": ARTIFACT_NAMES[graphs.kind],
         "arm": embodiment.arm,
         "target": embodiment.target,
-        "timing": {"period_s": period_s, "horizon": policy.spec.horizon, "d_max": policy.d_max},
+        "timing": timing_of(policy, period_s),
         "channels": [
             {
                 **{key: getattr(a, key) for key in ("name", "kind", "space", "frame", "unit", "minimum", "maximum")},
@@ -276,6 +278,12 @@ def manifest_of(
         "opset": OPSET,
         "ir_version": IR_VERSION,
     }
+
+
+def timing_of(policy: Policy, period_s: float) -> dict[str, Any]:
+    """T, H, d_max, and of a policy that remembers the spacing of its observations."""
+    timing = {"period_s": period_s, "horizon": policy.spec.horizon, "d_max": policy.d_max}
+    return {**timing, "memory_ticks": policy.memory_ticks} if policy.memory_ticks else timing
 
 
 def parity_evidence(rows: Sequence[StageParity], embodiment: Embodiment) -> dict[str, Any]:

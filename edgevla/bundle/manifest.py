@@ -35,11 +35,12 @@ OF_A_RELEASE = ("profiles/target.toml", "profiles/arm.toml", "sbom.cdx.json")  #
 
 @dataclass(frozen=True)
 class Timing:
-    """What the policy was trained with; the bundle owns these three."""
+    """What the policy was trained with; the bundle owns these."""
 
     period_s: float  # T: control period
     horizon: int  # H: ticks in a chunk
     d_max: int  # longest prefix the policy was trained with, ticks
+    memory_ticks: int = 0  # between two inferences, of a policy that remembers (`edgevla.bundle.wiring`); 0: of none
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def _timing(table: JsonTable) -> Timing:
         period_s=table.number("period_s", 1e-4, 10.0),
         horizon=horizon,
         d_max=table.whole("d_max", 0, horizon - 1),
+        memory_ticks=table.whole("memory_ticks", 1, 10_000) if table.has("memory_ticks") else 0,
     )
 
 

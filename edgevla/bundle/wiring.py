@@ -10,6 +10,9 @@ one step of a flow: it takes `noisy`, the noise first and then its own chunk, an
     tokens       int64   (1, L), token_mask float32 (1, L)
     noise        float32 (1, H, Z)                     from the bundle
     prefix       float32 (1, H, A), prefix_mask float32 (1, H, 1)
+
+A policy with a memory takes it as inputs of any other name: what a stage answered as NAME_next is NAME of the next
+inference, zeros for the first one after a start, an arming or a new instruction.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from edgevla.bundle.manifest import Manifest, Stage
 
 Kind = tuple[str, tuple[int, ...]]
 WORDS = ("tokens", "token_mask")
+NEXT = "_next"  # behind the name of what is remembered
 
 
 def wiring_fault(stages: Sequence[Stage], manifest: Manifest) -> tuple[str, str] | None:
@@ -53,11 +57,19 @@ def once_per_instruction(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(found)
 
 
+def remembered(stages: Sequence[Stage]) -> dict[str, Kind]:
+    """What an inference hands to the next: the inputs that some stage answers anew, with the type of that answer."""
+    answered = {tensor.name: (tensor.dtype, tensor.shape) for stage in stages for tensor in stage.outputs}
+    names = {tensor.name for stage in stages for tensor in stage.inputs} - set(answered)
+    return {name: answered[name + NEXT] for name in sorted(names) if name + NEXT in answered}
+
+
 def _raw(stages: Sequence[Stage], manifest: Manifest) -> dict[str, Kind]:
     """What the engine feeds. Z is what the graph asks for, at least A."""
     horizon, actions, past = manifest.timing.horizon, len(manifest.channels), manifest.observations
     pictures, (first, *_) = past * len(manifest.cameras), manifest.cameras
     kinds: dict[str, Kind] = {
+        **remembered(stages),
         "image": ("float32", (1, pictures, first.input_height, first.input_width, 3)),
         "camera_mask": ("float32", (1, pictures)),
         "state": ("float32", (1, past * len(manifest.state))),
@@ -99,6 +111,9 @@ def _answer_fault(stages: Sequence[Stage], manifest: Manifest) -> tuple[str, str
     inputs = {tensor.name for stage in stages for tensor in stage.inputs}
     if last.times and not {"noisy", "t"} <= inputs:
         return f"{last.name} inputs noisy and t, as it has times", ", ".join(sorted(inputs))
+    memory, ticks = remembered(stages), manifest.timing.memory_ticks
+    if bool(memory) != bool(ticks):
+        return "timing.memory_ticks exactly where a policy remembers", f"{ticks}, memory: {', '.join(memory) or 'none'}"
     needs = {"prefix", "prefix_mask"}
     if bool(manifest.timing.d_max) != (needs <= inputs):
         return "prefix and prefix_mask among the inputs exactly where d_max is above 0", ", ".join(

@@ -25,7 +25,7 @@ _CEIL_SLACK = 1e-9  # ticks: 0.025 s / 0.0125 s is 2, not 2.0000000000000004
 
 
 class BundleTiming(Protocol):
-    """What the bundle owns: T in seconds, H and d_max in ticks."""
+    """What the bundle owns: T in seconds, H, d_max and the spacing of what it remembers in ticks."""
 
     @property
     def period_s(self) -> float: ...
@@ -33,6 +33,8 @@ class BundleTiming(Protocol):
     def horizon(self) -> int: ...
     @property
     def d_max(self) -> int: ...
+    @property
+    def memory_ticks(self) -> int: ...
 
 
 class CameraTiming(Protocol):
@@ -170,7 +172,18 @@ def _schedule_claims(timing: BundleTiming, target: Target, blend_ticks: int | No
         _ticks("one inference in flight", f"d <= r: {d} <= {r}", d, r),
         _seam_claim(timing, d, r, blend_ticks),
         _ticks("servo ratio", f"1 <= n: 1 <= {target.servo_ratio}", 1, target.servo_ratio),
+        *_memory_claims(timing, r),
     ]
+
+
+def _memory_claims(timing: BundleTiming, r: int) -> list[Claim]:
+    """A policy that remembers was trained on observations so many ticks apart: at another rate it sees another speed."""
+    spacing = timing.memory_ticks
+    if not spacing:
+        return []
+    text = f"observations as far apart as in training, r = {spacing}: {r}"
+    todo = f"set replan_ticks = {spacing} in the target profile"
+    return [Claim("spacing of the memory", "proved", text, r, spacing, "ticks", 0, None, r == spacing, todo)]
 
 
 def _seam_claim(timing: BundleTiming, d: int, r: int, blend_ticks: int | None) -> Claim:

@@ -58,6 +58,8 @@ class Engine(Protocol):
 
     def set_instruction(self, text: str) -> None: ...
     def forget(self) -> None: ...
+    @property
+    def remembers(self) -> bool: ...
     def observe(self, images: Mapping[str, NDArray[np.uint8]], state: Any) -> None: ...
     def infer(self, images: Mapping[str, NDArray[np.uint8]], state: Any, prefix: Any) -> NDArray[np.float32]: ...
     def to_setpoints(self, chunk: Any, anchor: Any, d: int) -> NDArray[np.float32]: ...
@@ -91,8 +93,13 @@ def terms_of(record: Record, host: Mapping[str, Any], bundle_sha256: str, bundle
 def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Replayed:
     """Every recorded inference again: each entry holds all the observations that it was made of."""
     words = instructions_of(record.meta, record.events)
-    compared, told = 0, None
-    for _, seen, wrong in observations_of(record):
+    compared, told, known, expected = 0, None, False, -1
+    for row, seen, wrong in observations_of(record):
+        # A policy that remembers is followed from where its memory was cleared to where an entry is lost.
+        known = bool(seen.cleared) or (known and int(row["sequence"]) == expected)
+        expected = int(row["sequence"]) + 1
+        if seen.cleared or not engine.remembers:
+            engine.forget()
         if wrong:
             return Replayed(compared, Difference(seen.tick, "image", "as it was recorded", "; ".join(wrong)))
         if seen.status not in _STATUS_RAN:
@@ -104,6 +111,8 @@ def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Rep
             engine.set_instruction(words[seen.instruction])
             told = seen.instruction
         states, blend = len(record.meta["arm"]["state"]), record.meta.get("blend_ticks")
+        if engine.remembers and not known:
+            continue
         difference = _infer_again(seen, states, blend, engine, tolerance)
         if difference is not None:
             return Replayed(compared, difference)
@@ -137,7 +146,6 @@ def _chunk_of(seen: Observation, states: int, blend: int | None, engine: Engine)
     for key, frame in seen.frames.items():
         name, back = moment_of(key)
         images[len(state) - 1 - back][name] = frame.image
-    engine.forget()
     for image, row in zip(images[:-1], state[:-1], strict=True):
         engine.observe(image, row)
     return engine.infer(images[-1], state[-1], seen.prefix if blend is None else seen.prefix[:0])

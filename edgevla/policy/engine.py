@@ -15,7 +15,7 @@ import numpy as np
 
 from edgevla.bundle.manifest import Stage
 from edgevla.bundle.reader import Bundle
-from edgevla.bundle.wiring import once_per_instruction
+from edgevla.bundle.wiring import NEXT, once_per_instruction, remembered
 from edgevla.errors import BadInput, DeviceFault, explain
 from edgevla.policy.preprocess import Float32, Images, pictures, prefix_tensors, state_tensor
 from edgevla.policy.providers import ON_CPU, RunsOn
@@ -74,6 +74,9 @@ class PolicyEngine:
         _refuse_velocity(bundle)
         self._words: Tensors | None = None
         self._past: deque[tuple[Float32, Float32, Float32]] = deque(maxlen=manifest.observations)
+        blank = {name: np.zeros(shape, dtype) for name, (dtype, shape) in remembered(self._stages).items()}
+        self._blank: Tensors = blank
+        self._memory: Tensors = blank
         self.stage_ns: dict[str, int] = {}
 
     def set_instruction(self, text: str) -> None:
@@ -87,7 +90,7 @@ class PolicyEngine:
         for stage in self._once:
             self._run(stage, values)
         self._words = values
-        self._past.clear()
+        self.forget()
 
     def observe(self, images: Images, state: Float32) -> None:
         """An observation of an earlier tick, oldest first, for a policy of more than one: see `infer`."""
@@ -96,6 +99,12 @@ class PolicyEngine:
     def forget(self) -> None:
         """What was observed before counts no more."""
         self._past.clear()
+        self._memory = self._blank
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on the inferences before it, not on observations alone."""
+        return bool(self._blank)
 
     def node_providers(self) -> dict[str, dict[str, int]]:
         """Nodes by the provider that really ran them, by stage: of the inferences since the start.
@@ -124,7 +133,7 @@ class PolicyEngine:
         if self._words is None:
             raise BadInput(explain("no instruction", "set_instruction() first", "none", "give --instruction"))
         started = time.monotonic_ns()
-        values = {**self._words, **self._observed(images, state)}
+        values = {**self._words, **self._memory, **self._observed(images, state)}
         rows, mask = prefix_tensors(prefix, self._timing.horizon, self._timing.d_max)
         values |= {"prefix": rows, "prefix_mask": mask, "noise": self._noise}
         self.stage_ns["preprocess"] = time.monotonic_ns() - started
@@ -134,6 +143,7 @@ class PolicyEngine:
         if not np.isfinite(chunk).all():
             got, todo = "NaN or infinity", "stop and check the bundle"
             raise DeviceFault(explain("policy output", "finite actions", got, todo))
+        self._memory = {name: values[name + NEXT] for name in self._blank}
         return {**values, "chunk": chunk}
 
     def finish(self, values: Mapping[str, Any], done: int) -> Float32:

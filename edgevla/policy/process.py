@@ -217,6 +217,8 @@ class Policy:
         shown = {name: frame for name, frame in frames.items() if frame is not None and name not in verdict.blanks}
         cleared = request.first or self._epoch != self._acted_on
         used = [shown] if cleared else self._past(request, shown)
+        if cleared or self._config.observations > 1:
+            self._engine.forget()
         if status is not Status.OK:
             return _Answered(status, self._nothing, text=verdict.text), [shown]
         return self._infer(request, used), used
@@ -236,7 +238,6 @@ class Policy:
     def _infer(self, request: Request, seen: list[dict[str, Frame]]) -> _Answered:
         images = [{name: frame.image for name, frame in row.items()} for row in seen]
         try:
-            self._engine.forget()
             for image, state in zip(images[:-1], request.state[-len(images) : -1], strict=True):
                 self._engine.observe(image, state)
             chunk, setpoints = self._chunk(images[-1], request.state[-1], request.prefix, request.commanded)

@@ -185,7 +185,7 @@ class RobotSource:
         return np.array([choice[rng.integers(len(choice))] for choice in choices], np.int64)
 
     def _observe(self, ticks: Array) -> Rows:
-        data, back = self._data, np.arange(self._spec.observations - 1, -1, -1)
+        data, back = self._data, self._spec.stride * np.arange(self._spec.observations - 1, -1, -1)
         seen = np.maximum(ticks[:, None] - back, data.start[ticks][:, None])
         state = self._spec.state_stats.apply(data.state[seen])
         return {"seen": seen, "tick": ticks, "state": state.reshape(len(ticks), -1)}

@@ -24,6 +24,7 @@ from export.eval.record import Record
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 LEAST_FRAMES = 300  # fewer say nothing about a p99
+REMEMBERED = 16  # inferences that a policy with a memory is shown before one that counts: the longest window
 UNDECIDED = 0.1  # of a gripper's range
 GRIPPER = "gripper"  # the `space` of channels that are judged by what they decide, not by how far they are off
 
@@ -110,12 +111,13 @@ class HeldOut:
     fp32: Error  # FP32 against the record
 
 
-def show_past(policy: Chunks, record: Record, tick: int, observations: int) -> None:
-    """Makes a policy of several observations forget, and shows it those before the tick, one tick apart."""
-    if observations == 1:
+def show_past(policy: Chunks, record: Record, tick: int, manifest: Manifest) -> None:
+    """Makes a policy of several observations, or one that remembers, forget, and shows it those before the tick."""
+    spacing = manifest.timing.memory_ticks
+    if manifest.observations == 1 and not spacing:
         return
     policy.set_instruction(record.instruction(tick))
-    for seen in record.before(tick, observations):
+    for seen in record.before(tick, REMEMBERED if spacing else manifest.observations, spacing or 1):
         policy.infer(record.images(seen), record.state[seen], np.zeros((0, record.label.shape[1]), np.float32))
 
 
@@ -149,7 +151,7 @@ def measure(
             told = words
         seen = (record.images(tick), record.state[tick], meaning.normalised(record.executed[tick : tick + delay]))
         for name, policy in (("shipped", shipped), ("fp32", fp32)):
-            show_past(policy, record, tick, manifest.observations)
+            show_past(policy, record, tick, manifest)
             answers[name].append(meaning.reach(meaning.values(policy.infer(*seen)[rows])))
         progress(done)
     wanted = meaning.reach(record.label[ticks[:, None] + rows])

@@ -36,10 +36,11 @@ class Record:
     cameras: Mapping[str, str]  # of the bundle -> of the dataset; absent ones left out
     images: Callable[[int], Mapping[str, Uint8]]  # tick -> camera of the bundle -> (h, w, 3)
 
-    def before(self, tick: int, observations: int) -> range:
+    def before(self, tick: int, observations: int, spacing: int = 1) -> range:
         """Ticks of the observations that a policy of so many sees besides the tick's own, none of another episode."""
         first = max(first for first, _ in self.episodes if first <= tick)
-        return range(max(first, tick - observations + 1), tick)
+        most = min(observations - 1, (tick - first) // spacing)
+        return range(tick - most * spacing, tick, spacing)
 
 
 def record_of(name: str, data: RobotDataset, manifest: Manifest) -> Record:

@@ -91,7 +91,7 @@ def replay(policy: Policy, record: Record, episode: int, manifest: Manifest, loo
     first, end = record.episodes[episode]
     start = start_of(record, first, manifest)
     plant = RecordedPlant(record, episode, start)
-    listener = _Listener(policy, lambda: show_past(policy, record, plant.tick, manifest.observations))
+    listener = _Listener(policy, lambda: show_past(policy, record, plant.tick, manifest))
     words = record.instruction(first)
     listener.set_instruction(words)
     runner = Runner(listener, plant, loop)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgevla.bundle.wiring import NEXT
 from export.onnx.stages import StageSpec
 
 Array = npt.NDArray[Any]
@@ -38,9 +39,16 @@ def run_stage(spec: StageSpec, values: Mapping[str, Array], run: RunStage) -> Va
     return {spec.outputs[0]: x}
 
 
+def blank_memory(specs: Sequence[StageSpec]) -> Values:
+    """What a policy that remembers starts from: zeros for each input that some stage answers anew."""
+    answered = {name for spec in specs for name in spec.outputs}
+    wanted = {name: value for spec in specs for name, value in spec.inputs.items() if name + NEXT in answered}
+    return {name: np.zeros(tuple(value.shape), np.float32) for name, value in wanted.items()}
+
+
 def run_chain(specs: Sequence[StageSpec], frame: Mapping[str, Array], run: RunStage) -> Values:
-    """Everything from raw inputs (see `StageSpec`) to `chunk`, by name."""
-    values = dict(frame)
+    """Everything from raw inputs (see `StageSpec`) to `chunk`, by name. A memory that `frame` lacks is blank."""
+    values = {**blank_memory(specs), **frame}
     for spec in specs:
         values |= run_stage(spec, values, run)
     return values

@@ -65,6 +65,7 @@ class TeacherSpec:
     state_stats: Affine
     action_stats: Affine
     observations: int = 1  # T
+    stride: int = 1  # ticks between two of them
 
 
 class TeacherPolicy(nn.Module, ABC):

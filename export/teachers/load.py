@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 from edgevla.errors import BadInput, Usage, explain
+from export.structures.teacher import SCHEMA as STRUCTURE
+from export.structures.teacher import load_structure
 from export.teachers.folder import SCHEMA, load_teacher
 from export.teachers.interface import TeacherPolicy
 from export.teachers.lerobot.folder import open_folder
@@ -24,7 +26,8 @@ def load_policy(
     """A teacher with its weights, in evaluation mode.
 
     Args:
-        folder: ours (`schema` edgevla.flow-teacher/1) or a policy folder of LeRobot (`type`), adapters included.
+        folder: ours (`schema` edgevla.flow-teacher/1, edgevla.structure/1) or a policy folder of LeRobot (`type`),
+            adapters included.
         tokenizer: folder with tokenizer.json, for policies that hear words and do not bring their own.
         precision: fp32 | bf16 | int8 | nf4 of the weights; the small architectures know fp32 only.
         steps: flow or diffusion steps, for architectures that can choose; None: as the folder says.
@@ -33,7 +36,11 @@ def load_policy(
         BadInput: the folder is damaged, or of an architecture that we do not know.
         Usage: an option that this architecture has no use for.
     """
-    if _schema(folder) == SCHEMA:
+    schema = _schema(folder)
+    if schema == STRUCTURE:
+        _refuse("structure", precision=None if precision == "fp32" else precision, steps=steps)
+        return load_structure(folder, tokenizer).eval()
+    if schema == SCHEMA:
         _refuse("flow-teacher", tokenizer=tokenizer, precision=None if precision == "fp32" else precision, steps=steps)
         return FlowPolicy(load_teacher(folder)).eval()
     opened = open_folder(folder)

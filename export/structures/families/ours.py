@@ -1,0 +1,67 @@
+"""From scratch: pictures by a patch stem, words by an embedding, a causal transformer over both. Nothing pre-trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from export.structures.backbone import Backbone, causal
+from export.students.layers import EncoderBlock, PatchStem
+
+
+@dataclass(frozen=True)
+class OwnSizes:
+    """Sizes of a model from scratch; pictures and `patch` in pixels."""
+
+    vocabulary: int  # words and the padding
+    picture: tuple[int, int] = (96, 96)
+    patch: int = 16
+    width: int = 192
+    heads: int = 4
+    layers: int = 2
+    longest: int = 1024  # tokens of a sequence
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class OwnModel(nn.Module):
+    """The parts, as a family of transformers would hold them."""
+
+    def __init__(self, sizes: OwnSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.stem = PatchStem(sizes.picture, sizes.patch, sizes.width)
+        self.words = nn.Embedding(sizes.vocabulary, sizes.width)
+        self.position = nn.Parameter(0.02 * torch.randn(sizes.longest, sizes.width))
+        self.layers = nn.ModuleList(EncoderBlock(sizes.width, sizes.heads, 4, nn.GELU) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.words
+
+
+class Ours(Backbone):
+    """A model of `OwnSizes`."""
+
+    family = "ours"
+
+    @property
+    def vision(self) -> nn.Module:
+        return self.model.stem  # type: ignore[no-any-return]
+
+    @property
+    def language(self) -> nn.Module:
+        return self.model  # type: ignore[no-any-return]
+
+    def see(self, image: Tensor) -> Tensor:
+        return self.model.stem(image)  # type: ignore[no-any-return]
+
+    def think(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        x, mask = x + self.model.position[positions], causal(present)
+        for layer in self.model.layers:
+            x = layer(x, mask)
+        return self.model.norm(x)  # type: ignore[no-any-return]

@@ -1,0 +1,136 @@
+"""A recorded dataset as rows of moments for training: what was seen, heard and done at T ticks, `stride` apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from export.data.interface import held_out
+from export.distill.feed import fit
+from export.distill.source import Recorded
+from export.teachers.interface import Affine, CameraSpec, TeacherSpec
+
+Array = npt.NDArray[Any]
+Encode = Callable[[str], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]
+REACH = 0.999  # share of the recorded actions that lie within +-1 once normalised
+_LEAST = 1e-6  # scale of a channel that never moves
+
+
+def spec_of(
+    data: Recorded, name: str, picture: tuple[int, int], horizon: int, d_max: int, max_tokens: int,
+    moments: int, stride: int, fitting: str = "stretch", noise: bool = True,
+) -> TeacherSpec:  # fmt: skip
+    """What a policy of this dataset is fed with. State: mean and deviation. Actions: affine, nearly all within +-1."""
+    state = np.asarray(data.state, np.float64)
+    low, high = np.quantile(np.asarray(data.action, np.float64), [1 - REACH, REACH], axis=0)
+    names = tuple(data.action_names)
+    return TeacherSpec(
+        name=name,
+        cameras=tuple(CameraSpec(camera.name, *picture, fit=_fit(camera, picture, fitting)) for camera in data.cameras),
+        state=tuple(data.state_names),
+        actions=names,
+        horizon=horizon,
+        d_max=d_max,
+        max_tokens=max_tokens,
+        noise=len(names) if noise else 0,
+        state_stats=Affine(_float(state.mean(0)), _float(np.maximum(state.std(0), _LEAST))),
+        action_stats=Affine(_float((low + high) / 2), _float(np.maximum((high - low) / 2, _LEAST))),
+        observations=moments,
+        stride=stride,
+    )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one batch: rows, and moments in each."""
+
+    rows: int
+    moments: int
+
+
+class Lessons:
+    """Batches of `export.structures.objective`, the same for the same seed.
+
+    Args:
+        data: recorded episodes; every tenth is held out where there are enough.
+        spec: of the policy.
+        encode: a sentence to ids and mask, as the policy's `tokenize`.
+        sizes: of a batch.
+        seed: of every draw.
+        drop: share of frames that are not shown: a row's moment sees the frame before it, as a camera that stalls.
+    """
+
+    def __init__(self, data: Recorded, spec: TeacherSpec, encode: Encode, sizes: Sizes, seed: int, drop: float = 0.0):
+        self._data, self._spec, self._sizes, self._drop = data, spec, sizes, drop
+        self.rng = np.random.default_rng(seed)
+        sentences = [list(texts) or [""] for texts in data.wordings] or [[""]]
+        self._heard = [[encode(text) for text in texts] for texts in sentences]
+        back = spec.stride * (sizes.moments - 1)
+        kept = held_out(data.start)
+        whole = np.arange(len(data)) - data.start >= back
+        usable = whole & ~kept if kept.any() and (whole & ~kept).any() else whole
+        self._ticks = np.flatnonzero(usable if usable.any() else ~kept)
+
+    def next(self) -> dict[str, Tensor]:
+        """A batch."""
+        data, spec, count = self._data, self._spec, self._sizes.rows
+        newest = self._ticks[self.rng.integers(len(self._ticks), size=count)]
+        back = spec.stride * np.arange(self._sizes.moments - 1, -1, -1)
+        ticks = np.maximum(newest[:, None] - back, data.start[newest][:, None])  # (B, T)
+        heard = self._sentences(newest)
+        return {
+            "image": self._pictures(self._shown(ticks)),
+            "state": torch.from_numpy(spec.state_stats.apply(np.asarray(data.state)[ticks])),
+            **heard,
+            **self._chunks(ticks),
+        }
+
+    def _shown(self, ticks: Array) -> Array:
+        """Ticks of the frames that are seen: where one is dropped, that of the moment before."""
+        if not self._drop:
+            return ticks
+        shown = ticks.copy()
+        dropped = self.rng.random(ticks.shape) < self._drop
+        for place in range(1, ticks.shape[1]):
+            shown[:, place] = np.where(dropped[:, place], shown[:, place - 1], ticks[:, place])
+        return shown
+
+    def _pictures(self, ticks: Array) -> Tensor:
+        """(B, T, P, h, w, 3) in [-1, 1]."""
+        flat = ticks.reshape(-1)
+        shown = [fit(self._data.image(flat, camera.name), camera) for camera in self._spec.cameras]
+        return torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
+
+    def _sentences(self, ticks: Array) -> dict[str, Tensor]:
+        choices: Sequence[Any] = [self._heard[task] for task in np.asarray(self._data.task_index)[ticks]]
+        picked = [choice[self.rng.integers(len(choice))] for choice in choices]
+        tokens, mask = (torch.from_numpy(np.stack(column)) for column in zip(*picked, strict=True))
+        return {"tokens": tokens, "token_mask": mask}
+
+    def _chunks(self, ticks: Array) -> dict[str, Tensor]:
+        """What is to be done from each moment on; a prefix of random length is what was done."""
+        data, spec = self._data, self._spec
+        ahead, last = np.arange(spec.horizon), data.end[ticks][..., None]
+        source = np.minimum(ticks[..., None] + ahead, last - 1)
+        depth = self.rng.integers(spec.d_max + 1, size=ticks.shape)[..., None]
+        committed = (ahead < depth)[..., None]
+        chosen = np.where(committed, np.asarray(data.executed)[source], np.asarray(data.action)[source])
+        return {
+            "actions": torch.from_numpy(spec.action_stats.apply(chosen)),
+            "mask": torch.from_numpy(committed.astype(np.float32)),
+            "valid": torch.from_numpy((ticks[..., None] + ahead < last).astype(np.float32)[..., None]),
+        }
+
+
+def _fit(camera: Any, picture: tuple[int, int], otherwise: str) -> str:
+    return "exact" if (camera.height, camera.width) == picture else otherwise
+
+
+def _float(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    return values.astype(np.float32)
