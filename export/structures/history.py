@@ -21,10 +21,11 @@ class History(nn.Module, ABC):
     """features (B, T, F) -> context (B, T, M, F)."""
 
     tokens: int  # M
+    out: int  # width of a context; F but for a `Recurrent` of another
 
     def __init__(self, window: int, width: int) -> None:
         super().__init__()
-        self.window, self.width, self.tokens = window, width, 1
+        self.window, self.width, self.tokens, self.out = window, width, 1, width
 
     @property
     @abstractmethod
@@ -108,23 +109,24 @@ class Recurrent(History):
     leaves. The same numbers, and no longer chain than one moment.
     """
 
-    def __init__(self, window: int, width: int, layers: int) -> None:
+    def __init__(self, window: int, width: int, layers: int, hidden: int | None = None) -> None:
         super().__init__(window, width)
-        self.rnn = nn.LSTM(width, width, layers, batch_first=True)
+        self.out = hidden or width
+        self.rnn = nn.LSTM(width, self.out, layers, batch_first=True)
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
-        shape = (self.rnn.num_layers, self.window, self.width)
+        shape = (self.rnn.num_layers, self.window, self.out)
         return {"hidden": shape, "cell": shape} if self.window > 1 else {}
 
     def over(self, features: Tensor) -> Tensor:
         rows = features.flatten(0, 1)[:, None] if self.window == 1 else features
         found: Tensor = self.rnn(rows)[0]
-        return found.reshape(features.shape)[:, :, None]
+        return found.reshape(*features.shape[:2], 1, self.out)
 
     def step(self, feature: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         x = feature.expand(self.window, -1)  # the newest moment for each window that is open
-        blank = feature.new_zeros(self.rnn.num_layers, self.window, self.width)
+        blank = feature.new_zeros(self.rnn.num_layers, self.window, self.out)
         hidden, cell = memory or (blank, blank)
         hiddens, cells = [], []
         for layer in range(self.rnn.num_layers):

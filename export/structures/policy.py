@@ -31,6 +31,8 @@ from export.structures.resampler import Resampler
 class StructurePolicy(nn.Module):
     """See the module. `head` is None where the language model itself answers, number after number (`words`)."""
 
+    feels = True  # whether the state is looked at
+
     def __init__(self, config: StructureConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.backbone = config, backbone

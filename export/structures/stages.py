@@ -49,7 +49,8 @@ def stages_of(policy: StructurePolicy, max_tokens: int) -> list[StageSpec]:
     with torch.no_grad():
         vision, words = policy.look(image), policy.backbone.hear(tokens)
     state = torch.randn(1, config.state, generator=generator)
-    heard = {"vision": vision, "words": words, "token_mask": torch.ones(1, max_tokens), "state": state}
+    heard = {"vision": vision, "words": words, "token_mask": torch.ones(1, max_tokens)}
+    heard |= {"state": state} if policy.feels else {}
     first = [
         StageSpec("text", Method(policy.backbone, "hear"), {"tokens": tokens}, ("words",)),
         StageSpec("vision", Method(policy, "look"), {"image": image}, ("vision",)),
@@ -65,7 +66,8 @@ def _read(policy: StructurePolicy, heard: Spec) -> StageSpec:
     inputs = {**heard, **memory}
 
     def run(given: Spec) -> tuple[Tensor, ...]:
-        now = [given["vision"][:, None], policy.queries(given["state"][:, None]), torch.ones(1, 1)]
+        state = given["state"] if policy.feels else torch.zeros(1, policy.config.state)
+        now = [given["vision"][:, None], policy.queries(state[:, None]), torch.ones(1, 1)]
         if memory:
             now = [torch.cat([given[name], newest], dim=1) for name, newest in zip(memory, now, strict=True)]
         vision, queries, known = now
@@ -82,7 +84,7 @@ def _read_memory(policy: StructurePolicy, vision: Tensor) -> Spec:
     before, (tokens, width) = config.window - 1, vision.shape[1:]
     return {
         "pictures_past": torch.zeros(1, before, tokens, width),
-        "queries_past": torch.zeros(1, before, 1 + config.latents, width),
+        "queries_past": torch.zeros(1, before, int(policy.feels) + config.latents, width),
         "known_past": torch.zeros(1, before),
     }
 
@@ -100,7 +102,7 @@ def _history(policy: StructurePolicy) -> StageSpec:
 def _head(policy: StructurePolicy, generator: torch.Generator) -> StageSpec:
     config, head, history = policy.config, policy.answering, policy.history
     behind = bool(history.memory)
-    shape, name = ((history.tokens, config.width), "context") if behind else ((config.width,), "feature")
+    shape, name = ((history.tokens, history.out), "context") if behind else ((history.width,), "feature")
     read = {name: torch.randn(1, *shape, generator=generator)}
     committing, chunk = _committing(config, generator)
 

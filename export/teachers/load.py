@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 from edgevla.errors import BadInput, Usage, explain
+from export.robovlms.load import is_robovlms
+from export.robovlms.load import load_folder as load_robovlms
 from export.structures.teacher import SCHEMA as STRUCTURE
 from export.structures.teacher import load_structure
 from export.teachers.folder import SCHEMA, load_teacher
@@ -36,6 +38,9 @@ def load_policy(
         BadInput: the folder is damaged, or of an architecture that we do not know.
         Usage: an option that this architecture has no use for.
     """
+    if is_robovlms(folder):
+        _refuse("robovlms", precision=None if precision == "fp32" else precision, steps=steps)
+        return load_robovlms(folder, tokenizer).eval()
     schema = _schema(folder)
     if schema == STRUCTURE:
         _refuse("structure", precision=None if precision == "fp32" else precision, steps=steps)
