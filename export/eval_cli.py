@@ -19,7 +19,9 @@ from export.evidence.paired import Design
 _BUNDLES = typer.Argument(..., metavar="BUNDLE...", help="NAME.bundle; two of them with --real")
 _DATA = typer.Option(None, "--data", metavar="DATASET", help="Recorded episodes")
 _BUDGET = typer.Option(None, "--budget", metavar="FILE", help="Declared budget (TOML), instead of the options below")
-_REPORT = typer.Option(None, "--report", metavar="FILE", help="Default: out/eval.json, out/replay.json")
+_REPORT = typer.Option(None, "--report", metavar="FILE", help="Default: out/eval.json, out/replay.json, out/env.json")
+
+_SESSION = typer.Option(None, metavar="DIR", help="With --real, --env: journal, logs; default out/real, out/env")
 
 
 def evaluate(
@@ -43,14 +45,18 @@ def evaluate(
     command: str = typer.Option("", help="With --real: what runs a trial, {bundle} in it. Default: edgevla run"),
     instruction: str = typer.Option("", help="With --real and without --command: for edgevla run"),
     port: str = typer.Option("", metavar="PATH", help="With --real and without --command: for edgevla run"),
-    session: Path = typer.Option(Path("out/real"), metavar="DIR", help="With --real: journal, logs and report"),
+    session: Path | None = _SESSION,
     margin: float = typer.Option(0.15, help="With --real: loss of success that is accepted, a share"),
     alpha: float = typer.Option(0.05, help="With --real: one-sided error of calling too large a loss accepted"),
     looks: str = typer.Option("20,40,60", help="With --real: pairs after which to look; the last is the most"),
     seed: str = typer.Option("", help="With --real: of the order of the trials; default: drawn, and not shown"),
+    env: str = typer.Option("", "--env", metavar="NAME", help="In a simulator: calvin, simpler, FILE.py:FUNCTION"),
+    tasks: str = typer.Option("", metavar="LIST", help="With --env simpler: names of its tasks"),
+    count: int | None = typer.Option(None, min=1, help="With --env: chains (1000), or episodes of each variant (24)"),
+    replan: int | None = typer.Option(None, min=1, help="With --env: steps between two inferences"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Evaluate a bundle without a simulator: on recorded episodes, or two of them blinded on the real arm.
+    """Evaluate a bundle on recorded episodes, in a simulator of yours, or two of them blinded on the real arm.
 
     Exit 1: the declared budget is broken, or the candidate was not shown to be as good as the reference.
 
@@ -61,10 +67,15 @@ def evaluate(
             todo = "call eval twice"
             raise Usage(explain("--real", "none of --data, --replay, --budget, --json", "one of them", todo))
         template = command or _run_command(instruction, port)
-        evaluate_real(bundles, template, session, _design(margin, alpha, looks), seed)
+        evaluate_real(bundles, template, session or Path("out/real"), _design(margin, alpha, looks), seed)
         return
     if len(bundles) != 1:
-        raise Usage(explain("eval on recorded episodes", "one bundle", f"{len(bundles)}", "two are for --real"))
+        raise Usage(explain("eval without --real", "one bundle", f"{len(bundles)}", "two are for --real"))
+    if env:
+        _evaluate_env(bundles[0], env, data, tasks, count, replan, session or Path("out/env"), report, as_json)
+        return
+    if tasks or count or replan:
+        raise Usage(explain("--tasks, --count and --replan", "together with --env", "no --env", "add it"))
     if data is None:
         raise Usage(explain("eval without --real", "--data DATASET", "none", "give a folder of recorded episodes"))
     declared = Budget(p99, maximum, flips, recorded_ratio)
@@ -91,6 +102,23 @@ def evaluate(
         first = broken[0]
         got = f"{first['got']:.3g} {first['unit']}, declared {first['limit']:.3g}"
         raise Refused(f"{len(broken)} of {len(found['checks'])} lines of the budget are broken: {first['what']}: {got}")
+
+
+def _evaluate_env(
+    bundle: Path, env: str, data: Path | None, tasks: str, count: int | None, replan: int | None, session: Path,
+    report: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    from export.eval.benchmarks.command import evaluate_env, print_env_report
+
+    names = [name for name in tasks.split(",") if name]
+    found = evaluate_env(bundle, env, data, names, count, replan, session, not as_json)
+    destination = report or Path("out/env.json")
+    write_report(destination, found)
+    if as_json:
+        print_json(found)
+        return
+    print_env_report(found)
+    say(f"wrote {destination}", "dim")
 
 
 def evaluate_real(bundles: list[Path], command: str, folder: Path, design: Design, seed: str) -> None:

@@ -32,7 +32,7 @@ def open_teacher(
         BadInput: no such teacher; the sentence says what is missing.
         Usage: an option that a function of one's own has no use for.
     """
-    made = _from_file(where)
+    made = from_file(where)
     if made is not None and (precision != "fp32" or steps is not None):
         asked = f"--teacher-precision {precision}" if precision != "fp32" else f"--teacher-steps {steps}"
         todo = "leave it out: the function decides how its policy is loaded"
@@ -58,7 +58,7 @@ def open_data(where: str, work: Path, cameras: Mapping[str, str] | None = None, 
     Raises:
         BadInput: no such dataset, or none with these cameras.
     """
-    made: Recorded | None = _from_file(where)
+    made: Recorded | None = from_file(where)
     data = open_dataset(Path(where), work, progress) if made is None else made
     return data if cameras is None else MappedCameras.of(data, cameras)
 
@@ -71,8 +71,12 @@ def source_of(data: Recorded, teacher: TeacherPolicy) -> Source:
     return RobotSource(data, teacher.spec)
 
 
-def _from_file(where: str) -> Any:
-    """What the named function of a Python file returns; None for anything else."""
+def from_file(where: str, *arguments: object) -> Any:
+    """What the named function of a Python file (`FILE.py:FUNCTION`) returns; None for anything else.
+
+    Raises:
+        BadInput: no such file or function, or what its code raises, told as that.
+    """
     path, _, function = where.rpartition(":")
     if not path.endswith(".py"):
         return None
@@ -87,7 +91,7 @@ def _from_file(where: str) -> Any:
     if not callable(made := getattr(module, function, None)):
         raise BadInput(explain(f"function of {path}", function, "no such function", "check the name"))
     with _own_code(where):
-        return made()
+        return made(*arguments)
 
 
 @contextlib.contextmanager

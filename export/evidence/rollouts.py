@@ -27,6 +27,7 @@ from edgevla.policy.blend import blend_ticks_of
 from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode, Loop, Outcome, Policy, play
 from export.channels import PERIOD_S, action_channels
+from export.evidence.dark import Dark
 
 RAY_LOCAL = "local"  # a Ray of this machine, started for the run and ended with it
 _ENGINE_FILES = ("noise.npy", "stats.json", "text/")
@@ -44,14 +45,19 @@ class PolicySpec:
 
     kind: `int8` or `fp32` (the bundle's graphs), `teacher` (torch eager, from the bundle's noise, or from `noise` =
     seed and scale), `teacher-noise` (fresh noise at every inference), `blank` (the same, never given any words).
+    dark: share of the inferences whose picture is black.
     """
 
     kind: str
     bundle: Path | None = None
     teacher: Path | None = None
     noise: tuple[int, float] | None = None
+    dark: float = 0.0
 
     def open(self) -> Policy:
+        return Dark(self._open(), self.dark) if self.dark else self._open()
+
+    def _open(self) -> Policy:
         if self.kind in ("int8", "fp32"):
             return PolicyEngine(open_bundle(self._bundle()), float_model=self.kind == "fp32")
         return self._open_teacher()
@@ -62,7 +68,7 @@ class PolicySpec:
 
     def identity(self) -> str:
         """Kind, and a hash over what decides its answers and when they act: graphs or weights, noise, words, timing."""
-        parts: dict[str, Any] = {"noise": self.noise}
+        parts: dict[str, Any] = {"noise": self.noise, **({"dark": self.dark} if self.dark else {})}
         if self.bundle is not None:
             manifest = open_bundle(self.bundle).manifest
             used = _USED_FILES.get(self.kind, ())

@@ -1,7 +1,7 @@
 """A policy as RoboVLMs built it, in the parts of our family: the same layers by the same names, nothing added.
 
 Its sequence is: the first word, the pictures (hand camera first), the other words, the action tokens. Behind it an LSTM
-or nothing, and two small networks: the pose, within +-1, and whether the gripper closes.
+or nothing, and two small networks: the pose, within +-1, and which way the gripper goes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Perceptrons(nn.Module):
 
 
 class OriginalHead(Head):
-    """Pose (H, 6) and gripper: 1 closes, -1 opens. `before`: what an FCDecoder has in front, from the feature."""
+    """Pose (H, 6) and gripper: 1 or -1, as its data has it (1 is open in CALVIN). `before`: of an FCDecoder, the feature."""
 
     def __init__(self, width: int, horizon: int, mu: float | None, before: int | None = None) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class OriginalHead(Head):
         if self.mu is not None:
             wanted = torch.sign(wanted) * torch.log1p(self.mu * wanted.abs()) / torch.log1p(torch.tensor(self.mu))
         far = weighted(nn.functional.huber_loss(pose, wanted, reduction="none"), target)
-        closes = (target.actions[..., -1:] > 0).to(gripper.dtype)
-        wrong = nn.functional.binary_cross_entropy_with_logits(gripper, closes, reduction="none")
+        wanted_way = (target.actions[..., -1:] > 0).to(gripper.dtype)
+        wrong = nn.functional.binary_cross_entropy_with_logits(gripper, wanted_way, reduction="none")
         return far + _GRIPPER_WEIGHT * weighted(wrong, target)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgevla.errors import BadInput, explain
 from export.data.interface import held_out
 from export.distill.feed import fit
 from export.distill.source import Recorded
@@ -63,19 +64,25 @@ class Lessons:
         encode: a sentence to ids and mask, as the policy's `tokenize`.
         sizes: of a batch.
         seed: of every draw.
-        drop: share of frames that are not shown: a row's moment sees the frame before it, as a camera that stalls.
+        dark: share of pictures that are black: what a policy learns that cannot see all the time.
+        demonstrations: so many of each task, the first ones; 0: all.
+
+    Raises:
+        BadInput: no episode is left to train on.
     """
 
-    def __init__(self, data: Recorded, spec: TeacherSpec, encode: Encode, sizes: Sizes, seed: int, drop: float = 0.0):
-        self._data, self._spec, self._sizes, self._drop = data, spec, sizes, drop
+    def __init__(
+        self, data: Recorded, spec: TeacherSpec, encode: Encode, sizes: Sizes, seed: int | Sequence[int],
+        dark: float = 0.0, demonstrations: int = 0,
+    ) -> None:  # fmt: skip
+        self._data, self._spec, self._sizes, self._dark = data, spec, sizes, dark
         self.rng = np.random.default_rng(seed)
         sentences = [list(texts) or [""] for texts in data.wordings] or [[""]]
         self._heard = [[encode(text) for text in texts] for texts in sentences]
-        back = spec.stride * (sizes.moments - 1)
-        kept = held_out(data.start)
-        whole = np.arange(len(data)) - data.start >= back
-        usable = whole & ~kept if kept.any() and (whole & ~kept).any() else whole
-        self._ticks = np.flatnonzero(usable if usable.any() else ~kept)
+        self._ticks = np.flatnonzero(_usable(data, spec.stride * (sizes.moments - 1), demonstrations))
+        if not len(self._ticks):
+            got, todo = f"{len(data)} ticks, all held out", "record more episodes"
+            raise BadInput(explain("episodes to train on", "one or more", got, todo))
 
     def next(self) -> dict[str, Tensor]:
         """A batch."""
@@ -85,27 +92,20 @@ class Lessons:
         ticks = np.maximum(newest[:, None] - back, data.start[newest][:, None])  # (B, T)
         heard = self._sentences(newest)
         return {
-            "image": self._pictures(self._shown(ticks)),
+            "image": self._pictures(ticks),
             "state": torch.from_numpy(spec.state_stats.apply(np.asarray(data.state)[ticks])),
             **heard,
             **self._chunks(ticks),
         }
 
-    def _shown(self, ticks: Array) -> Array:
-        """Ticks of the frames that are seen: where one is dropped, that of the moment before."""
-        if not self._drop:
-            return ticks
-        shown = ticks.copy()
-        dropped = self.rng.random(ticks.shape) < self._drop
-        for place in range(1, ticks.shape[1]):
-            shown[:, place] = np.where(dropped[:, place], shown[:, place - 1], ticks[:, place])
-        return shown
-
     def _pictures(self, ticks: Array) -> Tensor:
         """(B, T, P, h, w, 3) in [-1, 1]."""
         flat = ticks.reshape(-1)
         shown = [fit(self._data.image(flat, camera.name), camera) for camera in self._spec.cameras]
-        return torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
+        pictures = torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
+        if self._dark:
+            pictures[torch.from_numpy(self.rng.random(ticks.shape) < self._dark)] = -1.0
+        return pictures
 
     def _sentences(self, ticks: Array) -> dict[str, Tensor]:
         choices: Sequence[Any] = [self._heard[task] for task in np.asarray(self._data.task_index)[ticks]]
@@ -126,6 +126,23 @@ class Lessons:
             "mask": torch.from_numpy(committed.astype(np.float32)),
             "valid": torch.from_numpy((ticks[..., None] + ahead < last).astype(np.float32)[..., None]),
         }
+
+
+def _usable(data: Recorded, back: int, demonstrations: int) -> npt.NDArray[np.bool_]:
+    """Ticks that a row may end at: not held out, of the first episodes of a task, with `back` ticks before them."""
+    start = np.asarray(data.start)
+    allowed = ~held_out(start)
+    if demonstrations:
+        begins, task = np.unique(start), np.asarray(data.task_index)
+        counted: dict[int, int] = {}
+        taken = set()
+        for begin in begins[allowed[begins]].tolist():
+            number = counted[int(task[begin])] = counted.get(int(task[begin]), 0) + 1
+            if number <= demonstrations:
+                taken.add(begin)
+        allowed &= np.isin(start, list(taken))
+    whole = allowed & (np.arange(len(data)) - start >= back)
+    return whole if whole.any() else allowed  # episodes shorter than a row: its first moments are their first tick
 
 
 def _fit(camera: Any, picture: tuple[int, int], otherwise: str) -> str:

@@ -45,7 +45,7 @@ class StructureTeacher(TeacherPolicy):
         sha256: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.policy, self.spec, self.words, self.sha256 = policy, spec, words, sha256
+        self.policy, self.spec, self.known, self.sha256 = policy, spec, words, sha256
         self._tokenizer = tokenizer
 
     def encode(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -69,8 +69,8 @@ class StructureTeacher(TeacherPolicy):
         return None if self.policy.head is None else context[0]
 
     def tokenize(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        if self.words:
-            tokens = Vocabulary(self.words, self.spec.max_tokens).encode(text)
+        if self.known:
+            tokens = Vocabulary(self.known, self.spec.max_tokens).encode(text)
             return tokens, (tokens > 0).astype(np.float32)
         backbone = self.policy.backbone
         return Words(self._tokenizer, backbone.family, self.spec.max_tokens, backbone.vocabulary).encode(text)
@@ -85,7 +85,7 @@ class StructureTeacher(TeacherPolicy):
             "structure": self.policy.config.to_dict(),
             "backbone": backbone_to_dict(self.policy.backbone),
             "spec": spec_to_dict(self.spec),
-            "words": list(self.words),
+            "words": list(self.known),
         }
         weights = {name: value.detach().clone().contiguous() for name, value in self.policy.state_dict().items()}
         try:

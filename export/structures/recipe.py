@@ -1,0 +1,142 @@
+"""How a policy of the family is trained, as a TOML file: the policy, its backbone, and one stage after the other.
+
+schema = "edgevla.recipe/1"
+seed = 0
+[policy]                   # keys of `StructureConfig`; pictures, state and actions come from the data
+structure = "policy-head"
+head = "lstm"
+window = 8
+stride = 8
+horizon = 32
+d_max = 8
+max_tokens = 16            # longest sentence
+[backbone]
+family = "ours"            # from scratch, with width, heads, layers, patch; or folder = "DIR" of a pre-trained one
+picture = [96, 96]         # height, width
+freeze = []                # of "vision", "language", "words"
+[[stage]]                  # in-domain: one; pre-train, then fine-tune or post-train: several
+name = "in-domain"
+data = "out/demo/data"
+frames = 960000            # encoder frames
+learning_rate = 1e-3
+demonstrations = 0         # of each task; 0: all
+dark = 0.0                 # share of black pictures
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgevla.errors import BadInput, explain
+from profiles.strict import Table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMA = "edgevla.recipe/1"
+PARTS = ("vision", "language", "words")
+_FROM_DATA = ("pictures", "state", "actions")
+
+
+class RecipeTable(Table):
+    """A table of a recipe; its errors are BadInput."""
+
+    error: ClassVar[type[Exception]] = BadInput
+    todo: ClassVar[str] = "correct the recipe; docs/structures.md has one that is right"
+
+
+@dataclass(frozen=True)
+class BackboneAsk:
+    """`folder` of a pre-trained model, or sizes of one from scratch. lora_rank: 0 trains what is not frozen."""
+
+    picture: tuple[int, int]
+    folder: Path | None
+    sizes: Mapping[str, int]
+    freeze: tuple[str, ...]
+    lora_rank: int
+
+
+@dataclass(frozen=True)
+class StageAsk:
+    """One stretch of training on one data set."""
+
+    name: str
+    data: str
+    frames: int
+    learning_rate: float
+    demonstrations: int
+    dark: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole file. `policy` lacks what the data says: pictures, state, actions."""
+
+    seed: int
+    policy: Mapping[str, Any]
+    max_tokens: int
+    backbone: BackboneAsk
+    stages: tuple[StageAsk, ...]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises BadInput naming the file and the key that is wrong."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(explain(f"{path}", "a recipe in TOML", error, "correct the file")) from None
+    table = RecipeTable(str(path), data)
+    schema = table.text("schema")
+    if schema != SCHEMA:
+        table.fail("schema", SCHEMA, schema)
+    stages = table.raw("stage", "one [[stage]] or more")
+    if not isinstance(stages, list) or not stages:
+        table.fail("stage", "one [[stage]] or more", stages)
+    policy = table.mapping("policy")
+    told = {key: value for key, value in policy.items() if key != "max_tokens"}
+    if given := sorted(set(told) & set(_FROM_DATA)):
+        table.fail("policy", f"no {', '.join(_FROM_DATA)}: they come from the data", given[0])
+    recipe = Recipe(
+        seed=table.whole("seed", 0, 2**31),
+        policy=told,
+        max_tokens=RecipeTable(f"{path}: [policy]", policy).whole("max_tokens", 1, 4096),
+        backbone=_backbone(RecipeTable(f"{path}: [backbone]", table.raw("backbone", "a table"))),
+        stages=tuple(_stage(RecipeTable(f"{path}: [[stage]] {i}", s)) for i, s in enumerate(stages, 1)),
+    )
+    table.nothing_left()
+    return recipe
+
+
+def _backbone(table: RecipeTable) -> BackboneAsk:
+    height, width = (int(side) for side in table.numbers("picture", 2))
+    freeze = tuple(table.raw("freeze", "a list")) if table.has("freeze") else ()
+    if not set(freeze) <= set(PARTS):
+        table.fail("freeze", f"a list of {', '.join(PARTS)}", freeze)
+    lora = table.whole("lora_rank", 1, 1024) if table.has("lora_rank") else 0
+    if table.has("folder"):
+        ask = BackboneAsk((height, width), Path(table.text("folder")), {}, freeze, lora)
+    else:
+        table.text("family", ("ours",))
+        names = [name for name in ("patch", "width", "heads", "layers") if table.has(name)]
+        ask = BackboneAsk((height, width), None, {n: table.whole(n, 1, 8192) for n in names}, freeze, lora)
+    table.nothing_left()
+    return ask
+
+
+def _stage(table: RecipeTable) -> StageAsk:
+    stage = StageAsk(
+        name=table.text("name"),
+        data=table.text("data"),
+        frames=table.whole("frames", 64, 10**12),
+        learning_rate=table.number("learning_rate", 1e-9, 1.0),
+        demonstrations=table.whole("demonstrations", 0, 10**9) if table.has("demonstrations") else 0,
+        dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
+    )
+    table.nothing_left()
+    return stage

@@ -1,0 +1,178 @@
+"""Trains a policy of the family by a recipe; stopped, it goes on when it is called again.
+
+    python -m export.structures.train RECIPE.toml -o out/policy
+
+What comes out is a policy folder: `edgevla compress out/policy --mode direct` packs it as it is, `--mode distil` makes a
+student of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgevla.errors import BadInput, EdgevlaError, explain
+from export.data.ours import OurData
+from export.distill.feed import words_of
+from export.distill.loop import Progress, Run, train
+from export.distill.loop import Recipe as Settings
+from export.distill.opening import open_data
+from export.distill.progress import Reporter
+from export.distill.source import Recorded
+from export.structures.backbone import Backbone, freeze
+from export.structures.config import StructureConfig
+from export.structures.families import open_backbone
+from export.structures.families.ours import Ours, OwnModel, OwnSizes
+from export.structures.lessons import Lessons, Sizes, spec_of
+from export.structures.lora import add_lora, merge_lora
+from export.structures.objective import StructureObjective
+from export.structures.policy import StructurePolicy
+from export.structures.recipe import BackboneAsk, Recipe, StageAsk, read_recipe
+from export.structures.teacher import StructureTeacher
+from export.teachers.lerobot.words import FILE
+
+FRAMES_A_STEP = 64  # encoder frames: rows times moments
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Weights that a stage took over from the one before, and those that it began anew: another robot's shapes."""
+
+    kept: int
+    anew: tuple[str, ...]
+
+
+def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher:
+    """All stages; the policy of the last one, saved in `out`. Raises BadInput: a data set or backbone is unusable."""
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    data = [open_data(stage.data, work / f"data-{i}", None, loud) for i, stage in enumerate(recipe.stages)]
+    words = vocabulary(data) if recipe.backbone.folder is None else ()
+    before: StructurePolicy | None = None
+    for number, (stage, recorded) in enumerate(zip(recipe.stages, data, strict=True)):
+        torch.manual_seed(recipe.seed)
+        teacher = new_teacher(recipe, recorded, words)
+        if before is not None:
+            carried = carry(before, teacher.policy)
+            _tell(loud, f"{stage.name}: {carried.kept} tensors go on, anew: {', '.join(carried.anew) or 'none'}")
+        settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
+        train_stage(teacher, recorded, recipe, stage, settings, work / f"stage-{number}", loud)
+        before = teacher.policy
+    teacher.eval().save(out)
+    return teacher
+
+
+def new_teacher(recipe: Recipe, data: Recorded, words: tuple[str, ...]) -> StructureTeacher:
+    """A policy for a data set, as its backbone was before training."""
+    ask, told = recipe.backbone, recipe.policy
+    backbone = make_backbone(ask, len(words))
+    window = int(told.get("window", 1))
+    spec = spec_of(
+        data, "structure", ask.picture, int(told["horizon"]), int(told.get("d_max", 0)), recipe.max_tokens,
+        window, int(told["stride"]), noise=False,
+    )  # fmt: skip
+    dims = {"pictures": len(spec.cameras), "state": len(spec.state), "actions": len(spec.actions)}
+    policy = StructurePolicy(StructureConfig.from_dict({**told, **dims}), backbone)
+    spec = replace(spec, noise=len(spec.actions) if policy.noisy else 0)
+    tokenizer = None if ask.folder is None else ask.folder / FILE
+    return StructureTeacher(policy, spec, words, tokenizer)
+
+
+def make_backbone(ask: BackboneAsk, words: int) -> Backbone:
+    """From its folder, or from scratch."""
+    if ask.folder is not None:
+        return open_backbone(ask.folder, ask.picture)
+    sizes = OwnSizes(words + 1, ask.picture, **ask.sizes)
+    return Ours(OwnModel(sizes), sizes.picture)
+
+
+def train_stage(
+    teacher: StructureTeacher, data: Recorded, recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path,
+    loud: bool,
+) -> Progress:  # fmt: skip
+    """Trains in place; a finished stage is read back."""
+    policy, window, ask = teacher.policy, teacher.policy.config.window, recipe.backbone
+    seeds = [recipe.seed, 0]
+    if isinstance(policy.backbone, Ours) and not stage_begun(folder):
+        first = Lessons(data, teacher.spec, teacher.tokenize, Sizes(256, 1), seeds)
+        policy.backbone.model.stem.whiten(first.next()["image"].flatten(0, 2))
+    freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
+    if ask.lora_rank:
+        add_lora(policy.backbone, ask.lora_rank)
+    run = Run(policy, settings, folder / "checkpoint.safetensors")
+    run.resume()
+    seeds = [recipe.seed, 1 + run.progress.step]
+    rows = max(1, FRAMES_A_STEP // window)
+    lessons = Lessons(
+        data, teacher.spec, teacher.tokenize, Sizes(rows, window), seeds, stage.dark, stage.demonstrations
+    )
+    objective = StructureObjective(policy, torch.Generator().manual_seed(recipe.seed + run.progress.step))
+    reporter = Reporter(stage.name, settings.steps or 1, loud)
+
+    def report(progress: Progress) -> None:
+        reporter.show(progress.step, f"loss {progress.loss:.4f}")
+
+    progress = train(run, objective, lessons.next, report, folder / "log.jsonl")
+    reporter.close()
+    if ask.lora_rank:
+        merge_lora(policy.backbone)
+    policy.requires_grad_(True)
+    return progress
+
+
+def stage_begun(folder: Path) -> bool:
+    """Whether a stage has a checkpoint to go on from."""
+    return (folder / "checkpoint.safetensors").is_file()
+
+
+def carry(before: StructurePolicy, after: StructurePolicy) -> Carried:
+    """Copies every weight whose name and shape are the same: another robot's state and actions begin anew."""
+    old, new = before.state_dict(), after.state_dict()
+    kept = {name: value for name, value in old.items() if name in new and new[name].shape == value.shape}
+    after.load_state_dict(kept, strict=False)
+    return Carried(len(kept), tuple(sorted(set(new) - set(kept))))
+
+
+def vocabulary(data: Sequence[Recorded]) -> tuple[str, ...]:
+    """Words of all data sets. That of our own demonstrations first and in its order, as their bundles say it."""
+    known: list[str] = []
+    for one in data:
+        mine = one.demonstrations.meta["vocabulary"] if isinstance(one, OurData) else ()
+        told: list[Any] = [*mine, *words_of([text for texts in one.wordings for text in texts])]
+        known += [str(word) for word in told if word not in known]
+    if not known:
+        todo = "record with instructions"
+        raise BadInput(explain("words of the data sets", "one or more", "none", todo))
+    return tuple(known)
+
+
+def _tell(loud: bool, text: str) -> None:
+    if loud:
+        print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="policy folder")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        teacher = run_recipe(read_recipe(given.recipe), given.out, not given.json)
+    except EdgevlaError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    told = {"policy": str(given.out), "parameters": teacher.parameters_total, "words": len(teacher.known)}
+    print(json.dumps(told) if given.json else f"wrote {given.out}: {teacher.parameters_total:,} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""One cell: trained, packed in int8, played. Each step is kept when it is done; a killed one goes on.
+
+    python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgevla.control.realtime import die_with_parent
+from edgevla.sim.lockstep import Episode
+from edgevla.sim.metaworld import TASKS
+from export.compress import compress
+from export.data.ours import OurData
+from export.distill.loop import Recipe as Settings
+from export.distill.opening import open_data
+from export.evidence.rollouts import PolicySpec, play_all
+from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
+from export.structures.config import StructureConfig
+from export.structures.recipe import BackboneAsk, Recipe, StageAsk
+from export.structures.teacher import StructureTeacher
+from export.structures.train import FRAMES_A_STEP, new_teacher, train_stage, vocabulary
+from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
+
+LEARNING_RATE = 1e-3
+FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
+RESULT = "result.json"
+
+
+def count(policy: torch.nn.Module) -> int:
+    return sum(p.numel() for p in policy.parameters())
+
+
+def train_cell(
+    cell: Cell, data: OurData, where: Path, folder: Path, frames: int, loud: bool
+) -> tuple[StructureTeacher, float]:
+    """The trained policy, and the seconds of this process and those before it that went into it."""
+    torch.manual_seed(cell.seed)
+    words = vocabulary([data])
+    stage = StageAsk(cell.name, str(where), frames, LEARNING_RATE, 0, VARIANTS[cell.variant])
+    recipe = recipe_of(fitted(cell.kind, len(words), count), cell.seed, stage)
+    teacher = new_teacher(recipe, data, words)
+    settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=frames // FRAMES_A_STEP)
+    progress = train_stage(teacher, data, recipe, stage, settings, folder, loud)
+    return teacher.eval(), progress.elapsed_s
+
+
+def recipe_of(config: StructureConfig, seed: int, stage: StageAsk) -> Recipe:
+    """One stage, from scratch."""
+    told = {key: value for key, value in config.to_dict().items() if key not in ("pictures", "state", "actions")}
+    return Recipe(seed, told, MAX_TOKENS, BackboneAsk((96, 96), None, {}, (), 0), (stage,))
+
+
+def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pairs: int, loud: bool) -> dict[str, Any]:
+    """All steps of a cell; what stands in its folder is not done again."""
+    folder = work / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / RESULT
+    if done.is_file():
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+    started = time.monotonic()
+    teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
+    teacher.save(folder / "policy")
+    bundle = folder / "policy.bundle"
+    if not bundle.is_dir():
+        compress(_request(folder, where, cell.seed))
+    spec = PolicySpec("int8", bundle, dark=VARIANTS[cell.variant])
+    known = data.demonstrations.meta["known_instructions"]
+    outcomes = play_all(spec, episodes(pairs, known), workers=1)
+    result = {
+        "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
+        "frames": frames, "train_s": train_s, "wall_s": time.monotonic() - started,
+        "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
+    }  # fmt: skip
+    part = done.with_suffix(".part")
+    part.write_text(json.dumps(result))
+    os.replace(part, done)
+    return result
+
+
+def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:
+    """The same fresh scenes for every cell, as many of each task; told in words of training."""
+    each = -(-pairs // len(TASKS))
+    return [Episode(task, FRESH_SEED + i, known[task]) for task in TASKS for i in range(each)]
+
+
+def _request(folder: Path, data: Path, seed: int) -> Request:
+    return Request(
+        TeacherAsk(str(folder / "policy")), str(data), folder / "policy.bundle", folder / "work", "1s", seed, 1,
+        mode=DIRECT, artifact=ArtifactAsk("dynamic-s8", smooth=False),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Command line; called by `export.study` once for each cell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cell")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--frames", type=int, required=True)
+    parser.add_argument("--pairs", type=int, required=True)
+    parser.add_argument("--parent", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.parent:
+        die_with_parent(asked.parent, signal.SIGKILL)
+    torch.set_num_threads(1)
+    cell = next(cell for cell in cells(100) if cell.name == asked.cell)
+    data = open_data(str(asked.data), asked.work)
+    if not isinstance(data, OurData):
+        raise SystemExit(f"{asked.data}: expected demonstrations of examples.metaworld.demos")
+    run_cell(cell, data, asked.data, asked.work, asked.frames, asked.pairs, loud=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Recipes: a file says how a policy is trained; stopped, it goes on; another robot's stage keeps what fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgevla.errors import BadInput
+from export.structures.recipe import read_recipe
+from export.structures.train import main, run_recipe
+from export.teachers.load import load_policy
+from tests.export.structures.tiny import backbone_of
+from tests.export.user_files import write_recording
+
+RECIPE = """
+schema = "edgevla.recipe/1"
+seed = 3
+[policy]
+structure = "policy-head"
+head = "lstm"
+window = 2
+stride = 2
+horizon = 8
+d_max = 2
+max_tokens = 6
+width = 32
+heads = 2
+[backbone]
+family = "ours"
+picture = [32, 32]
+width = 32
+heads = 2
+layers = 1
+[[stage]]
+name = "in-domain"
+data = "DATA"
+frames = 1280
+learning_rate = 3e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipes")
+    write_recording(folder / "data", {"front": (32, 32)}, 3, 2)
+    write_recording(folder / "other", {"front": (32, 32)}, 5, 4)
+    return folder
+
+
+def written(desk: Path, tmp_path: Path, text: str = RECIPE) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text.replace("DATA", str(desk / "data")).replace("OTHER", str(desk / "other")))
+    return path
+
+
+def test_a_recipe_trains_and_leaves_a_folder_that_is_a_teacher(desk: Path, tmp_path: Path, capsys) -> None:
+    main([str(written(desk, tmp_path)), "-o", str(tmp_path / "out"), "--json"])
+    assert '"parameters"' in capsys.readouterr().out
+    teacher = load_policy(tmp_path / "out")
+    assert (teacher.spec.observations, teacher.spec.stride, teacher.spec.d_max) == (2, 2, 2)
+    log = (tmp_path / "out/work/stage-0/checkpoint.safetensors").stat().st_mtime_ns
+    again = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
+    assert torch.equal(again.policy.body.weight, teacher.policy.body.weight)  # it was done: nothing is trained again
+    assert (tmp_path / "out/work/stage-0/checkpoint.safetensors").stat().st_mtime_ns >= log
+
+
+def test_a_stage_of_another_robot_hands_on_what_has_the_same_shape(desk: Path, tmp_path: Path, capsys) -> None:
+    second = RECIPE.split("[[stage]]")[1].replace("in-domain", "fine-tune")
+    text = RECIPE.replace("in-domain", "pre-train").replace("DATA", "OTHER") + "[[stage]]" + second
+    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
+    assert (len(teacher.spec.state), len(teacher.spec.actions)) == (3, 2)
+    said = capsys.readouterr().err
+    assert "fine-tune:" in said
+    assert "body.weight" in said  # five joints before, three now
+    assert "backbone.model.stem.embed.weight" not in said
+
+
+def test_a_pre_trained_folder_is_frozen_or_adapted(desk: Path, tmp_path: Path) -> None:
+    made = backbone_of("smolvlm")
+    made.model.save_pretrained(tmp_path / "vlm")
+    _tokenizer(tmp_path / "vlm")
+    head, tail = RECIPE.split("[backbone]")
+    text = f"""{head}[backbone]
+folder = "{tmp_path / "vlm"}"
+picture = [32, 32]
+freeze = ["vision", "words"]
+lora_rank = 2
+[[stage]]{tail.split("[[stage]]")[1]}"""
+    before = {name: p.clone() for name, p in made.model.named_parameters()}
+    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
+    after = dict(teacher.policy.backbone.model.named_parameters())
+    assert set(after) == set(before)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("text_model.layers.") for name in moved)
+
+
+def _tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "push": 5, "lift": 6, "the": 7, "red": 8, "cube": 9}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('schema = "edgevla.recipe/1"', 'schema = "edgevla.recipe/9"', "schema"),
+        ("seed = 3", "sead = 3", "seed"),
+        ("window = 2", "window = 2\nactions = 7", "they come from the data"),
+        ("window = 2", "windov = 2", "windov"),
+        ('family = "ours"', 'family = "theirs"', "ours"),
+        ("picture = [32, 32]", "picture = [32]", "2 numbers"),
+        ("frames = 1280", "frames = 1", "frames"),
+        ("learning_rate = 3e-3", "learning_rate = 3e-3\nlr = 1", "lr"),
+        ("max_tokens = 6", "", "max_tokens"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named(desk: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in RECIPE
+    path = written(desk, tmp_path, RECIPE.replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        run_recipe(read_recipe(path), tmp_path / "out", False)
+
+
+def test_ten_demonstrations_of_each_task_are_ten(desk: Path) -> None:
+    import numpy as np
+
+    from export.data.load import open_dataset
+    from export.structures.lessons import _usable
+
+    data = open_dataset(desk / "data", desk, False)
+    for count in (1, 2):
+        ticks = np.flatnonzero(_usable(data, 0, count))
+        begins = np.unique(np.asarray(data.start)[ticks])
+        assert len(begins) == 2 * count  # two tasks
