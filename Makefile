@@ -73,6 +73,12 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 	$(VENV)/python -m examples.metaworld.evidence --bundle out/demo/student.bundle --teacher examples/metaworld/teacher \
 	  --demos-only out/demos-only.bundle --without-z out/without-z.bundle $(if $(wildcard out/blank/teacher),--blank out/blank/teacher)
 
+study: $(READY)  ## five structures at equal cost, one seed, after make demo (an hour on two cores; goes on)
+	$(VENV)/python -m export.study --out bench/results/structures-run.json
+
+study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (a night; goes on)
+	$(VENV)/python -m export.study --full --work out/study-full --out bench/results/structures-run.json
+
 bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
 	$(VENV)/python -m bench.bus -o bench/results/bus.json
 

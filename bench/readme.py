@@ -25,6 +25,7 @@ from bench.report.data import as_number, get, number, rows
 from bench.runtime_block import runtime_block
 from bench.seams.block import delay_block
 from bench.seams.block import seams_block as jumps_block
+from bench.structures import structures_block
 from edgevla.errors import BadInput, EdgevlaError, Refused, explain
 from edgevla.telemetry.host import host_line
 
@@ -35,6 +36,7 @@ DELAY, SEAMS = "bench/results/delay.json", "bench/results/seams.json"
 LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop-windows", "steady", "soak"))
 FAULTS, POWERCUT = "bench/results/faults-run.json", "bench/results/powercut.json"
 BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "can"))
+STRUCTURES = "bench/results/structures-run.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -71,11 +73,12 @@ class Results:
     fuzz: Mapping[str, Any] = field(default_factory=dict)
     can: Mapping[str, Any] = field(default_factory=dict)
     powercut: Mapping[str, Any] = field(default_factory=dict)
+    structures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT)
+    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT, STRUCTURES)
     paths = (root / name for name in names)
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
@@ -352,6 +355,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
     "docs/benchmarks.md": benchmarks_block,
+    "docs/structures.md": lambda results: structures_block(results.structures, results.demo, _host(results.structures)),
 }
 
 

@@ -1,4 +1,4 @@
-"""Short lists of long results, for programs that want the figures and nothing else: loop, faults, deploy.
+"""Short lists of long results, for programs that want the figures and nothing else: loop, faults, structures, deploy.
 
 python -m bench.summaries          (part of `make figures`)
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import write_json
+from bench.structures import reference_row
 from edgevla.telemetry.host import host_line
 
 RESULTS = Path("bench/results")
@@ -40,6 +41,12 @@ def deploy_summary(loopback: Mapping[str, Any], twin: Mapping[str, Any]) -> dict
     }
 
 
+def structures_summary(result: Mapping[str, Any], demo: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry a structure and kind of tasks; the policy of the demo is one."""
+    mine = [{**row, "host": host_line(result["host"])} for row in result["rows"]]
+    return [*mine, *({**row, "host": host_line(demo["host"])} for row in reference_row(demo))]
+
+
 def write_summaries(results: Path) -> list[Path]:
     """Those whose long result is there."""
     written = []
@@ -54,6 +61,12 @@ def write_summaries(results: Path) -> list[Path]:
     if all(part.exists() for part in parts):
         write_json(results / "deploy.json", deploy_summary(*(json.loads(part.read_text("utf-8")) for part in parts)))
         written.append(results / "deploy.json")
+    study = results / "structures-run.json"
+    if study.exists():
+        demo = results / "demo.json"
+        told = json.loads(demo.read_text("utf-8")) if demo.exists() else {}
+        write_json(results / "structures.json", structures_summary(json.loads(study.read_text("utf-8")), told))
+        written.append(results / "structures.json")
     return written
 
 

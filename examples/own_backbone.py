@@ -1,6 +1,6 @@
 """A vision-language model that transformers does not carry, such as MoonDream or UForm, as the backbone of a policy.
 
-    edgevla compress examples/own_backbone.py:teacher --data DATA --embodiment robot.toml --mode direct -o out/own.bundle
+    edgevla compress examples/own_backbone.py:teacher --data out/own-data --embodiment robot.toml --mode direct
 
 The adapter is `MoonDreamLike`: where its pictures become tokens, where its words do, and its language layers. Those two
 models come as code of their own repositories, not on a package index, so `Model` stands here in their place: a vision
@@ -10,6 +10,7 @@ encoder, a projection, a decoder with rotary places in half of each head, as Moo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,11 @@ class MoonDreamLike(Backbone):
     pixels = HALF
 
     @property
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         return self.model.vision
 
     @property
-    def language(self) -> nn.Module:
+    def language(self) -> Any:
         return self.model.text
 
     def tokens(self, pixels: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,11 @@ class Policy:
 def student_policy(saved: SavedStudent, teacher: TeacherPolicy) -> Policy:
     """A distilled student."""
     student = saved.student
+    stages = tuple(student.stages())
+    remembers = bool(blank_memory(stages))
     return Policy(
-        stages=tuple(student.stages()),
-        feeding=saved.feeding,
+        stages=stages,
+        feeding=replace(saved.feeding, observations=1) if remembers else saved.feeding,
         spec=teacher.spec,
         d_max=student.d_max,
         noise=student.fixed_noise.numpy() if student.noise else None,
@@ -83,6 +85,7 @@ def student_policy(saved: SavedStudent, teacher: TeacherPolicy) -> Policy:
         sha256=saved.sha256,
         parameters=student.parameters_total,
         config=student.to_config(),
+        memory_ticks=teacher.spec.stride if remembers else 0,
     )
 
 

@@ -21,6 +21,7 @@ from tests.tiny_bundle import write_tiny_bundle
 PARALLEL = """
 export/*
 docs/*
+test_wheel.py
 profiles/*                              !test_openarm.py
 bench/test_[a-fhilnr]*.py               !test_loop.py
 bench/test_m*.py
@@ -36,6 +37,7 @@ powercut/*
 edgevla/bundle/*
 edgevla/trust/*
 edgevla/doctor/*
+edgevla/install/*
 edgevla/policy/*                        !test_process.py
 edgevla/telemetry/*                     !test_rows.py
 edgevla/control/test_[acdekl]*.py       !test_clock.py

@@ -44,6 +44,27 @@ def faults(folder: Path, found: Any) -> Any:
     return fault_summary(read(folder / "faults-run.json"))
 
 
+def structures(folder: Path, found: Any) -> Any:
+    from bench.summaries import structures_summary
+
+    return structures_summary(read(folder / "structures-run.json"), read(folder / "demo.json"))
+
+
+def structures_run(folder: Path, found: Json) -> Json:
+    """Success and intervals from the episodes; what was measured stays as it is."""
+    from export.study.report import conclusions, rows_of
+
+    names = ("p50_ms", "p99_ms", "rss_mb")
+    costs = {row["structure"]: {name: row[name] for name in names if name in row} for row in found["rows"]}
+    raw = [{**one, "parameters": 0, "frames": 0} for one in found["raw"]]
+    kept = ("parameters", "frames")
+    rows = [
+        {**mine, **{key: theirs[key] for key in kept}}
+        for mine, theirs in zip(rows_of(raw, costs), found["rows"], strict=True)
+    ]
+    return {"rows": rows, "conclusions": conclusions(rows)}
+
+
 def deploy(folder: Path, found: Any) -> Any:
     from bench.summaries import DEPLOY_PARTS, deploy_summary
 

@@ -45,6 +45,8 @@ SUBJECTS = {
     "powercut.json": Subject("its chapters", recount.powercut),
     "twin.json": Subject("its checks", recount.stand_in),
     "nspawn.json": Subject("its checks", recount.stand_in),
+    "structures.json": Subject("structures-run.json", recount.structures),
+    "structures-run.json": Subject("its episodes", recount.structures_run),
     "fleet.json": Subject("its list of what was broken", recount.fleet),
 }
 RAW = {

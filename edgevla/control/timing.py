@@ -177,7 +177,7 @@ def _schedule_claims(timing: BundleTiming, target: Target, blend_ticks: int | No
 
 
 def _memory_claims(timing: BundleTiming, r: int) -> list[Claim]:
-    """A policy that remembers was trained on observations so many ticks apart: at another rate it sees another speed."""
+    """A policy that remembers was trained on observations so far apart: at another rate it sees another speed."""
     spacing = timing.memory_ticks
     if not spacing:
         return []

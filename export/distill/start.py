@@ -69,6 +69,10 @@ def require_allowed(teacher: TeacherPolicy, wish: Wish, mode: str) -> int:
         raise Refused(explain("the control without z", "a teacher that takes noise", teacher.spec.name, todo))
     if form_of(teacher, wish) == "pruned":
         require_prunable(teacher)
+    elif teacher.spec.observations > 1 and teacher.spec.stride > 1:
+        todo = "leave --student out: a student cut from it remembers as it does"
+        got = f"{teacher.spec.observations} observations, {teacher.spec.stride} ticks apart"
+        raise Refused(explain(f"a compact student of {teacher.spec.name}", "observations a tick apart", got, todo))
     return longest_prefix(teacher.spec, wish)
 
 

@@ -46,7 +46,9 @@ def load_folder(folder: Path, vlm: Path | None) -> StructureTeacher:
     files = sorted(path for pattern in CHECKPOINTS for path in folder.glob(pattern))
     if len(projects) != 1 or len(files) != 1:
         got = ", ".join(path.name for path in (*projects, *files)) or "neither"
-        raise BadInput(explain(f"{folder}", f"one {PROJECT} and one of {', '.join(CHECKPOINTS)}", got, "leave one each"))
+        raise BadInput(
+            explain(f"{folder}", f"one {PROJECT} and one of {', '.join(CHECKPOINTS)}", got, "leave one each")
+        )
     return load(files[0], projects[0], vlm).teacher
 
 
@@ -161,7 +163,9 @@ def _require_known(checkpoint: Path, unknown: tuple[str, ...]) -> None:
 def _require_there(checkpoint: Path, lacking: list[str]) -> None:
     if lacking:
         todo = "put the model's own weights into the --tokenizer folder, or take the whole checkpoint"
-        raise BadInput(explain(f"{checkpoint.name}", "every tensor of this policy", f"without {_listed(lacking)}", todo))
+        raise BadInput(
+            explain(f"{checkpoint.name}", "every tensor of this policy", f"without {_listed(lacking)}", todo)
+        )
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

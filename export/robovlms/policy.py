@@ -6,6 +6,8 @@ or nothing, and two small networks: the pose, within +-1, and which way the grip
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class Perceptrons(nn.Module):
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         sizes = (width, *_HIDDEN)
-        layers = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
         self.mlp = nn.Sequential(*layers, nn.Linear(_HIDDEN[-1], out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ class Perceptrons(nn.Module):
 
 
 class OriginalHead(Head):
-    """Pose (H, 6) and gripper: 1 or -1, as its data has it (1 is open in CALVIN). `before`: of an FCDecoder, the feature."""
+    """Pose (H, 6) and gripper, 1 or -1 as its data has it: 1 is open in CALVIN. `before`: width into an FCDecoder."""
 
     def __init__(self, width: int, horizon: int, mu: float | None, before: int | None = None) -> None:
         super().__init__()

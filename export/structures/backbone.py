@@ -51,14 +51,14 @@ class Backbone(nn.Module, ABC):
         return int(self.model.get_input_embeddings().num_embeddings)
 
     @property
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         """What looks at pictures: frozen as one."""
-        return self.model.vision_tower  # type: ignore[no-any-return]
+        return self.model.vision_tower
 
     @property
-    def language(self) -> nn.Module:
+    def language(self) -> Any:
         """What takes `inputs_embeds` and gives `last_hidden_state`."""
-        return self.model.language_model  # type: ignore[no-any-return]
+        return self.model.language_model
 
     def see(self, image: Tensor) -> Tensor:
         """Pictures float32 (B, h, w, 3) in [-1, 1] to tokens (B, N, D)."""
@@ -74,7 +74,9 @@ class Backbone(nn.Module, ABC):
         found: Tensor = self.model.get_input_embeddings()(words)
         return found
 
-    def read(self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None) -> Tensor:
+    def read(
+        self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None
+    ) -> Tensor:
         """What the model makes of the queries (B, T, K, D), after pictures (B, T, N, D) and words (B, L, D).
 
         there: float32 (B, L), 1 where a word is. known: (B, T), 1 where a moment is; None: all are.
@@ -93,9 +95,7 @@ class Backbone(nn.Module, ABC):
 
     def think(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
         """The language layers over (B, S, D). present: (B, S), 1 where a token is; positions: int64 (B, S)."""
-        found = self.language(
-            inputs_embeds=x, attention_mask=causal(present), position_ids=positions, use_cache=False
-        )
+        found = self.language(inputs_embeds=x, attention_mask=causal(present), position_ids=positions, use_cache=False)
         hidden: Tensor = found.last_hidden_state
         return hidden
 

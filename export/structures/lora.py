@@ -8,7 +8,7 @@ from edgevla.errors import BadInput, explain
 from export.structures.backbone import Backbone
 
 
-def add_lora(backbone: Backbone, rank: int, alpha: float | None = None, dropout: float = 0.0) -> int:
+def add_lora(backbone: Backbone, rank: int, alpha: int | None = None, dropout: float = 0.0) -> int:
     """Puts an adapter on every linear layer of the language model and freezes all else of the backbone.
 
     Args:

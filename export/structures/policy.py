@@ -47,7 +47,7 @@ class StructurePolicy(nn.Module):
         if config.head == SEQUENTIAL:
             self.words = Sequential(width, config.horizon, config.actions, Values(config.bins, config.bound))
         else:
-            self.bring = nn.Sequential(nn.LayerNorm(asked), nn.Linear(asked, config.width))
+            self.bring: nn.Module = nn.Sequential(nn.LayerNorm(asked), nn.Linear(asked, config.width))
             self.head = make_head(config, self.history.tokens)
 
     def look(self, image: Tensor) -> Tensor:
@@ -61,7 +61,9 @@ class StructurePolicy(nn.Module):
         body = self.body(state)[:, :, None]
         return torch.cat([body, self.asking.expand(*state.shape[:2], -1, -1)], dim=2)
 
-    def read(self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None) -> Tensor:
+    def read(
+        self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None
+    ) -> Tensor:
         """Features (B, T, F) of moments that are read together. known: (B, T), 1 where a moment is there."""
         hidden = self.backbone.read(vision, words, there, queries, known)[:, :, -self.config.latents :]
         found: Tensor = self.bring(hidden.flatten(2))
@@ -118,7 +120,7 @@ class StructurePolicy(nn.Module):
     def speak(
         self, vision: Tensor, words: Tensor, there: Tensor, state: Tensor, noise: Tensor, prefix: Tensor, mask: Tensor
     ) -> Tensor:
-        """The chunk (B, H, A) that the language model says, number after number; `noise` is only what is written over."""
+        """The chunk (B, H, A) that the language model says, number after number; `noise` is what is written over."""
         chunk = committed(noise, prefix, mask)
         for t in self.saying.times:
             scores = self.say(vision, words, there, state, chunk)

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgevla.errors import BadInput, explain
+from export.structures.families.ours import Ours
 from profiles.strict import Table
 
 if sys.version_info >= (3, 11):
@@ -122,7 +123,7 @@ def _backbone(table: RecipeTable) -> BackboneAsk:
     if table.has("folder"):
         ask = BackboneAsk((height, width), Path(table.text("folder")), {}, freeze, lora)
     else:
-        table.text("family", ("ours",))
+        table.text("family", (Ours.family,))
         names = [name for name in ("patch", "width", "heads", "layers") if table.has(name)]
         ask = BackboneAsk((height, width), None, {n: table.whole(n, 1, 8192) for n in names}, freeze, lora)
     table.nothing_left()

@@ -6,9 +6,10 @@
     history    feature, its memory                                 -> context  (1, M, F), its memory, anew
     head       context [, noise, prefix]                           -> chunk    (1, H, A)
 
-Without a history to remember `head` takes the feature. The memory of `read`, with interleaved moments: tokens of the pictures and queries of the last W - 1 moments. That of
-`history`: see `export.structures.history`. The language model's own numbers take the place of the last three: `head`
-reads vision, words and the numbers said so far, and runs once for each.
+Without a history to remember `head` takes the feature. The memory of `read`, with interleaved moments: tokens of the
+pictures and queries of the last W - 1 moments; that of `history`: see `export.structures.history`. Where the language
+model says the numbers itself, `head` takes the place of the last three: it reads vision, words and the numbers said so
+far, and runs once for each.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def _history(policy: StructurePolicy) -> StageSpec:
     def run(given: Spec) -> tuple[Tensor, ...]:
         return history.step(*given.values())
 
-    return _spec("history", history, run, {"feature": torch.zeros(1, history.width), **memory}, "context", tuple(memory))
+    return _spec(
+        "history", history, run, {"feature": torch.zeros(1, history.width), **memory}, "context", tuple(memory)
+    )
 
 
 def _head(policy: StructurePolicy, generator: torch.Generator) -> StageSpec:

@@ -1,8 +1,8 @@
 """A policy of the family behind the interface that all teachers share, and its folder.
 
-    config.json          schema, structure, backbone (family and its sizes or config), spec, words
-    model.safetensors    every weight
-    tokenizer.json       of a pre-trained backbone; a policy from scratch brings its words
+config.json          schema, structure, backbone (family and its sizes or config), spec, words
+model.safetensors    every weight
+tokenizer.json       of a pre-trained backbone; a policy from scratch brings its words
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from export.structures.families import random_backbone
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
 from export.structures.policy import StructurePolicy
 from export.structures.stages import stages_of
-from export.students.interface import spec_from_dict, spec_to_dict
+from export.students.interface import Student, spec_from_dict, spec_to_dict
 from export.teachers.interface import Inputs, TeacherPolicy, TeacherSpec
 from export.teachers.lerobot.words import FILE, Words
 
@@ -62,7 +62,8 @@ class StructureTeacher(TeacherPolicy):
 
     def decode(self, context: tuple[Tensor, ...], noise: Tensor, prefix: Tensor, mask: Tensor) -> Tensor:
         if self.policy.head is None:
-            return self.policy.speak(*context, noise, prefix, mask)
+            vision, words, there, state = context
+            return self.policy.speak(vision, words, there, state, noise, prefix, mask)
         return self.policy.head.answer(context[0], noise, prefix, mask)
 
     def features(self, context: tuple[Tensor, ...]) -> Tensor | None:
@@ -77,6 +78,17 @@ class StructureTeacher(TeacherPolicy):
 
     def stages(self) -> list[StageSpec]:
         return stages_of(self.policy, self.spec.max_tokens)
+
+    @property
+    def depth(self) -> float:
+        """Of a student, where nothing is asked: half the language layers of a policy from scratch."""
+        return 0.5 if isinstance(self.policy.backbone, Ours) else 1.0
+
+    def pruned(self, depth: float, d_max: int) -> Student:
+        """See `export.students.pruned.Prunable`."""
+        from export.structures.student import cut  # it wraps a teacher of this class
+
+        return cut(self, depth, d_max)
 
     def save(self, folder: Path) -> None:
         """Weights first, then the config, each whole or not at all. Raises BadInput: no room."""
@@ -111,7 +123,9 @@ def load_structure(folder: Path, tokenizer: Path | None = None) -> StructureTeac
         raw = (folder / "model.safetensors").read_bytes()
     except (OSError, ValueError) as error:
         todo = "check the path"
-        raise BadInput(explain("policy folder", "config.json and model.safetensors", f"{folder}: {error}", todo)) from error
+        raise BadInput(
+            explain("policy folder", "config.json and model.safetensors", f"{folder}: {error}", todo)
+        ) from error
     try:
         config = StructureConfig.from_dict(told["structure"])
         policy = StructurePolicy(config, backbone_from_dict(told["backbone"]))

@@ -2,8 +2,8 @@
 
     python -m export.structures.train RECIPE.toml -o out/policy
 
-What comes out is a policy folder: `edgevla compress out/policy --mode direct` packs it as it is, `--mode distil` makes a
-student of it.
+What comes out is a policy folder: `edgevla compress out/policy --mode direct` packs it as it is, `--mode distil` makes
+a student of it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher
     for number, (stage, recorded) in enumerate(zip(recipe.stages, data, strict=True)):
         torch.manual_seed(recipe.seed)
         teacher = new_teacher(recipe, recorded, words)
-        if before is not None:
+        if before is None:
+            whiten(teacher, recorded, recipe.seed)
+        else:
             carried = carry(before, teacher.policy)
             _tell(loud, f"{stage.name}: {carried.kept} tensors go on, anew: {', '.join(carried.anew) or 'none'}")
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
@@ -99,10 +101,6 @@ def train_stage(
 ) -> Progress:  # fmt: skip
     """Trains in place; a finished stage is read back."""
     policy, window, ask = teacher.policy, teacher.policy.config.window, recipe.backbone
-    seeds = [recipe.seed, 0]
-    if isinstance(policy.backbone, Ours) and not stage_begun(folder):
-        first = Lessons(data, teacher.spec, teacher.tokenize, Sizes(256, 1), seeds)
-        policy.backbone.model.stem.whiten(first.next()["image"].flatten(0, 2))
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
@@ -127,9 +125,11 @@ def train_stage(
     return progress
 
 
-def stage_begun(folder: Path) -> bool:
-    """Whether a stage has a checkpoint to go on from."""
-    return (folder / "checkpoint.safetensors").is_file()
+def whiten(teacher: StructureTeacher, data: Recorded, seed: int) -> None:
+    """Tells a backbone from scratch the statistics of the frames: no checkpoint holds its mean picture."""
+    if isinstance(teacher.policy.backbone, Ours):
+        frames = Lessons(data, teacher.spec, teacher.tokenize, Sizes(256, 1), [seed, 0]).next()["image"]
+        teacher.policy.backbone.model.stem.whiten(frames.flatten(0, 2))
 
 
 def carry(before: StructurePolicy, after: StructurePolicy) -> Carried:

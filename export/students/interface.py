@@ -167,9 +167,9 @@ def student_class(kind: str) -> type[Student]:
 
 
 class Method(nn.Module):
-    """A method of a student as a module of its own, to be traced."""
+    """A method of a student, or of another module, as a module of its own, to be traced."""
 
-    def __init__(self, student: Student, method: str) -> None:
+    def __init__(self, student: nn.Module, method: str) -> None:
         super().__init__()
         self.student, self.method = student, method
 

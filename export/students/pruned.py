@@ -22,7 +22,10 @@ from export.teachers.interface import Inputs, TeacherPolicy
 
 Builder = Callable[[Mapping[str, Any]], TeacherPolicy]
 # name in a file -> "module:function" that builds a policy of random weights from its sizes
-BUILDERS: dict[str, str | Builder] = {"smolvla": "export.students.smolvla:from_sizes"}
+BUILDERS: dict[str, str | Builder] = {
+    "smolvla": "export.students.smolvla:from_sizes",
+    "structure": "export.structures.student:from_sizes",
+}
 # name of a teacher's architecture -> "module:function" that cuts a student from it
 CUTTERS = {"flow-teacher": "export.students.reference:cut", "smolvla": "export.students.smolvla:cut"}
 

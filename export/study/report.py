@@ -1,4 +1,4 @@
-"""From the results of the cells to one table: success with an interval over seeds, and who may be called better. Pure."""
+"""From the results of the cells to one table: success with an interval over seeds, and who may be called better."""
 
 from __future__ import annotations
 

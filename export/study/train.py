@@ -1,6 +1,6 @@
 """One cell: trained, packed in int8, played. Each step is kept when it is done; a killed one goes on.
 
-    python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
+python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
 from export.structures.config import StructureConfig
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk
 from export.structures.teacher import StructureTeacher
-from export.structures.train import FRAMES_A_STEP, new_teacher, train_stage, vocabulary
+from export.structures.train import FRAMES_A_STEP, new_teacher, train_stage, vocabulary, whiten
 from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
 
 LEARNING_RATE = 1e-3
@@ -51,6 +51,7 @@ def train_cell(
     recipe = recipe_of(fitted(cell.kind, len(words), count), cell.seed, stage)
     teacher = new_teacher(recipe, data, words)
     settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=frames // FRAMES_A_STEP)
+    whiten(teacher, data, cell.seed)
     progress = train_stage(teacher, data, recipe, stage, settings, folder, loud)
     return teacher.eval(), progress.elapsed_s
 
@@ -77,7 +78,8 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
         compress(_request(folder, where, cell.seed))
     spec = PolicySpec("int8", bundle, dark=VARIANTS[cell.variant])
     known = data.demonstrations.meta["known_instructions"]
-    outcomes = play_all(spec, episodes(pairs, known), workers=1)
+    recorded = set(data.demonstrations.tasks)
+    outcomes = play_all(spec, episodes(pairs, {t: known[t] for t in TASKS if t in recorded}), workers=1)
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
         "frames": frames, "train_s": train_s, "wall_s": time.monotonic() - started,
@@ -90,9 +92,9 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
 
 
 def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:
-    """The same fresh scenes for every cell, as many of each task; told in words of training."""
-    each = -(-pairs // len(TASKS))
-    return [Episode(task, FRESH_SEED + i, known[task]) for task in TASKS for i in range(each)]
+    """The same fresh scenes for every cell, as many of each task. known: task -> words of training."""
+    each = -(-pairs // len(known))
+    return [Episode(task, FRESH_SEED + i, words) for task, words in known.items() for i in range(each)]
 
 
 def _request(folder: Path, data: Path, seed: int) -> Request:

@@ -45,7 +45,9 @@ class Calvin:
             todo = "install CALVIN as its authors say, in this environment"
             raise BadInput(explain("--env calvin", "calvin_env and calvin_agent", str(error), todo)) from error
         conf = Path(calvin_agent.__file__).resolve().parents[1] / "conf"
-        self._oracle = hydra.utils.instantiate(OmegaConf.load(conf / "callbacks/rollout/tasks/new_playtable_tasks.yaml"))
+        self._oracle = hydra.utils.instantiate(
+            OmegaConf.load(conf / "callbacks/rollout/tasks/new_playtable_tasks.yaml")
+        )
         self._sentences = OmegaConf.load(conf / "annotations/new_playtable_validation.yaml")
         self._world: Any = get_env(dataset / "validation", show_gui=False)
         self._sequences, self._state_of = get_sequences, get_env_state_for_initial_condition

@@ -52,7 +52,14 @@ def evaluate_env(
     actor = Actor(PolicyEngine(bundle), bundle.manifest, every)
     chained = hasattr(world, "chains")
     wanted = count or (CHAINS if chained else EPISODES)
-    told = {"schema": SCHEMA, "bundle": bundle.sha256, "env": env, "tasks": list(tasks), "count": wanted, "replan": every}
+    told = {
+        "schema": SCHEMA,
+        "bundle": bundle.sha256,
+        "env": env,
+        "tasks": list(tasks),
+        "count": wanted,
+        "replan": every,
+    }
     journal = Journal(session)
     try:
         _declare(journal, told)

@@ -14,4 +14,4 @@ class Gemma3(Backbone):
     def think(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
         masks = dict.fromkeys(("full_attention", "sliding_attention"), causal(present))
         found = self.language(inputs_embeds=x, attention_mask=masks, position_ids=positions, use_cache=False)
-        return found.last_hidden_state  # type: ignore[no-any-return]
+        return found.last_hidden_state

@@ -1,7 +1,9 @@
 """Idefics, the open Flamingo: pictures are not in the sequence, gated layers look at them from every word."""
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.structures.backbone import Backbone, causal, over_moments
 
@@ -12,18 +14,20 @@ class Idefics(Backbone):
     family = "idefics"
 
     @property
-    def vision(self) -> nn.Module:
-        return self.model.vision_model  # type: ignore[no-any-return]
+    def vision(self) -> Any:
+        return self.model.vision_model
 
     @property
-    def language(self) -> nn.Module:
-        return self.model  # type: ignore[no-any-return]
+    def language(self) -> Any:
+        return self.model
 
     def tokens(self, pixels: Tensor) -> Tensor:
         found = self.model.vision_model(pixel_values=pixels).last_hidden_state
         return self.model.perceiver_resampler(found) if self.model.config.use_resampler else found
 
-    def read(self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None) -> Tensor:
+    def read(
+        self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None
+    ) -> Tensor:
         moments, count = vision.shape[1], queries.shape[2]
         x = torch.cat([words[:, None].expand(-1, moments, -1, -1), queries], dim=2)
         one = torch.cat([there, torch.ones_like(queries[:, 0, :, 0])], dim=1)
@@ -34,4 +38,4 @@ class Idefics(Backbone):
             inputs_embeds=x.flatten(1, 2), attention_mask=causal(present), image_attention_mask=own,
             position_ids=(present.cumsum(1) - 1).clamp_min(0).long(), use_cache=False, **{shown: vision},
         )  # fmt: skip
-        return found.last_hidden_state.unflatten(1, (moments, -1))[:, :, -count:]  # type: ignore[no-any-return]
+        return found.last_hidden_state.unflatten(1, (moments, -1))[:, :, -count:]

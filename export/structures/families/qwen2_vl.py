@@ -1,7 +1,9 @@
 """Qwen2-VL: patches with a rotary place in two directions, four folded into one; words with a place in three."""
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 from export.structures.backbone import Backbone
@@ -19,8 +21,8 @@ class Qwen2VL(Backbone):
         self.register_buffer("turn", torch.stack([angles.cos(), angles.sin()]), persistent=False)
 
     @property
-    def vision(self) -> nn.Module:
-        return self.model.visual  # type: ignore[no-any-return]
+    def vision(self) -> Any:
+        return self.model.visual
 
     def tokens(self, pixels: Tensor) -> Tensor:
         tower, merge, (cos, sin) = self.vision, self.vision.spatial_merge_size, self.get_buffer("turn")
@@ -33,7 +35,7 @@ class Qwen2VL(Backbone):
             q, k = (torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1) for a, b in halves)
             x = x + block.attn.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
             x = x + block.mlp(block.norm2(x))
-        return tower.merger(x).unflatten(0, (len(pixels), -1))  # type: ignore[no-any-return]
+        return tower.merger(x).unflatten(0, (len(pixels), -1))
 
     def places(self, present: Tensor, moments: int, pictures: int) -> Tensor:
         """int64 (3, B, S): a picture's cells share a time, and what follows starts behind its longer side."""

@@ -1,7 +1,9 @@
 """SmolVLM and Idefics3: SigLIP for any size of picture, tokens folded together, Llama."""
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.structures.backbone import HALF, Backbone
 from export.teachers.lerobot.siglip import places_by_fraction
@@ -20,19 +22,19 @@ class SmolVLM(Backbone):
         self.register_buffer("spots", places_by_fraction(count, table, torch.float32), persistent=False)
 
     @property
-    def vision(self) -> nn.Module:
-        return self.model.vision_model  # type: ignore[no-any-return]
+    def vision(self) -> Any:
+        return self.model.vision_model
 
     @property
-    def language(self) -> nn.Module:
-        return self.model.text_model  # type: ignore[no-any-return]
+    def language(self) -> Any:
+        return self.model.text_model
 
     def tokens(self, pixels: Tensor) -> Tensor:
         tower = self.model.vision_model
         patches = tower.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
         placed = patches + tower.embeddings.position_embedding(self.spots)
         hidden = tower.encoder(inputs_embeds=placed).last_hidden_state
-        return self.model.connector(tower.post_layernorm(hidden))  # type: ignore[no-any-return]
+        return self.model.connector(tower.post_layernorm(hidden))
 
 
 class Idefics3(SmolVLM):

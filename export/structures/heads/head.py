@@ -33,7 +33,7 @@ class Target:
 
 
 class Head(nn.Module, ABC):
-    """A head over contexts (B, M, F). With `times` it is a step that runs once for each, see `edgevla.bundle.wiring`."""
+    """A head over contexts (B, M, F). With `times` it is a step that runs once for each (`edgevla.bundle.wiring`)."""
 
     noise = False  # whether an answer starts from noise
     times: tuple[float, ...] = ()

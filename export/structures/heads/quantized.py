@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.students.layers import mlp
 from export.structures.heads.head import Head, Target, Trunk, committed, weighted
+from export.students.layers import mlp
 
 COMMITMENT = 0.25  # how strongly codes are drawn to entries, relative to entries to codes
 

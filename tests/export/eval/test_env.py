@@ -102,7 +102,9 @@ def test_turns_about_three_axes_are_one_turn() -> None:
     angle = np.linalg.norm(turn)
     x, y_, z = turn / angle
     cross = np.array([[0, -z, y_], [z, 0, -x], [-y_, x, 0]])
-    np.testing.assert_allclose(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, whole, atol=1e-9)
+    np.testing.assert_allclose(
+        np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, whole, atol=1e-9
+    )
 
 
 def run(bundle: Path, *words: str) -> int:

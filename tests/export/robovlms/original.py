@@ -5,6 +5,7 @@ It keeps its history in lists and runs the LSTM over the whole window again, as 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class _Mlp(nn.Module):
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         sizes = (width, 1024, 512, 256)
-        layers = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        layers = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
         self.mlp = nn.Sequential(*layers, nn.Linear(256, out))
 
 

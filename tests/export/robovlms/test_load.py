@@ -58,7 +58,8 @@ CASES = {
     "kosmos-2 with a hand camera": ("kosmos-2", {}, {"use_hand_rgb": True}, 2),
     "paligemma policy head": ("paligemma", {}, {"robovlm_name": "RoboPaligemma"}, 1),
     "kosmos-2 interleaved": (
-        "kosmos-2", {"recurrent": False, "history": "pre"}, {"act_head": {"type": "FCDecoder", "history_type": "pre"}}, 1
+        "kosmos-2", {"recurrent": False, "history": "pre"},
+        {"act_head": {"type": "FCDecoder", "history_type": "pre"}}, 1,
     ),
     "paligemma one-step": (
         "paligemma", {"recurrent": False}, {"window_size": 1, "act_head": {"type": "FCDecoder"}}, 1
@@ -79,17 +80,27 @@ def test_a_checkpoint_answers_as_the_original_moment_by_moment(tmp_path: Path, c
     memory = blank_memory(specs)
     pictures = shown(6, cameras)
     for moment in range(6):
-        raw = {"image": pictures[moment : moment + 1].numpy(), "tokens": tokens[None], "token_mask": mask[None], **memory}
+        raw = {
+            "image": pictures[moment : moment + 1].numpy(),
+            "tokens": tokens[None],
+            "token_mask": mask[None],
+            **memory,
+        }
         values = run_chain(specs, raw, torch_stage)
         memory = {name: values[name + NEXT] for name in memory}
-        pixels = [(p[None].permute(0, 3, 1, 2) * 0.5 + 0.5 - backbone.mean) / backbone.deviation for p in pictures[moment]]
+        pixels = [
+            (p[None].permute(0, 3, 1, 2) * 0.5 + 0.5 - backbone.mean) / backbone.deviation for p in pictures[moment]
+        ]
         theirs = made(pixels, torch.from_numpy(tokens[None, : int(mask.sum())])).numpy()
         np.testing.assert_allclose(values["chunk"][0, :, :6], theirs[:, :6], rtol=0, atol=2e-5)
         assert np.array_equal(values["chunk"][0, :, 6], 2 * theirs[:, 6] - 1)
 
 
 def test_a_folder_of_both_is_a_teacher_like_any_other(tmp_path: Path) -> None:
-    torch.save({"model_state_dict": {f"module.{n}": t for n, t in original("kosmos-2").checkpoint().items()}}, tmp_path / "w.pt")
+    torch.save(
+        {"model_state_dict": {f"module.{n}": t for n, t in original("kosmos-2").checkpoint().items()}},
+        tmp_path / "w.pt",
+    )
     project(tmp_path)
     teacher = load_policy(tmp_path, vlm(tmp_path / "vlm", "kosmos-2"))
     assert (teacher.spec.name, teacher.spec.horizon, teacher.spec.observations) == ("robovlms", CHUNK, 3)
@@ -153,7 +164,9 @@ def test_what_only_the_trained_part_holds_is_filled_from_the_folder_of_the_model
     made.backbone.save_pretrained(lm)
     teacher = load(tmp_path / "heads.pt", told, lm).teacher
     theirs = dict(made.backbone.named_parameters())["text_model.model.layers.0.ffn.fc1.weight"]
-    assert torch.equal(dict(teacher.policy.backbone.model.named_parameters())["text_model.model.layers.0.ffn.fc1.weight"], theirs)
+    assert torch.equal(
+        dict(teacher.policy.backbone.model.named_parameters())["text_model.model.layers.0.ffn.fc1.weight"], theirs
+    )
 
 
 @pytest.mark.parametrize(

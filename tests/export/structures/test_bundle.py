@@ -1,4 +1,4 @@
-"""From a trained policy to the robot's engine: every structure is packed in int8, remembers, and answers as in torch."""
+"""From a trained policy to the robot's engine: structures are packed in int8, remember, and answer as in torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 
 from edgevla.bundle.verify import verify_golden, verify_graphs
 from edgevla.control.timing import evaluate
-from edgevla.errors import BadInput
+from edgevla.errors import BadInput, Refused
 from edgevla.policy.engine import PolicyEngine
 from export import compress as steps
 from export.data.load import open_dataset
-from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
+from export.distill.student import distil, settings_of
+from export.launch import distillation_options
+from export.request import DIRECT, ArtifactAsk, Request, StudentAsk, TeacherAsk
 from export.structures.config import SEQUENTIAL
 from export.structures.lessons import Lessons, Sizes, spec_of
 from export.structures.policy import StructurePolicy
@@ -149,5 +151,43 @@ def test_rows_of_moments_say_what_was_seen_and_done_there(desk: Path) -> None:
         done = spec.action_stats.invert(batch["actions"][row, 0].numpy())
         wanted = data.action[np.minimum(first + np.arange(4), data.end[first] - 1)]
         np.testing.assert_allclose(done, wanted, atol=1e-5)
-    black = (Lessons(data, spec, made.tokenize, Sizes(64, 3), seed=1, dark=0.5).next()["image"] == -1).flatten(2).all(-1)
+    black = (
+        (Lessons(data, spec, made.tokenize, Sizes(64, 3), seed=1, dark=0.5).next()["image"] == -1).flatten(2).all(-1)
+    )
     assert 0.3 < float(black.float().mean()) < 0.7
+
+
+def test_a_student_of_a_policy_with_steps_remembers_too_and_answers_in_one_pass(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("PARITY_FRAMES", 4), ("CALIBRATION_FRAMES", 2), ("SEAM_FRAMES", 4)):
+        monkeypatch.setattr(steps, name, count)
+    teacher_of(desk, "policy-head", "flow", 3).save(tmp_path / "policy")
+    request = Request(
+        TeacherAsk(str(tmp_path / "policy")), str(desk / "data"), tmp_path / "s.bundle", tmp_path / "work", "2s", 0, 1,
+        examples=512, embodiment=desk / "robot.toml", artifact=ArtifactAsk("dynamic-s8", smooth=False),
+    )  # fmt: skip
+    scene = steps.open_scene(request)
+    work = request.work / steps.fingerprint(request, scene)
+    distil(settings_of([*distillation_options(request, work, "distil"), "--steps", "4", "--batch", "4"]))
+    bundle = steps.compress(request).bundle
+    assert [v for v in (*verify_graphs(bundle), *verify_golden(bundle)) if not v.kept] == []
+    assert bundle.manifest.timing.memory_ticks == 4
+    assert not any(stage.times for stage in bundle.manifest.stages)
+    assert bundle.manifest.student.parameters < bundle.manifest.teacher.parameters
+    with pytest.raises(Refused, match="ticks apart"):
+        steps.compress(replace(request, student=StudentAsk(form="compact")))
+
+
+def test_a_student_has_the_weights_of_the_layers_that_it_keeps(desk: Path) -> None:
+    teacher = teacher_of(desk, "policy-head", "diffusion", 3)
+    student = teacher.pruned(1.0, 2)
+    mine, theirs = student.policy.policy.state_dict(), teacher.policy.state_dict()
+    assert all(
+        torch.equal(mine[name], theirs[name])
+        for name in mine
+        if name in theirs and mine[name].shape == theirs[name].shape
+    )
+    assert student.policy.policy.config.head == "flow-one-pass"
+    with pytest.raises(Refused, match="a policy that speaks"):
+        teacher_of(desk, "one-step", SEQUENTIAL, 1).pruned(1.0, 2)

@@ -57,7 +57,9 @@ def test_no_family_is_named_outside_its_adapter() -> None:
     assert len(elsewhere) > 5
     for path in elsewhere:
         code = ast.parse(path.read_text())
-        names = {node.value for node in ast.walk(code) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        names = {
+            node.value for node in ast.walk(code) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
         assert not names & set(FAMILIES), path
 
 
@@ -151,7 +153,7 @@ def test_a_folder_that_is_none_and_a_family_without_an_adapter_are_named(tmp_pat
     with pytest.raises(BadInput, match=r"config\.json"):
         open_backbone(tmp_path, (32, 32))
     (tmp_path / "config.json").write_text('{"model_type": "blip"}')
-    with pytest.raises(BadInput, match="paligemma.*'blip'|'blip'"):
+    with pytest.raises(BadInput, match="'blip'"):
         open_backbone(tmp_path, (32, 32))
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     with pytest.raises(BadInput, match="a model that transformers opens"):

@@ -1,0 +1,48 @@
+"""The block of docs/structures.md, from the committed study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgevla.telemetry.stats import wilson_interval
+from export.study.report import COLUMNS, table
+
+REFERENCE = "one-step continuous: the reference policy of the demo, distilled"
+
+
+def reference_row(demo: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The policy of `make demo` as a row, where the demo was run: another training, other episodes, distilled."""
+    if not demo.get("success"):
+        return []
+    model, pairs, share = demo["models"]["student_int8"], demo["success"]["pairs"], demo["success"]["student_int8"]
+    low, high = wilson_interval(round(share * pairs), pairs)
+    return [{
+        "structure": REFERENCE, "head": "flow-one-pass", "history": 1, "tasks": "plain",
+        "parameters": model["parameters"], "success": share, "success_ci": [low, high], "seeds": 1, "pairs": pairs,
+        "p50_ms": model["p50_ms"], "p99_ms": model["p99_ms"],
+    }]  # fmt: skip
+
+
+def structures_block(result: Mapping[str, Any], demo: Mapping[str, Any], host: str) -> str:
+    """The table of cells, what may be concluded, and how the cost grows with the window."""
+    if not result.get("rows"):
+        return "not measured"
+    frames, trained = result["rows"][0]["frames"], sum(row["train_s"] * row["seeds"] for row in result["rows"])
+    growth = [
+        (row["structure"], f"{row['window']}", f"{row['p50_ms']:.2f}", f"{row['memory_bytes'] / 1e3:,.0f}")
+        for row in result["growth"]
+    ]
+    parts = [
+        f"Host: {host}. {frames:,} encoder frames a cell, {trained / 3600:.1f} core-hours in all; int8 in the loop.",
+        _lines(COLUMNS, table([*result["rows"], *reference_row(demo)])),
+        " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]),
+        "Cost against the window, random weights, one core:",
+        _lines(("structure", "window", "p50 ms", "memory between two ticks, kB"), growth),
+    ]
+    return "\n\n".join(parts)
+
+
+def _lines(head: Any, body: Any) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
