@@ -63,15 +63,28 @@ def evaluate(
     Example: edgevla eval out/student.bundle --data out/held-out
     """
     if real:
-        if data is not None or replay or budget is not None or as_json:
+        if data is not None or replay or budget is not None or as_json or env:
             todo = "call eval twice"
-            raise Usage(explain("--real", "none of --data, --replay, --budget, --json", "one of them", todo))
+            raise Usage(explain("--real", "none of --data, --replay, --budget, --json, --env", "one of them", todo))
         template = command or _run_command(instruction, port)
         evaluate_real(bundles, template, session or Path("out/real"), _design(margin, alpha, looks), seed)
         return
     if len(bundles) != 1:
         raise Usage(explain("eval without --real", "one bundle", f"{len(bundles)}", "two are for --real"))
     if env:
+        declared = Budget(p99, maximum, flips, recorded_ratio)
+        others = (
+            replay,
+            episodes,
+            held_out is not None,
+            budget is not None,
+            declared != Budget(),
+            command,
+            frames != 600,
+        )
+        if any(others):
+            todo = "call eval twice"
+            raise Usage(explain("--env", "no option of recorded episodes or of --real", "one of them", todo))
         _evaluate_env(bundles[0], env, data, tasks, count, replan, session or Path("out/env"), report, as_json)
         return
     if tasks or count or replan:

@@ -76,7 +76,8 @@ class Request:
 
 def require_files(request: Request) -> None:
     """The files to read are there and the bundle can be written. Raises BadInput; reads and leaves nothing."""
-    _require_source(TEACHER, request.teacher.where, ("config.json", "adapter_config.json"), "check the path")
+    heads = ("config.json", "adapter_config.json", "*project.json")
+    _require_source(TEACHER, request.teacher.where, heads, "check the path")
     _require_source(
         "dataset",
         request.data,
@@ -120,7 +121,7 @@ def _require_source(what: str, where: str, names: tuple[str, ...], todo: str) ->
         if not Path(path).is_file():
             raise BadInput(explain(f"{what} {where}", "a Python file", f"no such file {path}", todo))
         return
-    if not any((Path(where) / name).is_file() for name in names):
+    if not any(found.is_file() for name in names for found in Path(where).glob(name)):
         raise BadInput(explain(what, f"{' or '.join(names)} in {where}", "no such file", todo))
     if what == TEACHER and not any(True for kind in WEIGHTS for _ in Path(where).glob(kind)):
         raise BadInput(explain(what, f"model.safetensors in {where}", "no such file", todo))

@@ -26,6 +26,8 @@ from bench.delay import journal
 from bench.delay.journal import Cell, Key, Played
 from bench.delay.table import ZERO, goal, summarise
 from bench.delay.ways import BLENDED, WAYS, runner_of
+from bench.seams.record import require_one_observation
+from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput, EdgevlaError, Usage, explain
 from edgevla.policy.blend import blend_ticks
 from edgevla.sim.lockstep import Episode, Loop, Policy, play
@@ -171,6 +173,7 @@ def measure(given: argparse.Namespace) -> None:
     if given.episodes < 1 or given.episodes % len(TASKS):
         six = f"a multiple of {len(TASKS)}"
         raise Usage(explain("--episodes", six, given.episodes, "take one: every task the same number"))
+    require_one_observation(open_bundle(given.bundle).manifest)  # some ways ask at other ticks than the loop does
     path, spec = given.out.with_suffix(".parquet"), PolicySpec("int8", given.bundle)
     episodes = paired(given.episodes // len(TASKS), FIRST_SCENE)
     identity, loop = spec.identity(), spec.loop()

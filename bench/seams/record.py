@@ -54,9 +54,10 @@ class _Watched:
 
 def require_one_observation(manifest: Manifest) -> None:
     """A policy with a memory would be changed by being asked at every tick. Raises Refused."""
-    if manifest.observations != 1:
+    if manifest.observations != 1 or manifest.timing.memory_ticks:
         todo = "take a policy that looks at one observation"
-        raise Refused(explain("recording at every tick", "1 observation", manifest.observations, todo))
+        got = "a memory" if manifest.timing.memory_ticks else manifest.observations
+        raise Refused(explain("asking at every tick", "1 observation, no memory", got, todo))
 
 
 def record(

@@ -114,6 +114,8 @@ def _answer_fault(stages: Sequence[Stage], manifest: Manifest) -> tuple[str, str
     memory, ticks = remembered(stages), manifest.timing.memory_ticks
     if bool(memory) != bool(ticks):
         return "timing.memory_ticks exactly where a policy remembers", f"{ticks}, memory: {', '.join(memory) or 'none'}"
+    if memory and manifest.observations > 1:
+        return "observations 1 of a policy that remembers: the rest is its memory", f"{manifest.observations}"
     needs = {"prefix", "prefix_mask"}
     if bool(manifest.timing.d_max) != (needs <= inputs):
         return "prefix and prefix_mask among the inputs exactly where d_max is above 0", ", ".join(

@@ -93,7 +93,7 @@ def terms_of(record: Record, host: Mapping[str, Any], bundle_sha256: str, bundle
 def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Replayed:
     """Every recorded inference again: each entry holds all the observations that it was made of."""
     words = instructions_of(record.meta, record.events)
-    compared, told, known, expected = 0, None, False, -1
+    compared, told, known, expected, skipped = 0, None, False, -1, 0
     for row, seen, wrong in observations_of(record):
         # A policy that remembers is followed from where its memory was cleared to where an entry is lost.
         known = bool(seen.cleared) or (known and int(row["sequence"]) == expected)
@@ -112,12 +112,14 @@ def replay_policy(record: Record, engine: Engine, tolerance: float = 0.0) -> Rep
             told = seen.instruction
         states, blend = len(record.meta["arm"]["state"]), record.meta.get("blend_ticks")
         if engine.remembers and not known:
+            skipped += 1
             continue
         difference = _infer_again(seen, states, blend, engine, tolerance)
         if difference is not None:
             return Replayed(compared, difference)
         compared += 1
-    return Replayed(compared)
+    why = f"{skipped} inferences behind a lost entry: what the policy remembered there is not known"
+    return Replayed(compared, None, (why,) if skipped else ())
 
 
 def _infer_again(

@@ -143,7 +143,13 @@ class PolicyEngine:
         if not np.isfinite(chunk).all():
             got, todo = "NaN or infinity", "stop and check the bundle"
             raise DeviceFault(explain("policy output", "finite actions", got, todo))
-        self._memory = {name: values[name + NEXT] for name in self._blank}
+        memory = {name: values[name + NEXT] for name in self._blank}
+        for name, kept in memory.items():  # behind a choice the chunk is finite whatever led to it
+            if not np.isfinite(kept).all():
+                raise DeviceFault(
+                    explain(f"memory {name} of the policy", "finite", "NaN or infinity", "check the bundle")
+                )
+        self._memory = memory
         return {**values, "chunk": chunk}
 
     def finish(self, values: Mapping[str, Any], done: int) -> Float32:

@@ -198,14 +198,15 @@ class Policy:
             self.listen()
         frames = {name: slot.latest() for name, slot in self._cameras.items()}
         begun_ns = time.monotonic_ns()  # after the frames: none is of the future
-        answered, used = self._judge_and_infer(request, frames, begun_ns)
+        cleared = request.first or self._epoch != self._acted_on
+        answered, used = self._judge_and_infer(request, frames, begun_ns, cleared)
         done_ns = time.monotonic_ns()
         self._reply(Reply(request.tick, done_ns, answered.status, answered.setpoints, self._epoch))
-        self._record(request, frames, used, answered, begun_ns, done_ns)
+        self._record(request, frames, used, answered, begun_ns, done_ns, cleared)
         self.listen()
 
     def _judge_and_infer(
-        self, request: Request, frames: Mapping[str, Frame | None], now_ns: int
+        self, request: Request, frames: Mapping[str, Frame | None], now_ns: int, cleared: bool
     ) -> tuple[_Answered, list[dict[str, Frame]]]:
         """Are the inputs young enough and of one moment? Then infer. Also the frames used, oldest tick first."""
         stamps = {name: None if frame is None else frame.stamp_ns for name, frame in frames.items()}
@@ -215,7 +216,6 @@ class Policy:
             emit("inputs", tick=request.tick, status=status.name, text=verdict.text)
         self._unfit = verdict.text
         shown = {name: frame for name, frame in frames.items() if frame is not None and name not in verdict.blanks}
-        cleared = request.first or self._epoch != self._acted_on
         used = [shown] if cleared else self._past(request, shown)
         if cleared or self._config.observations > 1:
             self._engine.forget()
@@ -278,6 +278,7 @@ class Policy:
         answered: _Answered,
         begun_ns: int,
         done_ns: int,
+        cleared: bool,
     ) -> None:
         """A row for the figures, an entry on the tape; after the reply has gone out."""
         ages = [begun_ns - frame.stamp_ns for frame in frames.values() if frame is not None]
@@ -295,7 +296,7 @@ class Policy:
             done_ns=done_ns,
             status=answered.status,
             instruction=self._epoch,
-            cleared=len(used) == 1,
+            cleared=cleared,
             state_stamp_ns=request.state_stamp_ns,
             state=request.state[-len(used) :].reshape(-1),
             prefix=request.prefix,

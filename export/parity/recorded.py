@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgevla.bundle.manifest import Camera
 from edgevla.bundle.reader import Bundle
+from edgevla.bundle.wiring import remembered
 from edgevla.errors import BadInput, explain
 from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.preprocess import pictures, prefix_tensors, state_tensor
@@ -59,7 +60,8 @@ def bundle_feeds(bundle: Bundle, data: RobotDataset, ticks: Iterable[int], seed:
     """Raw inputs of every tick by name, batch 1, as `edgevla.bundle.wiring` lists them; `noise` where there is one.
 
     Past observations are those of the ticks before, the first of an episode stands for what came before it. The prefix
-    is what was executed from the tick on, 0 to d_max rows at random, none past the end of the episode.
+    is what was executed from the tick on, 0 to d_max rows at random, none past the end of the episode. A memory is
+    blank: as at the first inference.
 
     Raises:
         BadInput: another robot (counts of state or action numbers, cameras), an instruction that the bundle does not
@@ -73,9 +75,10 @@ def bundle_feeds(bundle: Bundle, data: RobotDataset, ticks: Iterable[int], seed:
     outside = [tick for tick in wanted if not 0 <= tick < len(data)]
     if outside:
         raise BadInput(explain("ticks of the dataset", f"0 to {len(data) - 1}", outside[:5], "ask for those it has"))
+    blank = {name: np.zeros(shape, dtype) for name, (dtype, shape) in remembered(bundle.manifest.stages).items()}
     found = []
     for tick in wanted:
-        feeds = {**_observed(bundle, data, sources, tick), **_prefix(bundle, data, tick, rng)}
+        feeds = {**blank, **_observed(bundle, data, sources, tick), **_prefix(bundle, data, tick, rng)}
         if bundle.manifest.text.max_tokens:
             tokens, mask = hear(data.instruction(tick))
             feeds |= {"tokens": tokens[None], "token_mask": mask[None]}

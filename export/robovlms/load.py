@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgevla.errors import BadInput, Refused, explain
 from export.robovlms.names import renamed
@@ -17,7 +18,7 @@ from export.structures.backbone import Backbone
 from export.structures.families import open_backbone, random_backbone
 from export.structures.teacher import StructureTeacher
 from export.teachers.interface import Affine, CameraSpec, TeacherSpec
-from export.teachers.lerobot.words import FILE
+from export.teachers.lerobot.words import FILE, Words
 from export.teachers.torch_file import load_state_dict
 
 PROJECT = "*project.json"
@@ -25,6 +26,26 @@ CHECKPOINTS = ("*.pt", "*.ckpt", "*.pth", "*.bin")
 NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 GRIPPERS = ("kept", "normalised")  # as it was trained; as its CALVIN evaluation reads it
 _MANY = 12  # names that an error lists
+TEMPLATES = {  # family -> what a sentence stands in, and whether the tokenizer adds its first and last token
+    "kosmos-2": ("<grounding>An image of a robot {}", True),
+    "paligemma": ("<eos>{}\n", False),
+}
+
+
+class OriginalTeacher(StructureTeacher):
+    """Hears a sentence as RoboVLMs tells it: in the words its data loader puts around it for that model.
+
+    Its action token goes in before the last token of the sentence, which a causal model never sees then: left out.
+    """
+
+    def tokenize(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        backbone = self.policy.backbone
+        template, marks = TEMPLATES[backbone.family]
+        words = Words(
+            self._tokenizer, backbone.family, self.spec.max_tokens, backbone.vocabulary,
+            template=template, marks=marks, drop_last=True,
+        )  # fmt: skip
+        return words.encode(text)
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,11 @@ def load(
     if gripper not in GRIPPERS:
         raise BadInput(explain("gripper", " or ".join(GRIPPERS), repr(gripper), "choose one of them"))
     backbone, whole = _backbone(vlm, found)
-    policy = OriginalPolicy(found, backbone, stride)
+    if backbone.family not in TEMPLATES:
+        todo = "distil a student from it where it runs"
+        raise Refused(explain("language model of the checkpoint", " or ".join(TEMPLATES), backbone.family, todo))
+    tokenizer = None if vlm is None or not (vlm / FILE).is_file() else vlm / FILE
+    policy = OriginalPolicy(found, backbone, stride, _closing(tokenizer, backbone, found))
     wanted = policy.state_dict()
     told = renamed(load_state_dict(checkpoint), backbone.family, found.latents, wanted)
     _require_known(checkpoint, told.unknown)
@@ -87,10 +112,9 @@ def load(
         got, todo = f"{list(told.tensors[wrong[0]].shape)}", "take the project file and the VLM of this checkpoint"
         raise BadInput(explain(f"{checkpoint.name}", shapes, got, todo))
     policy.load_state_dict({name: tensor.float() for name, tensor in told.tensors.items()}, strict=False)
-    digest = hashlib.sha256(checkpoint.read_bytes() + project.read_bytes()).hexdigest()
-    tokenizer = None if vlm is None or not (vlm / FILE).is_file() else vlm / FILE
+    digest = _digest(checkpoint, found, vlm if whole else None)
     spec = spec_of(found, gripper, stride, max_tokens)
-    return Loaded(StructureTeacher(policy.eval(), spec, (), tokenizer, digest), told.left_out)
+    return Loaded(OriginalTeacher(policy.eval(), spec, (), tokenizer, digest), told.left_out)
 
 
 def spec_of(project: Project, gripper: str, stride: int, max_tokens: int) -> TeacherSpec:
@@ -140,6 +164,26 @@ def _backbone(vlm: Path | None, project: Project) -> tuple[Backbone, bool]:
         said = " ".join(str(error).split())[:200]
         raise BadInput(explain(f"{vlm}", "config.json of a known model", said, "take its folder")) from error
     return random_backbone(config, picture), False
+
+
+def _closing(tokenizer: Path | None, backbone: Backbone, project: Project) -> int | None:
+    """The last token of a sentence, where moments are interleaved. Raises BadInput: no tokenizer says it."""
+    if project.structure != "interleaved continuous":
+        return None
+    template, marks = TEMPLATES[backbone.family]
+    words = Words(tokenizer, backbone.family, 1 << 20, backbone.vocabulary, template=template, marks=marks)
+    ids, there = words.encode("act")
+    return int(ids[int(there.sum()) - 1])
+
+
+def _digest(checkpoint: Path, project: Project, vlm: Path | None) -> str:
+    """Of all that decides the answers: the checkpoint, the project with its parents, weights of the VLM's folder."""
+    digest = hashlib.sha256(json.dumps(project.raw, sort_keys=True, default=str).encode())
+    for path in (checkpoint, *(sorted(vlm.glob("*.safetensors")) if vlm is not None else ())):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _require_carried(project: Project) -> None:

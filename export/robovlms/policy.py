@@ -73,17 +73,21 @@ class OriginalHead(Head):
 
 
 class OriginalPolicy(StructurePolicy):
-    """The network of a project file over a backbone. No state, no prefix, no noise."""
+    """The network of a project file over a backbone. No state, no prefix, no noise.
+
+    closing: id of the token that ends a sentence. It stands behind the action tokens: where moments are interleaved,
+    those after it look at it.
+    """
 
     feels = False
 
-    def __init__(self, project: Project, backbone: Backbone, stride: int) -> None:
+    def __init__(self, project: Project, backbone: Backbone, stride: int, closing: int | None = None) -> None:
         nn.Module.__init__(self)
+        self.closing = closing if project.structure == "interleaved continuous" else None
         width = backbone.width * project.latents
         self.config, self.backbone, self.resampler = config_of(project, stride), backbone, None
         self.register_buffer("camera", torch.zeros(self.config.pictures, 1, backbone.width), persistent=False)
         self.asking = nn.Parameter(torch.zeros(project.latents, backbone.width))
-        self.bring = nn.Identity()
         self.history: History
         self.words = None
         if project.head == "LSTMDecoder":
@@ -97,8 +101,21 @@ class OriginalPolicy(StructurePolicy):
     def _behind(self) -> int:
         return self.config.window if self.config.structure == POLICY_HEAD else 1
 
+    @property
+    def asked(self) -> int:
+        return self.config.latents + int(self.closing is not None)
+
     def queries(self, state: Tensor) -> Tensor:
-        return self.asking.expand(*state.shape[:2], -1, -1)
+        asking: Tensor = self.asking
+        if self.closing is not None:
+            asking = torch.cat([asking, self.backbone.hear(torch.tensor([[self.closing]]))[0]])
+        return asking.expand(*state.shape[:2], -1, -1)
+
+    def read(
+        self, vision: Tensor, words: Tensor, there: Tensor, queries: Tensor, known: Tensor | None = None
+    ) -> Tensor:
+        hidden = self.backbone.read(vision, words, there, queries, known)[:, :, : self.config.latents]
+        return hidden.flatten(2)
 
 
 def config_of(project: Project, stride: int) -> StructureConfig:

@@ -79,7 +79,7 @@ class Lessons:
         self.rng = np.random.default_rng(seed)
         sentences = [list(texts) or [""] for texts in data.wordings] or [[""]]
         self._heard = [[encode(text) for text in texts] for texts in sentences]
-        self._ticks = np.flatnonzero(_usable(data, spec.stride * (sizes.moments - 1), demonstrations))
+        self._ticks = np.flatnonzero(_usable(data, demonstrations))
         if not len(self._ticks):
             got, todo = f"{len(data)} ticks, all held out", "record more episodes"
             raise BadInput(explain("episodes to train on", "one or more", got, todo))
@@ -128,8 +128,9 @@ class Lessons:
         }
 
 
-def _usable(data: Recorded, back: int, demonstrations: int) -> npt.NDArray[np.bool_]:
-    """Ticks that a row may end at: not held out, of the first episodes of a task, with `back` ticks before them."""
+def _usable(data: Recorded, demonstrations: int) -> npt.NDArray[np.bool_]:
+    """Ticks that a row may end at: not held out, of the first episodes of a task. Every structure draws from the same:
+    of a row that begins before its episode the first tick stands for what came before it."""
     start = np.asarray(data.start)
     allowed = ~held_out(start)
     if demonstrations:
@@ -141,8 +142,7 @@ def _usable(data: Recorded, back: int, demonstrations: int) -> npt.NDArray[np.bo
             if number <= demonstrations:
                 taken.add(begin)
         allowed &= np.isin(start, list(taken))
-    whole = allowed & (np.arange(len(data)) - start >= back)
-    return whole if whole.any() else allowed  # episodes shorter than a row: its first moments are their first tick
+    return allowed
 
 
 def _fit(camera: Any, picture: tuple[int, int], otherwise: str) -> str:

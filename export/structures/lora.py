@@ -28,7 +28,9 @@ def add_lora(backbone: Backbone, rank: int, alpha: int | None = None, dropout: f
     from peft import LoraConfig, inject_adapter_in_model
 
     language = backbone.language
-    targets = [name for name, module in language.named_modules() if isinstance(module, nn.Linear)]
+    seeing = {id(module) for module in backbone.vision.modules()}  # some models are one with their language part
+    layers = (item for item in language.named_modules() if id(item[1]) not in seeing)
+    targets = [name for name, module in layers if isinstance(module, nn.Linear)]
     if not targets:
         todo = "train it whole, or freeze it"
         raise BadInput(explain(f"adapters on {backbone.family}", "linear layers", "none", todo))

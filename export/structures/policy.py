@@ -56,6 +56,11 @@ class StructurePolicy(nn.Module):
         tokens = tokens if self.resampler is None else self.resampler(tokens)
         return (tokens.unflatten(0, (-1, self.config.pictures)) + self.camera).flatten(1, 2)
 
+    @property
+    def asked(self) -> int:
+        """K: how many tokens `queries` makes."""
+        return int(self.feels) + self.config.latents
+
     def queries(self, state: Tensor) -> Tensor:
         """What asks, of states (B, T, S): one token of the body, then the latents. (B, T, K, D)."""
         body = self.body(state)[:, :, None]

@@ -43,6 +43,7 @@ else:
 SCHEMA = "edgevla.recipe/1"
 PARTS = ("vision", "language", "words")
 _FROM_DATA = ("pictures", "state", "actions")
+_NEEDED = ("structure", "head", "window", "stride", "horizon")
 
 
 class RecipeTable(Table):
@@ -101,6 +102,8 @@ def read_recipe(path: Path) -> Recipe:
         table.fail("stage", "one [[stage]] or more", stages)
     policy = table.mapping("policy")
     told = {key: value for key, value in policy.items() if key != "max_tokens"}
+    if lacking := [key for key in _NEEDED if key not in told]:
+        table.fail("policy", f"{', '.join(_NEEDED)} and max_tokens", f"no {lacking[0]}")
     if given := sorted(set(told) & set(_FROM_DATA)):
         table.fail("policy", f"no {', '.join(_FROM_DATA)}: they come from the data", given[0])
     recipe = Recipe(
@@ -120,6 +123,8 @@ def _backbone(table: RecipeTable) -> BackboneAsk:
     if not set(freeze) <= set(PARTS):
         table.fail("freeze", f"a list of {', '.join(PARTS)}", freeze)
     lora = table.whole("lora_rank", 1, 1024) if table.has("lora_rank") else 0
+    if lora and "language" in freeze:
+        table.fail("lora_rank", "no lora_rank where the language model is frozen: adapters are its training", lora)
     if table.has("folder"):
         ask = BackboneAsk((height, width), Path(table.text("folder")), {}, freeze, lora)
     else:

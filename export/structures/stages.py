@@ -85,7 +85,7 @@ def _read_memory(policy: StructurePolicy, vision: Tensor) -> Spec:
     before, (tokens, width) = config.window - 1, vision.shape[1:]
     return {
         "pictures_past": torch.zeros(1, before, tokens, width),
-        "queries_past": torch.zeros(1, before, int(policy.feels) + config.latents, width),
+        "queries_past": torch.zeros(1, before, policy.asked, width),
         "known_past": torch.zeros(1, before),
     }
 

@@ -19,7 +19,7 @@ ONE_PASS = {"flow": "flow-one-pass", "diffusion": "flow-one-pass"}  # a head of 
 
 
 def cut(teacher: StructureTeacher, depth: float, d_max: int) -> OneStepStudent:
-    """A student with this share of the language layers, each with the teacher's weights.
+    """A student with this share of the language layers, with the teacher's weights wherever a shape is the same.
 
     Raises:
         Refused: fewer layers of a pre-trained backbone, or a policy that the language model speaks.

@@ -84,6 +84,11 @@ class StructureTeacher(TeacherPolicy):
         """Of a student, where nothing is asked: half the language layers of a policy from scratch."""
         return 0.5 if isinstance(self.policy.backbone, Ours) else 1.0
 
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether `pruned` makes a student: not of RoboVLMs' own networks, nor where the language model speaks."""
+        return type(self.policy) is StructurePolicy and self.policy.head is not None
+
     def pruned(self, depth: float, d_max: int) -> Student:
         """See `export.students.pruned.Prunable`."""
         from export.structures.student import cut  # it wraps a teacher of this class

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     data = [open_data(stage.data, work / f"data-{i}", None, loud) for i, stage in enumerate(recipe.stages)]
+    _declare(work / "recipe.json", recipe, data)
     words = vocabulary(data) if recipe.backbone.folder is None else ()
     before: StructurePolicy | None = None
     for number, (stage, recorded) in enumerate(zip(recipe.stages, data, strict=True)):
@@ -69,6 +70,15 @@ def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher
         before = teacher.policy
     teacher.eval().save(out)
     return teacher
+
+
+def _declare(path: Path, recipe: Recipe, data: Sequence[Recorded]) -> None:
+    """What the checkpoints beside it are of. Raises BadInput: of another recipe or other data."""
+    told = json.loads(json.dumps({**asdict(recipe), "sha256": [one.sha256 for one in data]}, default=str))
+    if path.is_file() and json.loads(path.read_text()) != told:
+        todo = "pass another -o, or remove its `work` to begin anew"
+        raise BadInput(explain(f"{path.parent}", "checkpoints of this recipe and its data", "of another", todo))
+    path.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def new_teacher(recipe: Recipe, data: Recorded, words: tuple[str, ...]) -> StructureTeacher:

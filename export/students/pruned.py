@@ -41,7 +41,8 @@ class Prunable(Protocol):
 
 def can_prune(teacher: TeacherPolicy) -> bool:
     """Whether a student can be cut from this teacher."""
-    return isinstance(teacher, Prunable) or teacher.spec.name in CUTTERS
+    offers = isinstance(teacher, Prunable) and getattr(teacher, "can_be_cut", True)
+    return offers or teacher.spec.name in CUTTERS
 
 
 def require_prunable(teacher: TeacherPolicy) -> None:

@@ -22,11 +22,12 @@ from typing import Any
 from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host, host_line
+from export.data.ours import OurData
 from export.study.cells import PARAMETERS, Cell, cells
 from export.study.growth import growth
 from export.study.measure import latencies, resident_mb
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
-from export.study.train import RESULT
+from export.study.train import RESULT, require_same
 
 REDUCED = {"seeds": 1, "frames": 240_000, "pairs": 120}
 FULL = {"seeds": FULL_SEEDS, "frames": 960_000, "pairs": FULL_PAIRS}
@@ -57,7 +58,11 @@ class Asked:
 
 def run(asked: Asked) -> None:
     """Every cell that is not done, `workers` at a time. Raises BadInput: one failed; its log is named."""
-    waiting = [cell for cell in asked.cells if not (asked.work / cell.name / RESULT).is_file()]
+    there = [asked.work / cell.name / RESULT for cell in asked.cells]
+    sha256 = OurData(asked.data).sha256
+    for path in filter(Path.is_file, there):
+        require_same(json.loads(path.read_text()), asked.frames, asked.pairs, sha256, path.parent)
+    waiting = [cell for cell, path in zip(asked.cells, there, strict=True) if not path.is_file()]
     begun, done, running = time.monotonic(), 0, {}  # type: float, int, dict[str, subprocess.Popen[bytes]]
     total = len(waiting)
     while waiting or running:

@@ -1,4 +1,4 @@
-"""What is compared: five structures, on the plain tasks and where every other frame is black. Pure."""
+"""What is compared: five structures, on the plain tasks and where a random half of the frames is black. Pure."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from edgevla.control.realtime import die_with_parent
+from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
 from edgevla.sim.metaworld import TASKS
 from export.compress import compress
@@ -69,6 +70,7 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
     done = folder / RESULT
     if done.is_file():
         found: dict[str, Any] = json.loads(done.read_text())
+        require_same(found, frames, pairs, data.sha256, folder)
         return found
     started = time.monotonic()
     teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
@@ -82,13 +84,21 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
     outcomes = play_all(spec, episodes(pairs, {t: known[t] for t in TASKS if t in recorded}), workers=1)
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
-        "frames": frames, "train_s": train_s, "wall_s": time.monotonic() - started,
+        "frames": frames, "asked": pairs, "data": data.sha256, "train_s": train_s, "wall_s": time.monotonic() - started,
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
     }  # fmt: skip
     part = done.with_suffix(".part")
     part.write_text(json.dumps(result))
     os.replace(part, done)
     return result
+
+
+def require_same(found: Mapping[str, Any], frames: int, pairs: int, data: str, folder: Path) -> None:
+    """A result that is taken up is of the same study. Raises BadInput."""
+    asked, told = (frames, pairs, data), tuple(found.get(key) for key in ("frames", "asked", "data"))
+    if told != asked:
+        got, todo = f"{told[0]} frames, {told[1]} episodes, or other data", "pass another --work"
+        raise BadInput(explain(f"{folder}", f"{frames} frames, {pairs} episodes, the same data", got, todo))
 
 
 def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:

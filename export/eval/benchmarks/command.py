@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def evaluate_env(
         "tasks": list(tasks),
         "count": wanted,
         "replan": every,
+        "world": _identity(env, data),
     }
     journal = Journal(session)
     try:
@@ -101,6 +103,14 @@ def _opened(env: str, bundle: Bundle, data: Path | None, tasks: Sequence[str]) -
         got, todo = type(world).__name__, "see export/eval/benchmarks/play.py"
         raise BadInput(explain(f"{env}", "an object with chains() or episodes()", got, todo))
     return world
+
+
+def _identity(env: str, data: Path | None) -> str:
+    """What is simulated: a session of one data set, or of one file, is not gone on with another."""
+    file = Path(env.rpartition(":")[0])
+    if file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return "" if data is None else str(data.resolve())
 
 
 def _declare(journal: Journal, told: Line) -> None:

@@ -6,6 +6,7 @@ tested elsewhere (`edgevla eval --replay`, examples/metaworld).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ class Policy(Protocol):
     """`edgevla.policy.engine.PolicyEngine`."""
 
     def set_instruction(self, text: str) -> None: ...
+    def forget(self) -> None: ...
+    def observe(self, images: Any, state: Float32) -> None: ...
     def infer(self, images: Any, state: Float32, prefix: Float32) -> Float32: ...
 
 
@@ -97,15 +100,22 @@ class Actor:
         self._scale = np.array([channel.scale for channel in manifest.channels], np.float32)
         self._offset = np.array([channel.offset for channel in manifest.channels], np.float32)
         self._rows: list[Float32] = []
+        self._seen: deque[Seen] = deque(maxlen=manifest.observations)
 
     def tell(self, sentence: str) -> None:
         """A new instruction: what was planned and remembered for the last one is gone."""
         self._policy.set_instruction(sentence)
         self._rows = []
+        self._seen.clear()
 
     def act(self, seen: Seen) -> Float32:
         """The next action (A,), in the units of the channels."""
+        self._seen.append(seen)
         if not self._rows:
+            if self._seen.maxlen != 1:  # the steps before, as the robot shows them
+                self._policy.forget()
+                for earlier in list(self._seen)[:-1]:
+                    self._policy.observe(earlier.images, earlier.state)
             nothing = np.zeros((0, len(self._scale)), np.float32)
             chunk = self._policy.infer(seen.images, seen.state, nothing)
             self._rows = list(chunk[: self._replan] * self._scale + self._offset)
@@ -128,7 +138,8 @@ def play_chain(actor: Actor, world: Chained, start: Any, subtasks: tuple[str, ..
 
 def play_task(actor: Actor, world: Tasks, episode: Episode) -> bool:
     """One episode to its end."""
-    seen, told, ended = world.begin(episode), "", False
+    seen, ended = world.begin(episode), False
+    told: str | None = None
     while not ended:
         sentence = world.sentence()
         if sentence != told:

@@ -44,10 +44,16 @@ def open_backbone(folder: Path, picture: tuple[int, int]) -> Backbone:
 
     adapt = adapter(_family_of(folder))
     try:
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype="float32", use_safetensors=True)
+        model, told = AutoModel.from_pretrained(
+            folder, local_files_only=True, dtype="float32", use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         todo = "take the whole folder, with its .safetensors"
         raise BadInput(explain(f"{folder}", "a model that transformers opens", error, todo)) from error
+    lacking = sorted(told["missing_keys"]) + [str(key) for key in told.get("mismatched_keys", ())]
+    if lacking:
+        got = f"without {', '.join(lacking[:6])}{' and more' if len(lacking) > 6 else ''}"
+        raise BadInput(explain(f"{folder}", "every weight of the model", got, "take the whole folder"))
     return adapt(model.eval(), picture)
 
 

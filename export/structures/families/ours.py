@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgevla.errors import BadInput, explain
 from export.structures.backbone import Backbone, causal
 from export.students.layers import EncoderBlock, PatchStem
 
@@ -61,6 +62,9 @@ class Ours(Backbone):
         return self.model.stem(image)
 
     def think(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        if x.shape[1] > len(self.model.position):
+            got, todo = f"{x.shape[1]} tokens", "take fewer moments, resample the pictures, or raise `longest`"
+            raise BadInput(explain("a sequence of the model from scratch", f"{len(self.model.position)}", got, todo))
         x, mask = x + self.model.position[positions], causal(present)
         for layer in self.model.layers:
             x = layer(x, mask)

@@ -19,7 +19,9 @@ FILE = "tokenizer.json"
 class Words:
     """A tokenizer, or what to say while there is none.
 
-    `file` is a tokenizer.json; `name` the hub id, for messages; `first` a token that must stand before all others.
+    `file` is a tokenizer.json; `name` the hub id, for messages; `first` a token that must stand before all others;
+    `template` what the sentence stands in, as {}; `marks` whether the tokenizer adds its own first and last token;
+    `drop_last`: the last token is left out, whatever it is.
     """
 
     file: Path | None
@@ -27,6 +29,9 @@ class Words:
     max_tokens: int
     vocabulary: int
     first: int | None = None
+    template: str = "{}"
+    marks: bool = True
+    drop_last: bool = False
 
     def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Token ids (L,), zero padded on the right, and their mask (L,).
@@ -34,7 +39,9 @@ class Words:
         Raises:
             BadInput: no tokenizer, more tokens than the policy takes, an id outside its table of words.
         """
-        ids: list[int] = list(_open(self.file, self.name).encode(text).ids)
+        told = self.template.replace("{}", text.strip()) if self.template != "{}" else text
+        ids: list[int] = list(_open(self.file, self.name).encode(told, add_special_tokens=self.marks).ids)
+        ids = ids[:-1] if self.drop_last else ids
         if self.first is not None and ids[:1] != [self.first]:
             ids.insert(0, self.first)
         if not 0 < len(ids) <= self.max_tokens:

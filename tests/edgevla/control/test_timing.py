@@ -23,6 +23,7 @@ class Timing:
     period_s: float = 0.0125
     horizon: int = 32
     d_max: int = 8
+    memory_ticks: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ class Happens:
 class Flight:
     """Rows and observations of `ticks` ticks."""
 
-    def __init__(self, bundle_path, ticks=120, happens=None, arm=None):
+    def __init__(self, bundle_path, ticks=120, happens=None, arm=None, engine=None):
         self.bundle = open_bundle(bundle_path)
-        self.engine = PolicyEngine(self.bundle)
+        self.engine = engine or PolicyEngine(self.bundle)
         self.engine.set_instruction(WORDS[0])
         self.arm = arm or replace(profiles.load_arm("metaworld-sawyer"), hold_s=0.1, torque_s=0.5)
         self.happens = happens or Happens()
@@ -124,7 +124,8 @@ class Flight:
         fresh = first or self._epoch != self._acted_on
         if self._epoch != self._acted_on:
             self.engine.set_instruction(WORDS[self._epoch])
-        self.engine.forget()
+        if fresh or not self.engine.remembers:
+            self.engine.forget()
         picture, chunk, setpoints = image(tick), None, np.zeros((32, 4), np.float32)
         if status is Status.OK:
             chunk = self.engine.infer({"corner": picture}, state, prefix)
@@ -199,6 +200,7 @@ def write(flight, path, limit_bytes=1 << 30):
     if len(flight.inferences):
         file.rows(form.INFERENCES, flight.inferences, log_time(flight.inferences, "done_ns"))
     for number, seen in enumerate(flight.observations, 1):
-        file.observation(seen, number)
+        if seen is not None:  # an entry that is lost leaves its number
+            file.observation(seen, number)
     file.finish()
     return path

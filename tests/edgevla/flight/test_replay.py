@@ -208,3 +208,54 @@ def test_within_the_tolerance_of_another_machine_a_last_bit_is_no_difference(tin
     (tmp_path / "more").mkdir()
     worse = flown(tiny, tmp_path / "more", change=lambda flight: nudge(flight, 0.01))
     assert policy_of(worse, tiny, 1e-4).difference.stage == "chunk[9, 1]"
+
+
+class Remembering:
+    """An engine whose answers depend on how many there were since it forgot."""
+
+    remembers = True
+
+    def __init__(self, tiny):
+        from edgevla.bundle import open_bundle
+
+        self._engine, self._count = PolicyEngine(open_bundle(tiny)), 0
+        self.to_setpoints, self.observe = self._engine.to_setpoints, self._engine.observe
+
+    def set_instruction(self, text):
+        self._engine.set_instruction(text)
+        self.forget()
+
+    def forget(self):
+        self._engine.forget()
+        self._count = 0
+
+    def infer(self, images, state, prefix):
+        self._count += 1
+        return self._engine.infer(images, state, prefix) + np.float32(1e-3 * self._count)
+
+
+def remembered(tiny, tmp_path, change=None):
+    happens = Happens(status={24: Status.OLD_FRAME}, instruct=60)
+    flight = Flight(tiny, 120, happens, engine=Remembering(tiny))
+    if change is not None:
+        change(flight)
+    record = read_record(write(flight, tmp_path / "flight.mcap"))
+    return record, replay_policy(record, Remembering(tiny))
+
+
+def test_a_policy_that_remembers_is_followed_through_a_refusal_and_a_new_instruction(tiny, tmp_path):
+    record, replayed = remembered(tiny, tmp_path)
+    assert (replayed.difference, replayed.passed_over) == (None, ())
+    assert replayed.compared == (record.observations["status"] == Status.OK).sum() > 10
+    assert 1 < record.observations["cleared"].sum() < len(record.observations)
+
+
+def test_behind_a_lost_entry_a_policy_that_remembers_is_compared_again_when_it_was_cleared(tiny, tmp_path):
+    def lose(flight):
+        flight.observations[4] = None
+
+    record, replayed = remembered(tiny, tmp_path, change=lose)
+    assert replayed.difference is None
+    assert 4 < replayed.compared < (record.observations["status"] == Status.OK).sum()
+    (said,) = replayed.passed_over
+    assert "behind a lost entry" in said

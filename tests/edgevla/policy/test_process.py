@@ -247,6 +247,26 @@ def test_a_policy_of_three_observations_sees_the_frames_and_states_of_three_tick
     assert newest.state.shape == (12,)
 
 
+def test_a_policy_of_one_observation_forgets_only_where_the_record_says_so():
+    class Forgetful(ToGoal):
+        forgot = 0
+
+        def forget(self):
+            self.forgot += 1
+
+    engine = Forgetful()
+    bench = Bench(engine)
+    bench.frame()
+    forgot, cleared = [], []
+    for tick, first in ((8, True), (16, False), (24, False), (32, True)):
+        bench.frame()
+        bench.ask(tick=tick, first=first)
+        forgot.append(engine.forgot)
+        cleared.append(unpack_observation(bench.tape.read()[1]).cleared)
+    assert cleared == [True, False, False, True]
+    assert np.diff(forgot).tolist() == [0, 0, 1]
+
+
 def test_an_instruction_is_prepared_between_requests_and_named_by_its_epoch_in_the_answer(capfd):
     engine = Watcher()
     bench = Bench(engine)

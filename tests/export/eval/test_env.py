@@ -21,11 +21,12 @@ from tests.export.eval.worlds import PLACES, Chains, Reach
 WORLDS = Path(__file__).with_name("worlds.py")
 
 
-def manifest(memory_ticks: int = 0) -> Any:
+def manifest(memory_ticks: int = 0, observations: int = 1) -> Any:
     channels = [SimpleNamespace(scale=0.1, offset=0.0) for _ in range(4)]
     return SimpleNamespace(
         channels=channels,
         timing=SimpleNamespace(horizon=8, memory_ticks=memory_ticks),
+        observations=observations,
         cameras=[SimpleNamespace(name="corner", height=8, width=8)],
         state=[SimpleNamespace(name=n) for n in "abcd"],
     )
@@ -39,6 +40,12 @@ class Knower:
 
     def set_instruction(self, text: str) -> None:
         self.told.append(text)
+
+    def forget(self) -> None:
+        self.before = 0
+
+    def observe(self, images: Any, state: np.ndarray) -> None:
+        self.before += 1
 
     def infer(self, images: Any, state: np.ndarray, prefix: np.ndarray) -> np.ndarray:
         assert prefix.shape == (0, 4)
@@ -67,6 +74,14 @@ def test_rows_of_a_chunk_act_until_the_next_inference_and_none_outlive_their_ins
         Actor(knower, manifest(), 9)
     with pytest.raises(BadInput, match="--replan 3"):
         Actor(knower, manifest(memory_ticks=3), 1)
+
+
+def test_a_policy_of_three_observations_is_shown_the_steps_before() -> None:
+    knower = Knower()
+    told = manifest(observations=3)
+    play_task(Actor(knower, told, 4), Reach(told), Episode("reach", "variants", "near", 0))
+    assert knower.before == 2
+    assert knower.asked == 3  # ten steps: after 0, 4, 8
 
 
 def test_an_episode_ends_with_success_or_with_its_steps() -> None:
@@ -148,6 +163,7 @@ def test_the_command_plays_counts_writes_and_goes_on(tiny_bundle_path: Path, tmp
         (("--env", f"{WORLDS}:nothing"), 4, "chains() or episodes()"),
         (("--env", f"{WORLDS}:broken"), 4, "the scene lacks a table"),
         (("--count", "3"), 2, "together with --env"),
+        (("--env", "simpler", "--replay"), 2, "no option of recorded episodes"),
     ],
 )
 def test_what_cannot_be_played_says_why(

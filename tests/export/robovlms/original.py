@@ -67,14 +67,16 @@ class Original(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: list[Tensor], words: Tensor) -> Tensor:
-        """Pixels (1, 3, h, w) of each camera, hand first, and ids (1, L) to a chunk."""
+        """Pixels (1, 3, h, w) of each camera, hand first, and ids (1, L) to a chunk: its action token is put before
+        the last id."""
         embedded = self.backbone.get_input_embeddings()(words)
         pictures = torch.cat([self._pictures(p) for p in pixels], dim=1)
-        sequence = torch.cat([embedded[:, :1], pictures, embedded[:, 1:], self.action_token.expand(1, 1, -1)], dim=1)
+        action = self.action_token.expand(1, 1, -1)
+        sequence = torch.cat([embedded[:, :1], pictures, embedded[:, 1:-1], action, embedded[:, -1:]], dim=1)
         if self.kind == "pre":
             self.past = [*self.past, sequence][-self.window :]
             sequence = torch.cat(self.past, dim=1)
-        return self.act_head(self._hidden(sequence)[:, -1])
+        return self.act_head(self._hidden(sequence)[:, -2])
 
     def _pictures(self, pixels: Tensor) -> Tensor:
         model = self.backbone

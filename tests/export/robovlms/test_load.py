@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from edgevla.bundle.wiring import NEXT
 from edgevla.errors import BadInput, Refused
@@ -20,7 +20,11 @@ from tests.export.robovlms.original import CHUNK, HIDDEN, LAYERS, Original
 from tests.export.structures.tiny import config_of
 
 SENTENCE = "lift the cube"
-WORDS = {"<pad>": 0, "<s>": 1, "lift": 7, "the": 8, "cube": 9}
+WORDS = {
+    "<pad>": 0, "<s>": 1, "</s>": 2, "<eos>": 3, "<nl>": 4, "grounding": 5, "An": 6, "image": 10, "of": 11, "a": 12,
+    "robot": 13, "lift": 7, "the": 8, "cube": 9,
+}  # fmt: skip
+TOLD = {"kosmos-2": f"<grounding>An image of a robot {SENTENCE}", "paligemma": f"<eos>{SENTENCE}\n"}
 
 
 def project(folder: Path, **changes: Any) -> Path:
@@ -35,13 +39,23 @@ def project(folder: Path, **changes: Any) -> Path:
 
 
 def vlm(folder: Path, family: str) -> Path:
-    """config.json and a tokenizer that says the first word by itself; no weights."""
+    """config.json and a tokenizer that puts its marks around a sentence; no weights."""
     folder.mkdir()
     config_of(family).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="<pad>"))
+    tokenizer.normalizer = normalizers.Replace("\n", " <nl> ")
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<eos>", "<nl>"])
+    marks = [("<s>", 1), ("</s>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=marks)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+def told(folder: Path, family: str) -> torch.Tensor:
+    """Ids (1, L) of the sentence as its own data loader makes them."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return torch.tensor([tokenizer.encode(TOLD[family], add_special_tokens=family == "kosmos-2").ids])
 
 
 def original(family: str, window: int = 3, **kind: Any) -> Original:
@@ -91,7 +105,7 @@ def test_a_checkpoint_answers_as_the_original_moment_by_moment(tmp_path: Path, c
         pixels = [
             (p[None].permute(0, 3, 1, 2) * 0.5 + 0.5 - backbone.mean) / backbone.deviation for p in pictures[moment]
         ]
-        theirs = made(pixels, torch.from_numpy(tokens[None, : int(mask.sum())])).numpy()
+        theirs = made(pixels, told(tmp_path / "vlm", family)).numpy()
         np.testing.assert_allclose(values["chunk"][0, :, :6], theirs[:, :6], rtol=0, atol=2e-5)
         assert np.array_equal(values["chunk"][0, :, 6], 2 * theirs[:, 6] - 1)
 
@@ -189,3 +203,31 @@ def test_a_pickle_that_carries_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": original("kosmos-2").checkpoint(), "callback": Path}, tmp_path / "w.ckpt")
     with pytest.raises(BadInput, match="would run code"):
         load(tmp_path / "w.ckpt", project(tmp_path), vlm(tmp_path / "vlm", "kosmos-2"))
+
+
+def test_the_command_takes_a_folder_of_both_and_distils_a_compact_student(tmp_path: Path) -> None:
+    from export.distill.start import can_prune
+    from export.request import Request, TeacherAsk, require_files
+
+    torch.save({"state_dict": original("kosmos-2").checkpoint()}, tmp_path / "w.ckpt")
+    project(tmp_path)
+    lm = vlm(tmp_path / "vlm", "kosmos-2")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text("{}")
+    asked = TeacherAsk(str(tmp_path), lm)
+    require_files(Request(asked, str(tmp_path / "data"), tmp_path / "o.bundle", tmp_path / "work", "2s", 0, 1))
+    assert not can_prune(load_policy(tmp_path, lm))
+
+
+def test_half_a_folder_of_a_model_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from export.structures.families import open_backbone
+
+    made = original("kosmos-2")
+    made.backbone.save_pretrained(tmp_path / "vlm")
+    file = tmp_path / "vlm" / "model.safetensors"
+    half = {name: tensor for name, tensor in load_file(file).items() if "layers.1" not in name}
+    save_file(half, file, metadata={"format": "pt"})
+    with pytest.raises(BadInput, match="every weight of the model"):
+        open_backbone(tmp_path / "vlm", (32, 32))

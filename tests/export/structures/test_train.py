@@ -110,12 +110,15 @@ def _tokenizer(folder: Path) -> None:
         ('schema = "edgevla.recipe/1"', 'schema = "edgevla.recipe/9"', "schema"),
         ("seed = 3", "sead = 3", "seed"),
         ("window = 2", "window = 2\nactions = 7", "they come from the data"),
-        ("window = 2", "windov = 2", "windov"),
+        ("window = 2", "windov = 2", "no window"),
+        ("window = 2", "window = 2\nwindov = 2", "windov"),
         ('family = "ours"', 'family = "theirs"', "ours"),
         ("picture = [32, 32]", "picture = [32]", "2 numbers"),
         ("frames = 1280", "frames = 1", "frames"),
         ("learning_rate = 3e-3", "learning_rate = 3e-3\nlr = 1", "lr"),
         ("max_tokens = 6", "", "max_tokens"),
+        ("stride = 2", "", "stride"),
+        ("layers = 1", 'layers = 1\nlora_rank = 2\nfreeze = ["language"]', "lora_rank"),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_named(desk: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -133,6 +136,13 @@ def test_ten_demonstrations_of_each_task_are_ten(desk: Path) -> None:
 
     data = open_dataset(desk / "data", desk, False)
     for count in (1, 2):
-        ticks = np.flatnonzero(_usable(data, 0, count))
+        ticks = np.flatnonzero(_usable(data, count))
         begins = np.unique(np.asarray(data.start)[ticks])
         assert len(begins) == 2 * count  # two tasks
+
+
+def test_checkpoints_of_another_recipe_are_not_gone_on_with(desk: Path, tmp_path: Path) -> None:
+    short = RECIPE.replace("frames = 1280", "frames = 64")
+    run_recipe(read_recipe(written(desk, tmp_path, short)), tmp_path / "out", False)
+    with pytest.raises(BadInput, match="of another"):
+        run_recipe(read_recipe(written(desk, tmp_path, short.replace("seed = 3", "seed = 4"))), tmp_path / "out", False)
