@@ -209,5 +209,5 @@ def test_a_policy_with_a_memory_is_not_recorded(tiny_bundle_path):
 
     manifest = open_bundle(tiny_bundle_path).manifest
     require_one_observation(manifest)
-    with pytest.raises(Refused, match="recording at every tick"):
+    with pytest.raises(Refused, match="asking at every tick"):
         require_one_observation(replace(manifest, observations=4))
