@@ -79,6 +79,12 @@ study: $(READY)  ## five structures at equal cost, one seed, after make demo (an
 study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (a night; goes on)
 	$(VENV)/python -m export.study --full --work out/study-full --out bench/results/structures-run.json
 
+out/so101: | $(READY)
+	$(VENV)/python -m examples.so101.demos -o $@
+
+recipes: out/so101  ## another robot's data before, beside or not at all, three seeds, after make demo (two hours on two cores; goes on)
+	$(VENV)/python -m export.study.recipes --out bench/results/recipes.json
+
 bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
 	$(VENV)/python -m bench.bus -o bench/results/bus.json
 

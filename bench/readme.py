@@ -25,7 +25,7 @@ from bench.report.data import as_number, get, number, rows
 from bench.runtime_block import runtime_block
 from bench.seams.block import delay_block
 from bench.seams.block import seams_block as jumps_block
-from bench.structures import structures_block
+from bench.structures import recipes_block, structures_block
 from edgevla.errors import BadInput, EdgevlaError, Refused, explain
 from edgevla.telemetry.host import host_line
 
@@ -37,6 +37,7 @@ LOOP, STEADY, SOAK = (f"bench/results/{name}.json" for name in ("loop-windows", 
 FAULTS, POWERCUT = "bench/results/faults-run.json", "bench/results/powercut.json"
 BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "can"))
 STRUCTURES = "bench/results/structures-run.json"
+RECIPES = "bench/results/recipes.json"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -74,11 +75,12 @@ class Results:
     can: Mapping[str, Any] = field(default_factory=dict)
     powercut: Mapping[str, Any] = field(default_factory=dict)
     structures: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT, STRUCTURES)
+    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT, STRUCTURES, RECIPES)
     paths = (root / name for name in names)
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
@@ -355,7 +357,10 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
     "docs/benchmarks.md": benchmarks_block,
-    "docs/structures.md": lambda results: structures_block(results.structures, results.demo, _host(results.structures)),
+    "docs/structures.md": lambda results: "\n\n".join((
+        structures_block(results.structures, results.demo, _host(results.structures)),
+        recipes_block(results.recipes, _host(results.recipes)),
+    )),
 }
 
 

@@ -1,4 +1,4 @@
-"""The block of docs/structures.md, from the committed study."""
+"""The block of docs/structures.md, from the committed studies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgevla.telemetry.stats import wilson_interval
+from export.study.recipes.report import COLUMNS as RECIPE_COLUMNS
+from export.study.recipes.report import table as recipe_table
 from export.study.report import COLUMNS, table
 
 REFERENCE = "one-step continuous: the reference policy of the demo, distilled"
@@ -39,6 +41,18 @@ def structures_block(result: Mapping[str, Any], demo: Mapping[str, Any], host: s
         " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]),
         "Cost against the window, random weights, one core:",
         _lines(("structure", "window", "p50 ms", "memory between two ticks, kB"), growth),
+    ]
+    return "\n\n".join(parts)
+
+
+def recipes_block(result: Mapping[str, Any], host: str) -> str:
+    """What another robot's data is worth."""
+    if not result.get("rows"):
+        return "Recipes: not measured"
+    parts = [
+        f"Recipes: {result['what']}. Host: {host}.",
+        _lines(RECIPE_COLUMNS, recipe_table(result["rows"])),
+        " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]),
     ]
     return "\n\n".join(parts)
 

@@ -65,6 +65,14 @@ def structures_run(folder: Path, found: Json) -> Json:
     return {"rows": rows, "conclusions": conclusions(rows)}
 
 
+def recipes(folder: Path, found: Json) -> Json:
+    """All rows from the episodes."""
+    from export.study.recipes.report import conclusions, rows_of
+
+    rows = rows_of(found["raw"])
+    return {"rows": rows, "conclusions": conclusions(rows)}
+
+
 def deploy(folder: Path, found: Any) -> Any:
     from bench.summaries import DEPLOY_PARTS, deploy_summary
 

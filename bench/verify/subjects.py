@@ -47,6 +47,7 @@ SUBJECTS = {
     "nspawn.json": Subject("its checks", recount.stand_in),
     "structures.json": Subject("structures-run.json", recount.structures),
     "structures-run.json": Subject("its episodes", recount.structures_run),
+    "recipes.json": Subject("its episodes", recount.recipes),
     "fleet.json": Subject("its list of what was broken", recount.fleet),
 }
 RAW = {

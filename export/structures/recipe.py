@@ -21,6 +21,7 @@ frames = 960000            # encoder frames
 learning_rate = 1e-3
 demonstrations = 0         # of each task; 0: all
 dark = 0.0                 # share of black pictures
+beside = []                # data of other robots: one network, a batch of each robot at every step
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class StageAsk:
     learning_rate: float
     demonstrations: int
     dark: float
+    beside: tuple[str, ...] = ()  # data of other robots, learned at the same time; `frames` counts none of theirs
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,14 @@ def _stage(table: RecipeTable) -> StageAsk:
         learning_rate=table.number("learning_rate", 1e-9, 1.0),
         demonstrations=table.whole("demonstrations", 0, 10**9) if table.has("demonstrations") else 0,
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
+        beside=_texts(table, "beside") if table.has("beside") else (),
     )
     table.nothing_left()
     return stage
+
+
+def _texts(table: RecipeTable, key: str) -> tuple[str, ...]:
+    values = table.raw(key, "a list of data sets")
+    if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+        table.fail(key, "a list of data sets", values)
+    return tuple(values)

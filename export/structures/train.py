@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from edgevla.errors import BadInput, EdgevlaError, explain
 from export.data.ours import OurData
@@ -36,9 +38,18 @@ from export.structures.objective import StructureObjective
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk, read_recipe
 from export.structures.teacher import StructureTeacher
+from export.structures.together import Together, draw, share
 from export.teachers.lerobot.words import FILE
 
 FRAMES_A_STEP = 64  # encoder frames: rows times moments
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A policy for a robot, and what was recorded with it."""
+
+    teacher: StructureTeacher
+    data: Recorded
 
 
 @dataclass(frozen=True)
@@ -53,20 +64,26 @@ def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher
     """All stages; the policy of the last one, saved in `out`. Raises BadInput: a data set or backbone is unusable."""
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    data = [open_data(stage.data, work / f"data-{i}", None, loud) for i, stage in enumerate(recipe.stages)]
-    _declare(work / "recipe.json", recipe, data)
-    words = vocabulary(data) if recipe.backbone.folder is None else ()
+    named = dict.fromkeys(name for stage in recipe.stages for name in (stage.data, *stage.beside))
+    data = {name: open_data(name, work / f"data-{i}", None, loud) for i, name in enumerate(named)}
+    _declare(work / "recipe.json", recipe, list(data.values()))
+    words = vocabulary(list(data.values())) if recipe.backbone.folder is None else ()
     before: StructurePolicy | None = None
-    for number, (stage, recorded) in enumerate(zip(recipe.stages, data, strict=True)):
+    for number, stage in enumerate(recipe.stages):
         torch.manual_seed(recipe.seed)
+        recorded = data[stage.data]
         teacher = new_teacher(recipe, recorded, words)
         if before is None:
             whiten(teacher, recorded, recipe.seed)
         else:
             carried = carry(before, teacher.policy)
-            _tell(loud, f"{stage.name}: {carried.kept} tensors go on, anew: {', '.join(carried.anew) or 'none'}")
+            _tell(loud, f"{stage.name}: {carried.kept} tensors go on, anew: {_list(carried.anew)}")
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
-        train_stage(teacher, recorded, recipe, stage, settings, work / f"stage-{number}", loud)
+        guests = [Robot(new_teacher(recipe, data[name], words), data[name]) for name in stage.beside]
+        for guest in guests:
+            apart = share(teacher.policy, guest.teacher.policy)
+            _tell(loud, f"{stage.name}: beside it a robot of {len(guest.data.action_names)} actions, its own: {_list(apart)}")
+        train_stage(teacher, recorded, recipe, stage, settings, work / f"stage-{number}", loud, guests)
         before = teacher.policy
     teacher.eval().save(out)
     return teacher
@@ -107,32 +124,45 @@ def make_backbone(ask: BackboneAsk, words: int) -> Backbone:
 
 def train_stage(
     teacher: StructureTeacher, data: Recorded, recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path,
-    loud: bool,
+    loud: bool, guests: Sequence[Robot] = (),
 ) -> Progress:  # fmt: skip
-    """Trains in place; a finished stage is read back."""
-    policy, window, ask = teacher.policy, teacher.policy.config.window, recipe.backbone
+    """Trains in place; a finished stage is read back. guests: robots that share its network and learn beside it."""
+    policy, ask, robots = teacher.policy, recipe.backbone, (Robot(teacher, data), *guests)
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
-    run = Run(policy, settings, folder / "checkpoint.safetensors")
+    model = nn.ModuleList(robot.teacher.policy for robot in robots) if guests else policy
+    run = Run(model, settings, folder / "checkpoint.safetensors")
     run.resume()
-    seeds = [recipe.seed, 1 + run.progress.step]
-    rows = max(1, FRAMES_A_STEP // window)
-    lessons = Lessons(
-        data, teacher.spec, teacher.tokenize, Sizes(rows, window), seeds, stage.dark, stage.demonstrations
-    )
-    objective = StructureObjective(policy, torch.Generator().manual_seed(recipe.seed + run.progress.step))
+    objective, next_batch = _lessons(robots, stage, recipe.seed, run.progress.step)
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
         reporter.show(progress.step, f"loss {progress.loss:.4f}")
 
-    progress = train(run, objective, lessons.next, report, folder / "log.jsonl")
+    progress = train(run, objective, next_batch, report, folder / "log.jsonl")
     reporter.close()
     if ask.lora_rank:
         merge_lora(policy.backbone)
     policy.requires_grad_(True)
     return progress
+
+
+def _lessons(
+    robots: Sequence[Robot], stage: StageAsk, seed: int, step: int
+) -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
+    """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have."""
+    generator = torch.Generator().manual_seed(seed + step)
+    objectives, lessons = [], []
+    for number, robot in enumerate(robots):
+        teacher, window = robot.teacher, robot.teacher.policy.config.window
+        sizes, draws = Sizes(max(1, FRAMES_A_STEP // window), window), [seed, 1 + step, *([number] if number else [])]
+        few = 0 if number else stage.demonstrations
+        lessons.append(Lessons(robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few))
+        objectives.append(StructureObjective(teacher.policy, generator))
+    if len(robots) == 1:
+        return objectives[0], lessons[0].next
+    return Together(objectives), partial(draw, lessons)
 
 
 def whiten(teacher: StructureTeacher, data: Recorded, seed: int) -> None:
@@ -161,6 +191,10 @@ def vocabulary(data: Sequence[Recorded]) -> tuple[str, ...]:
         todo = "record with instructions"
         raise BadInput(explain("words of the data sets", "one or more", "none", todo))
     return tuple(known)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _tell(loud: bool, text: str) -> None:

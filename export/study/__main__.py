@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +24,12 @@ from export.data.ours import OurData
 from export.study.cells import PARAMETERS, Cell, cells
 from export.study.growth import growth
 from export.study.measure import latencies, resident_mb
+from export.study.play import BUNDLE, RESULT, identity, keep, kept
+from export.study.pool import Job, run_all
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
-from export.study.train import RESULT, require_same
 
 REDUCED = {"seeds": 1, "frames": 240_000, "pairs": 120}
 FULL = {"seeds": FULL_SEEDS, "frames": 960_000, "pairs": FULL_PAIRS}
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -49,50 +47,23 @@ class Asked:
     def cells(self) -> list[Cell]:
         return cells(self.seeds)
 
-    def command(self, cell: Cell) -> list[str]:
-        return [
-            sys.executable, "-m", "export.study.train", cell.name, "--data", str(self.data), "--work", str(self.work),
-            "--frames", str(self.frames), "--pairs", str(self.pairs), "--parent", str(os.getpid()),
-        ]  # fmt: skip
+    def job(self, cell: Cell) -> Job:
+        given = ("--data", str(self.data), "--work", str(self.work))
+        sizes = ("--frames", str(self.frames), "--pairs", str(self.pairs))
+        return Job(self.work / cell.name, ("-m", "export.study.train", cell.name, *given, *sizes))
 
 
 def run(asked: Asked) -> None:
-    """Every cell that is not done, `workers` at a time. Raises BadInput: one failed; its log is named."""
-    there = [asked.work / cell.name / RESULT for cell in asked.cells]
-    sha256 = OurData(asked.data).sha256
-    for path in filter(Path.is_file, there):
-        require_same(json.loads(path.read_text()), asked.frames, asked.pairs, sha256, path.parent)
-    waiting = [cell for cell, path in zip(asked.cells, there, strict=True) if not path.is_file()]
-    begun, done, running = time.monotonic(), 0, {}  # type: float, int, dict[str, subprocess.Popen[bytes]]
-    total = len(waiting)
-    while waiting or running:
-        while waiting and len(running) < asked.workers:
-            cell = waiting.pop(0)
-            folder = asked.work / cell.name
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "output.log").open("ab") as log:
-                running[cell.name] = subprocess.Popen(
-                    asked.command(cell), stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **ONE_THREAD}
-                )
-        time.sleep(0.5)
-        for name, process in list(running.items()):
-            if process.poll() is None:
-                continue
-            del running[name]
-            if process.returncode:
-                for other in running.values():
-                    other.terminate()
-                log_path = asked.work / name / "output.log"
-                raise BadInput(explain(f"cell {name}", "exit 0", f"exit {process.returncode}", f"see {log_path}"))
-            done += 1
-            left_s = (time.monotonic() - begun) / done * (total - done)
-            print(f"{name} is done: {done} of {total}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True)
+    """Every cell that is not done. Raises BadInput: one failed, or one that is there is of another study."""
+    same = identity(asked.frames, asked.pairs, OurData(asked.data))
+    missing = [cell for cell in asked.cells if kept(asked.work / cell.name, same) is None]
+    run_all([asked.job(cell) for cell in missing], asked.workers)
 
 
 def summary(asked: Asked) -> dict[str, Any]:
     """All results, what they cost, and what may be concluded."""
     results = [json.loads((asked.work / cell.name / RESULT).read_text()) for cell in asked.cells]
-    bundles = {cell.kind.name: asked.work / cell.name / "policy.bundle" for cell in reversed(asked.cells)}
+    bundles = {cell.kind.name: asked.work / cell.name / BUNDLE for cell in reversed(asked.cells)}
     costs = {name: {**found, "rss_mb": resident_mb(bundles[name])} for name, found in latencies(bundles).items()}
     rows = rows_of(results, costs)
     return {
@@ -131,10 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    part = given.out.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(part, given.out)
+    keep(given.out, found)
     if given.json:
         print(json.dumps(found))
         return

@@ -6,11 +6,8 @@ python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,24 +15,17 @@ from typing import Any
 import torch
 
 from edgevla.control.realtime import die_with_parent
-from edgevla.errors import BadInput, explain
-from edgevla.sim.lockstep import Episode
-from edgevla.sim.metaworld import TASKS
-from export.compress import compress
 from export.data.ours import OurData
 from export.distill.loop import Recipe as Settings
 from export.distill.opening import open_data
-from export.evidence.rollouts import PolicySpec, play_all
-from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
 from export.structures.config import StructureConfig
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk
 from export.structures.teacher import StructureTeacher
 from export.structures.train import FRAMES_A_STEP, new_teacher, train_stage, vocabulary, whiten
 from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
+from export.study.play import POLICY, RESULT, identity, keep, kept, played
 
 LEARNING_RATE = 1e-3
-FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
-RESULT = "result.json"
 
 
 def count(policy: torch.nn.Module) -> int:
@@ -65,53 +55,21 @@ def recipe_of(config: StructureConfig, seed: int, stage: StageAsk) -> Recipe:
 
 def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pairs: int, loud: bool) -> dict[str, Any]:
     """All steps of a cell; what stands in its folder is not done again."""
-    folder = work / cell.name
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / RESULT
-    if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text())
-        require_same(found, frames, pairs, data.sha256, folder)
+    folder, same = work / cell.name, identity(frames, pairs, data)
+    if (found := kept(folder, same)) is not None:
         return found
+    folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
-    teacher.save(folder / "policy")
-    bundle = folder / "policy.bundle"
-    if not bundle.is_dir():
-        compress(_request(folder, where, cell.seed))
-    spec = PolicySpec("int8", bundle, dark=VARIANTS[cell.variant])
-    known = data.demonstrations.meta["known_instructions"]
-    recorded = set(data.demonstrations.tasks)
-    outcomes = play_all(spec, episodes(pairs, {t: known[t] for t in TASKS if t in recorded}), workers=1)
+    teacher.save(folder / POLICY)
+    outcomes = played(folder, where, data, pairs, cell.seed, VARIANTS[cell.variant])
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
-        "frames": frames, "asked": pairs, "data": data.sha256, "train_s": train_s, "wall_s": time.monotonic() - started,
+        **same, "train_s": train_s, "wall_s": time.monotonic() - started,
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
     }  # fmt: skip
-    part = done.with_suffix(".part")
-    part.write_text(json.dumps(result))
-    os.replace(part, done)
+    keep(folder / RESULT, result)
     return result
-
-
-def require_same(found: Mapping[str, Any], frames: int, pairs: int, data: str, folder: Path) -> None:
-    """A result that is taken up is of the same study. Raises BadInput."""
-    asked, told = (frames, pairs, data), tuple(found.get(key) for key in ("frames", "asked", "data"))
-    if told != asked:
-        got, todo = f"{told[0]} frames, {told[1]} episodes, or other data", "pass another --work"
-        raise BadInput(explain(f"{folder}", f"{frames} frames, {pairs} episodes, the same data", got, todo))
-
-
-def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:
-    """The same fresh scenes for every cell, as many of each task. known: task -> words of training."""
-    each = -(-pairs // len(known))
-    return [Episode(task, FRESH_SEED + i, words) for task, words in known.items() for i in range(each)]
-
-
-def _request(folder: Path, data: Path, seed: int) -> Request:
-    return Request(
-        TeacherAsk(str(folder / "policy")), str(data), folder / "policy.bundle", folder / "work", "1s", seed, 1,
-        mode=DIRECT, artifact=ArtifactAsk("dynamic-s8", smooth=False),
-    )  # fmt: skip
 
 
 def main() -> None:

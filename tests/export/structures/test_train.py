@@ -76,6 +76,47 @@ def test_a_stage_of_another_robot_hands_on_what_has_the_same_shape(desk: Path, t
     assert "backbone.model.stem.embed.weight" not in said
 
 
+def test_robots_that_learn_side_by_side_share_all_but_their_projections(desk: Path, tmp_path: Path, capsys) -> None:
+    from safetensors import safe_open
+
+    text = RECIPE + f'beside = ["{desk / "other"}"]\n'
+    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "beside it a robot of 4 actions" in said
+    assert "body.weight" in said  # five joints beside three
+    assert "backbone.model.stem.embed.weight" not in said
+    with safe_open(tmp_path / "out/work/stage-0/checkpoint.safetensors", framework="pt") as kept:
+        names = {key.removeprefix("model.") for key in kept.keys() if key.startswith("model.")}  # noqa: SIM118
+    assert "0.backbone.model.stem.embed.weight" in names
+    assert "1.backbone.model.stem.embed.weight" not in names  # one backbone, held once
+    assert any(name.startswith("1.") and "body.weight" in name for name in names)
+    again = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
+    before = teacher.policy.state_dict()
+    assert all(torch.equal(v, before[n]) for n, v in again.policy.state_dict().items())  # nothing is trained again
+    alone = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "alone", False)
+    assert not torch.equal(alone.policy.backbone.model.stem.embed.weight, before["backbone.model.stem.embed.weight"])
+
+
+def test_the_shared_gradient_is_the_mean_of_both_robots(desk: Path, tmp_path: Path) -> None:
+    from torch import nn
+
+    from export.structures.together import Together
+
+    class Squared(nn.Module):
+        def __init__(self, weight: nn.Parameter) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return (self.weight * batch["x"]).square().sum()
+
+    weight = nn.Parameter(torch.tensor([2.0]))
+    both = Together([Squared(weight), Squared(weight)])
+    both({"0/x": torch.tensor([1.0]), "1/x": torch.tensor([3.0])}).backward()
+    assert weight.grad is not None
+    assert weight.grad.item() == pytest.approx((2 * 2 * 1 + 2 * 2 * 9) / 2)
+
+
 def test_a_pre_trained_folder_is_frozen_or_adapted(desk: Path, tmp_path: Path) -> None:
     made = backbone_of("smolvlm")
     made.model.save_pretrained(tmp_path / "vlm")
@@ -116,6 +157,7 @@ def _tokenizer(folder: Path) -> None:
         ("picture = [32, 32]", "picture = [32]", "2 numbers"),
         ("frames = 1280", "frames = 1", "frames"),
         ("learning_rate = 3e-3", "learning_rate = 3e-3\nlr = 1", "lr"),
+        ("learning_rate = 3e-3", 'learning_rate = 3e-3\nbeside = "out/other"', "beside"),
         ("max_tokens = 6", "", "max_tokens"),
         ("stride = 2", "", "stride"),
         ("layers = 1", 'layers = 1\nlora_rank = 2\nfreeze = ["language"]', "lora_rank"),

@@ -14,8 +14,9 @@ from export import compress as steps
 from export.data.ours import OurData
 from export.study import __main__ as study
 from export.study.cells import KINDS, PARAMETERS, TOLERANCE, VARIANTS, cells, fitted
+from export.study.play import RESULT, episodes
 from export.study.report import conclusions, interval, rows_of, table
-from export.study.train import RESULT, count, episodes, run_cell
+from export.study.train import count, run_cell
 from tests.export.tiny import write_counting_dataset
 
 WORDS = 60

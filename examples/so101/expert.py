@@ -1,0 +1,144 @@
+"""A scripted expert of the SO-101: way points of the gripper, joints by inverse kinematics, moved to at a bounded speed.
+
+The arm has five joints, so a gripper that points down has its place and its turn: no more is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from examples.so101.scene import JOINTS, PERIOD_S, So101, Vector
+
+OPEN_RAD, CLOSED_RAD = 0.9, -0.1  # of the gripper
+SPEED_RAD_S = 1.6  # of the fastest joint
+ABOVE_M, LIFT_M = 0.07, 0.09  # over the cube before the grasp, and after it
+GRASP_M = 0.004  # of the finger's tip below the cube's centre
+GAP_M = 0.008  # between the fixed finger and the cube
+SETTLE_TICKS = 15  # that the gripper needs to close or open
+NEAR_M, NEAR_RAD = 0.004, 0.15  # that a solution may be off
+_SITE, _DAMPING, _ITERATIONS = "gripperframe", 1e-2, 300
+_TURN_WEIGHT_M = 0.1  # m that a rad of wrong orientation counts
+
+
+@dataclass(frozen=True)
+class WayPoint:
+    """Where the fixed finger's tip is to be (m), how the gripper is turned (rad), how far it is open (rad)."""
+
+    place_m: Vector
+    turn_rad: float
+    gripper_rad: float
+    settle_ticks: int = 0
+
+
+class Kinematics:
+    """The gripper pointing down at a place, as joints. Works on its own copy of the robot's state."""
+
+    def __init__(self, model: Any) -> None:
+        import mujoco
+
+        self._mujoco, self._model, self._data = mujoco, model, mujoco.MjData(model)
+        self._site = model.site(_SITE).id
+        joints = [model.joint(name) for name in JOINTS[:-1]]
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dof = np.array([joint.dofadr[0] for joint in joints])
+        self._low, self._high = np.array([joint.range for joint in joints]).T
+
+    def solve(self, place_m: Vector, turn_rad: float, near_rad: Vector) -> Vector | None:
+        """Five joints (rad) by damped least squares from `near_rad`; None: out of reach."""
+        joints = near_rad.copy()
+        for _ in range(_ITERATIONS):
+            off, jacobian = self._off(joints, place_m, turn_rad)
+            if np.linalg.norm(off[:3]) < NEAR_M / 8 and np.linalg.norm(off[3:]) < _TURN_WEIGHT_M * NEAR_RAD / 8:
+                break
+            square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+            step = jacobian.T @ np.linalg.solve(square, off)
+            joints = np.clip(joints + np.clip(step, -0.2, 0.2), self._low, self._high)
+        off, _ = self._off(joints, place_m, turn_rad)
+        good = np.linalg.norm(off[:3]) < NEAR_M and np.linalg.norm(off[3:]) < _TURN_WEIGHT_M * NEAR_RAD
+        return joints if good else None
+
+    def _off(self, joints: Vector, place_m: Vector, turn_rad: float) -> tuple[Vector, Vector]:
+        """What is missing, (6,): place, then rotation vector, weighted; and its Jacobian (6, 5)."""
+        mujoco, model, data = self._mujoco, self._model, self._data
+        data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        linear, angular = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        mujoco.mj_jacSite(model, data, linear, angular, self._site)
+        turned = data.site_xmat[self._site].reshape(3, 3)
+        place = place_m - data.site_xpos[self._site]
+        turn = _rotation_vector(_down(turn_rad) @ turned.T)
+        jacobian = np.vstack([linear[:, self._dof], _TURN_WEIGHT_M * angular[:, self._dof]])
+        return np.concatenate([place, _TURN_WEIGHT_M * turn]), jacobian
+
+
+def _down(turn_rad: float) -> Vector:
+    """The site's axes as columns: x along the fingers, down; z from the fixed finger to the moving one."""
+    opening = np.array([np.cos(turn_rad), np.sin(turn_rad), 0.0])
+    fingers = np.array([0.0, 0.0, -1.0])
+    return np.stack([fingers, np.cross(opening, fingers), opening], axis=1)
+
+
+def _rotation_vector(matrix: Vector) -> Vector:
+    angle = np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1.0, 1.0))
+    axis = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
+    length = np.linalg.norm(axis)
+    return np.zeros(3) if length < 1e-9 else axis / length * angle
+
+
+def targets(scene: So101, rng: np.random.Generator) -> Iterator[Vector]:
+    """Joint targets, [6] rad, one a tick, until the script is at its end; nothing where the cube is out of reach."""
+    joints = scene.position().astype(np.float64)
+    solved = _solved(scene, joints, rng)
+    for goal, settle_ticks in solved:
+        ticks = max(1, int(np.ceil(np.abs(goal - joints).max() / (SPEED_RAD_S * PERIOD_S))))
+        for tick in range(1, ticks + 1):
+            share = 0.5 - 0.5 * np.cos(np.pi * tick / ticks)  # no jump of the speed at the ends
+            yield joints + share * (goal - joints)
+        for _ in range(settle_ticks):
+            yield goal
+        joints = goal
+
+
+def _solved(scene: So101, start: Vector, rng: np.random.Generator) -> list[tuple[Vector, int]]:
+    """Way points as joints, with the turn of the gripper that is reached best; empty where none is."""
+    kinematics = Kinematics(scene.model)
+    _, turned = scene.cube()
+    for quarter in rng.permutation(4):  # a cube has four sides
+        found: list[tuple[Vector, int]] = []
+        arm = start[:5]
+        for point in _way_points(scene, turned + quarter * np.pi / 2, rng):
+            solution = kinematics.solve(point.place_m, point.turn_rad, arm)
+            if solution is None:
+                break
+            arm = solution
+            found.append((np.append(arm, point.gripper_rad), point.settle_ticks))
+        else:
+            return found
+    return []
+
+
+def _way_points(scene: So101, turn_rad: float, rng: np.random.Generator) -> Iterator[WayPoint]:
+    """Over the cube (not always at the same place), down, closed, up; and to the disc, down, open, up."""
+    cube, _ = scene.cube()
+    opening = np.array([np.cos(turn_rad), np.sin(turn_rad), 0.0])
+    beside = -(scene.cube_half_m + GAP_M) * opening
+    low = cube + beside - np.array([0.0, 0.0, GRASP_M])
+    up = np.array([0.0, 0.0, ABOVE_M])
+    yield WayPoint(low + up + rng.uniform(-0.02, 0.02, 3), turn_rad, OPEN_RAD)
+    yield WayPoint(low + up / 2, turn_rad, OPEN_RAD)
+    yield WayPoint(low, turn_rad, OPEN_RAD, 3)
+    yield WayPoint(low, turn_rad, CLOSED_RAD, SETTLE_TICKS)
+    lifted = low + np.array([0.0, 0.0, LIFT_M])
+    yield WayPoint(lifted, turn_rad, CLOSED_RAD, 5)
+    if scene.task.target is None:
+        return
+    down = scene.target() + beside + np.array([0.0, 0.0, cube[2] - GRASP_M + 0.002])
+    yield WayPoint(down + up, turn_rad, CLOSED_RAD)
+    yield WayPoint(down, turn_rad, CLOSED_RAD, 3)
+    yield WayPoint(down, turn_rad, OPEN_RAD, SETTLE_TICKS)
+    yield WayPoint(down + up, turn_rad, OPEN_RAD, 5)

@@ -1,0 +1,121 @@
+"""Does another robot's data help? Three recipes at as many frames of the own robot, on the same episodes.
+
+    python -m examples.so101.demos -o out/so101
+    python -m export.study.recipes --data out/demo/data --other out/so101
+
+One process for each core, each cell resumable; stopped, it goes on when it is called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgevla.cli.output import print_table
+from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.telemetry.host import describe_host, host_line
+from export.data.ours import OurData
+from export.distill.opening import open_data
+from export.study.play import RESULT, identity, keep, kept
+from export.study.pool import Job, run_all
+from export.study.recipes.cell import KIND
+from export.study.recipes.cells import Cell, cells
+from export.study.recipes.report import COLUMNS, SCHEMA, conclusions, rows_of, table
+from export.study.report import FULL_SEEDS
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One comparison."""
+
+    data: Path
+    other: Path
+    work: Path
+    seeds: int
+    frames: int
+    pairs: int
+    workers: int
+
+    @property
+    def cells(self) -> list[Cell]:
+        return cells(self.seeds)
+
+    def job(self, cell: Cell) -> Job:
+        given = ("--data", str(self.data), "--other", str(self.other), "--work", str(self.work))
+        sizes = ("--frames", str(self.frames), "--pairs", str(self.pairs))
+        return Job(self.work / cell.name, ("-m", "export.study.recipes.cell", cell.name, *given, *sizes))
+
+
+def run(asked: Asked) -> None:
+    """Every cell that is not done. Raises BadInput: one failed, or one that is there is of other data."""
+    asked.work.mkdir(parents=True, exist_ok=True)
+    theirs = open_data(str(asked.other), asked.work / "other")
+    same = {**identity(asked.frames, asked.pairs, OurData(asked.data)), "other": theirs.sha256}
+    missing = [cell for cell in asked.cells if kept(asked.work / cell.name, same) is None]
+    run_all([asked.job(cell) for cell in missing], asked.workers)
+
+
+def summary(asked: Asked) -> dict[str, Any]:
+    """All results and what may be concluded."""
+    results = [json.loads((asked.work / cell.name / RESULT).read_text()) for cell in asked.cells]
+    rows = rows_of(results)
+    what = (
+        f"{KIND.name}, {results[0]['parameters']:,} parameters, {asked.frames:,} encoder frames of the own robot and "
+        f"{asked.frames // 2:,} of the other, int8, in the loop"
+    )
+    raw = [{key: r[key] for key in ("cell", "success", "ticks", "wall_s")} for r in results]
+    return {
+        "schema": SCHEMA, "what": what, "rows": rows, "conclusions": conclusions(rows), "raw": raw,
+        "host": describe_host(),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="own robot (default %(default)s)")
+    parser.add_argument("--other", type=Path, default=Path("out/so101"), help="other robot (default %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("out/recipes"), help="cells, kept (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("out/recipes.json"), help="default %(default)s")
+    parser.add_argument("--seeds", type=int, default=FULL_SEEDS, help="default %(default)s")
+    parser.add_argument("--frames", type=int, default=240_000, help="of the own robot (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=120, help="episodes of each cell (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        asked = Asked(given.data, given.other, given.work, given.seeds, given.frames, given.pairs, given.workers)
+        _require(asked)
+        run(asked)
+        found = summary(asked)
+    except EdgevlaError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    keep(given.out, found)
+    if given.json:
+        print(json.dumps(found))
+        return
+    print_table("recipes", COLUMNS, table(found["rows"]))
+    for sentence in found["conclusions"]:
+        print(sentence)
+    print(host_line(found["host"]))
+    print(f"wrote {given.out}")
+
+
+def _require(asked: Asked) -> None:
+    if not (asked.data / "dataset.json").is_file():
+        todo = "make demo, or python -m examples.metaworld.demos -o DIR"
+        raise BadInput(explain("--data", "demonstrations with dataset.json", str(asked.data), todo))
+    if not asked.other.is_dir():
+        todo = f"python -m examples.so101.demos -o {asked.other}"
+        raise BadInput(explain("--other", "a data set of another robot", str(asked.other), todo))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Recipes across robots: equal frames of the own robot, paired differences, and one cell the whole way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgevla.errors import BadInput
+from export import compress as steps
+from export.structures.recipe import Recipe
+from export.study.play import RESULT
+from export.study.recipes import __main__ as study
+from export.study.recipes.cell import policy_of, run_cell
+from export.study.recipes.cells import DEMONSTRATIONS, POST_TRAIN, PRE_TRAIN, RECIPES, Cell, cells, recipe_of
+from export.study.recipes.report import conclusions, paired_interval, rows_of, table
+from tests.export.tiny import write_counting_dataset
+from tests.export.user_files import write_recording
+
+
+def stages(recipe: str, few: int = 0) -> Recipe:
+    return recipe_of(Cell(recipe, few, 3), {}, "own", "other", 1000)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_sees_as_many_frames_of_its_own_robot(recipe: str) -> None:
+    found = stages(recipe, 10)
+    assert sum(stage.frames for stage in found.stages if stage.data == "own") == 1000
+    assert all(stage.demonstrations == (10 if stage.data == "own" else 0) for stage in found.stages)
+    assert found.stages[-1].data == "own"
+    assert found.stages[-1].beside == ()
+    assert found.seed == 3
+
+
+def test_the_other_robot_is_seen_as_much_beside_as_before() -> None:
+    def others(recipe: str) -> int:
+        return sum(s.frames for s in stages(recipe).stages if s.data == "other" or "other" in s.beside)
+
+    assert others(PRE_TRAIN) == others(POST_TRAIN) == 500
+    assert others("in-domain") == 0
+
+
+def test_cells_come_seed_by_seed() -> None:
+    found = cells(3)
+    assert len({cell.name for cell in found}) == len(found) == 3 * len(RECIPES) * len(DEMONSTRATIONS)
+    assert {cell.seed for cell in found[: len(RECIPES) * len(DEMONSTRATIONS)]} == {0}
+
+
+def results(shares: dict[str, list[float]], few: int = 10, pairs: int = 200) -> list[dict[str, Any]]:
+    return [
+        {"cell": {"recipe": recipe, "demonstrations": few, "seed": seed}, "success": (np.arange(pairs) < s * pairs).tolist()}
+        for recipe, seeds in shares.items()
+        for seed, s in enumerate(seeds)
+    ]  # fmt: skip
+
+
+def test_a_gain_is_called_one_only_where_its_interval_leaves_zero_out() -> None:
+    rows = rows_of(results({"in-domain": [0.5] * 3, "pre-train": [0.5, 0.55, 0.45], "post-train": [0.8, 0.82, 0.81]}))
+    assert [row["recipe"] for row in rows] == ["in-domain", "pre-train", "post-train"]
+    assert "gain" not in rows[0]
+    assert rows[2]["gain"] == pytest.approx(0.31)
+    level, better = conclusions(rows)
+    assert level.endswith("no difference is shown")
+    assert better.endswith("better")
+    assert "10 demonstrations a task" in better
+    (worse,) = conclusions(rows_of(results({"in-domain": [0.9] * 3, "pre-train": [0.2] * 3})))
+    assert worse.endswith("worse")
+
+
+def test_one_seed_claims_nothing() -> None:
+    (said,) = conclusions(rows_of(results({"in-domain": [0.1], "post-train": [0.9]})))
+    assert "nothing is claimed" in said
+
+
+def test_a_paired_interval_knows_that_the_episodes_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.random((3, 300)) < 0.5
+    low, high = paired_interval(base, base)
+    assert (low, high) == (0.0, 0.0)
+    better = base | (rng.random(base.shape) < 0.2)
+    low, high = paired_interval(better, base)
+    assert 0.0 < low < (better.mean() - base.mean()) < high
+
+
+def test_the_table_has_a_dash_where_there_is_nothing_to_compare() -> None:
+    shown = table(rows_of(results({"in-domain": [0.5] * 3, "post-train": [0.75] * 3}, few=0)))
+    assert shown[0][1:] == ["all demonstrations", "50.0 %", shown[0][3], "-", "-", "3 x 200"]
+    assert shown[1][4] == "+25.0"
+
+
+def test_a_recipe_across_robots_is_trained_packed_played_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, frames in (("PARITY_FRAMES", 3), ("CALIBRATION_FRAMES", 2)):
+        monkeypatch.setattr(steps, name, frames)
+    own = write_counting_dataset(tmp_path / "own")
+    other = write_recording(tmp_path / "other", {"front": (48, 64)}, 6, 6)
+    cell = Cell(PRE_TRAIN, 10, 0)
+    found = run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
+    assert len(found["success"]) == 6
+    kept = tmp_path / "work" / cell.name / RESULT
+    before = kept.stat().st_mtime_ns
+    again = run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
+    assert json.loads(json.dumps(found)) == again
+    assert kept.stat().st_mtime_ns == before
+    with pytest.raises(BadInput, match="pass another --work"):
+        run_cell(cell, own, str(other), tmp_path / "work", frames=512, pairs=6, loud=False)
+
+
+def test_every_recipe_trains_the_same_policy() -> None:
+    told = policy_of(60)
+    assert all(recipe_of(cell, told, "own", "other", 1000).policy == told for cell in cells(1))
+
+
+def test_the_command_says_what_is_not_there(tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        study.main(["--data", str(tmp_path)])
+    assert ended.value.code == 4
+    assert "dataset.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        study.main(["--data", str(write_counting_dataset(tmp_path / "own")), "--other", str(tmp_path / "none")])
+    assert "examples.so101.demos" in capsys.readouterr().err
