@@ -80,7 +80,23 @@ class Results:
 
 def load_results(root: Path) -> Results:
     """The files below `root`. Raises BadInput for one that is there and is no report, or an invented one."""
-    names = (DEMO, EVIDENCE, EXPORT, DELAY, SEAMS, LOOP, STEADY, SOAK, FAULTS, BUS, FUZZ, CAN, POWERCUT, STRUCTURES, RECIPES)
+    names = (
+        DEMO,
+        EVIDENCE,
+        EXPORT,
+        DELAY,
+        SEAMS,
+        LOOP,
+        STEADY,
+        SOAK,
+        FAULTS,
+        BUS,
+        FUZZ,
+        CAN,
+        POWERCUT,
+        STRUCTURES,
+        RECIPES,
+    )
     paths = (root / name for name in names)
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
@@ -357,10 +373,12 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "docs/seams.md": seams_block,
     "docs/runtime.md": timing_block,
     "docs/benchmarks.md": benchmarks_block,
-    "docs/structures.md": lambda results: "\n\n".join((
-        structures_block(results.structures, results.demo, _host(results.structures)),
-        recipes_block(results.recipes, _host(results.recipes)),
-    )),
+    "docs/structures.md": lambda results: "\n\n".join(
+        (
+            structures_block(results.structures, results.demo, _host(results.structures)),
+            recipes_block(results.recipes, _host(results.recipes)),
+        )
+    ),
 }
 
 

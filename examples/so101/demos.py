@@ -2,9 +2,9 @@
 
     python -m examples.so101.demos -o out/so101 --episodes 40
 
-Per tick of 20 ms: joint positions (rad), the expert's joint targets (rad), the newest picture, the instruction. Episodes
-in which the expert did not succeed are left out. Each task is one shard, written whole or not at all: a run that was
-stopped goes on with the missing ones. Same seed, same shards.
+Per tick of 20 ms: joint positions (rad), the expert's joint targets (rad), the newest picture, the instruction.
+Episodes in which the expert did not succeed are left out. Each task is one shard, written whole or not at all: a run
+that was stopped goes on with the missing ones. Same seed, same shards.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ def record(out: Path, episodes: int, seed: int, workers: int) -> None:
         for number, job in enumerate(as_completed(jobs), 1):
             name, ticks, failed = job.result()
             left_s = (time.monotonic() - started) / number * (len(missing) - number)
-            print(f"  {name:20s} {ticks:6d} ticks, {failed} without success left out; about {left_s:.0f} s left", flush=True)
+            print(
+                f"  {name:20s} {ticks:6d} ticks, {failed} without success left out; about {left_s:.0f} s left",
+                flush=True,
+            )
     with LeRobotWriter(out, LAYOUT) as writer:
         for episode in _episodes(shards):
             writer.add(episode)

@@ -1,4 +1,4 @@
-"""A scripted expert of the SO-101: way points of the gripper, joints by inverse kinematics, moved to at a bounded speed.
+"""A scripted expert of the SO-101: way points of the gripper, joints by inverse kinematics, a bounded speed.
 
 The arm has five joints: a place takes three, the direction in which the gripper opens two. The fingers point down where
 the wrist allows it, and lean towards the base or away from it where it does not.

@@ -188,8 +188,11 @@ def _digest(checkpoint: Path, project: Project, vlm: Path | None) -> str:
 
 def _require_carried(project: Project) -> None:
     todo = "distil a student from it where it runs, or ask for this head"
-    if project.discrete or project.head not in ("LSTMDecoder", "FCDecoder"):
-        raise Refused(explain("head of the checkpoint", "LSTMDecoder or FCDecoder, continuous", project.head, todo))
+    if project.discrete:
+        heads = "LSTMDecoder, GPTDecoder or FCDecoder, continuous"
+        raise Refused(explain("head of the checkpoint", heads, project.head, todo))
+    if project.head == "GPTDecoder" and project.latents > 1:
+        raise Refused(explain("latent of a GPTDecoder", 1, project.latents, todo))
     if project.structure == "interleaved continuous" and project.head != "FCDecoder":
         raise Refused(explain("head behind interleaved moments", "FCDecoder", project.head, todo))
     if project.history == "video":

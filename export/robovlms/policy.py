@@ -1,7 +1,7 @@
 """A policy as RoboVLMs built it, in the parts of our family: the same layers by the same names, nothing added.
 
-Its sequence is: the first word, the pictures (hand camera first), the other words, the action tokens. Behind it an LSTM
-or nothing, and two small networks: the pose, within +-1, and which way the gripper goes.
+Its sequence is: the first word, the pictures (hand camera first), the other words, the action tokens. Behind it an
+LSTM, a GPT-2 or nothing, and two small networks: the pose, within +-1, and which way the gripper goes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from export.robovlms.gpt import Gpt
 from export.robovlms.project import Project
 from export.structures.backbone import Backbone
 from export.structures.config import INTERLEAVED, ONE_STEP, POLICY_HEAD, StructureConfig
@@ -19,6 +20,7 @@ from export.structures.history import History, Newest, Recurrent
 from export.structures.policy import StructurePolicy
 
 ACTIONS = 7  # x, y, z, roll, pitch, yaw, gripper
+_HEADS = {"LSTMDecoder": "lstm", "GPTDecoder": "gpt", "FCDecoder": "mlp"}  # what comes nearest
 _HIDDEN = (1024, 512, 256)
 _GRIPPER_WEIGHT = 0.01  # `arm_gripper_loss_ratio` of its configurations
 
@@ -94,6 +96,9 @@ class OriginalPolicy(StructurePolicy):
             hidden = project.hidden * project.latents
             self.history = Recurrent(self._behind(), width, project.layers, hidden)
             self.head = OriginalHead(hidden, project.chunk, project.mu)
+        elif project.head == "GPTDecoder":
+            self.history = Gpt(self._behind(), width, project.hidden * project.latents)
+            self.head = OriginalHead(self.history.out, project.chunk, project.mu)
         else:
             self.history = Newest(1, width)
             self.head = OriginalHead(project.hidden * project.latents, project.chunk, project.mu, before=width)
@@ -126,7 +131,7 @@ def config_of(project: Project, stride: int) -> StructureConfig:
     structure = structures[project.structure]
     return StructureConfig(
         structure=structure,
-        head="lstm" if project.head == "LSTMDecoder" else "mlp",
+        head=_HEADS[project.head],
         window=1 if structure == ONE_STEP else project.window,
         stride=stride,
         pictures=2 if project.hand_camera else 1,

@@ -82,7 +82,10 @@ def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher
         guests = [Robot(new_teacher(recipe, data[name], words), data[name]) for name in stage.beside]
         for guest in guests:
             apart = share(teacher.policy, guest.teacher.policy)
-            _tell(loud, f"{stage.name}: beside it a robot of {len(guest.data.action_names)} actions, its own: {_list(apart)}")
+            _tell(
+                loud,
+                f"{stage.name}: beside it a robot of {len(guest.data.action_names)} actions, its own: {_list(apart)}",
+            )
         train_stage(teacher, recorded, recipe, stage, settings, work / f"stage-{number}", loud, guests)
         before = teacher.policy
     teacher.eval().save(out)

@@ -44,7 +44,9 @@ def run_all(jobs: Sequence[Job], workers: int) -> None:
                 raise BadInput(explain(f"cell {name}", "exit 0", got, todo))
             done += 1
             left_s = (time.monotonic() - begun) / done * (len(jobs) - done)
-            print(f"{name} is done: {done} of {len(jobs)}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True)
+            print(
+                f"{name} is done: {done} of {len(jobs)}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True
+            )
 
 
 def _started(job: Job) -> subprocess.Popen[bytes]:

@@ -33,9 +33,7 @@ def policy_of(words: int) -> dict[str, Any]:
     return {key: value for key, value in told.items() if key not in ("pictures", "state", "actions")}
 
 
-def run_cell(
-    cell: Cell, where: Path, other: str, work: Path, frames: int, pairs: int, loud: bool
-) -> dict[str, Any]:
+def run_cell(cell: Cell, where: Path, other: str, work: Path, frames: int, pairs: int, loud: bool) -> dict[str, Any]:
     """All steps of a cell; what stands in its folder is not done again. Raises BadInput: unusable data."""
     folder = work / cell.name
     folder.mkdir(parents=True, exist_ok=True)

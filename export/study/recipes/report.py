@@ -81,7 +81,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The rows as people read them; success in %, differences in points."""
     return [
         [
-            row["recipe"], told(row["demonstrations"]), f"{100 * row['success']:.1f} %", _range(row["success_ci"], ".1f"),
+            row["recipe"], told(row["demonstrations"]), f"{100 * row['success']:.1f} %",
+            _range(row["success_ci"], ".1f"),
             f"{100 * row['gain']:+.1f}" if "gain" in row else "-",
             _range(row["gain_ci"], "+.1f") if "gain" in row else "-", f"{row['seeds']} x {row['pairs']}",
         ]

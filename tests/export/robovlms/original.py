@@ -1,6 +1,7 @@
 """The original's network, written small: the same names of tensors and the same order of a sequence.
 
-It keeps its history in lists and runs the LSTM over the whole window again, as its authors' does.
+It keeps its history in lists and runs the LSTM or the GPT-2 over the whole window again, as its authors' does. The
+GPT-2 is that of transformers, whose names its authors kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from tests.export.structures.tiny import config_of
 
-HIDDEN, CHUNK, LAYERS = 12, 3, 2
+HIDDEN, CHUNK, LAYERS = 16, 3, 2
+GPT = {"n_layer": 8, "n_head": 8}
+LSTM, GPT2, PLAIN = "LSTMDecoder", "GPTDecoder", "FCDecoder"
 
 
 class _Mlp(nn.Module):
@@ -25,20 +28,28 @@ class _Mlp(nn.Module):
 
 
 class _Head(nn.Module):
-    def __init__(self, width: int, window: int, recurrent: bool) -> None:
+    def __init__(self, width: int, window: int, kind: str) -> None:
         super().__init__()
-        self.window, self.history = window, []
-        if recurrent:
+        from transformers import GPT2Config, GPT2Model
+
+        self.window, self.kind, self.history = window, kind, []
+        if kind == LSTM:
             self.rnn = nn.LSTM(width, HIDDEN, LAYERS, batch_first=True)
+        elif kind == GPT2:
+            self.fc = nn.Linear(width, HIDDEN)
+            self.gpt = GPT2Model(GPT2Config(vocab_size=1, n_embd=HIDDEN, n_positions=window, **GPT)).eval()
         else:
             self.mlp = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, HIDDEN))
         self.actions, self.gripper = _Mlp(HIDDEN, CHUNK * 6), _Mlp(HIDDEN, CHUNK)
 
     def forward(self, feature: Tensor) -> Tensor:
         """One moment (1, D) to a chunk (CHUNK, 7): pose, and 0 or 1 of the gripper."""
-        if hasattr(self, "rnn"):
+        if self.kind == LSTM:
             self.history = [*self.history, feature][-self.window :]
             x = self.rnn(torch.stack(self.history, dim=1))[0][:, -1]
+        elif self.kind == GPT2:
+            self.history = [*self.history, self.fc(feature)][-self.window :]
+            x = self.gpt(inputs_embeds=torch.stack(self.history, dim=1)).last_hidden_state[:, -1]
         else:
             x = self.mlp(feature)
         pose = torch.tanh(self.actions.mlp(x)).reshape(CHUNK, 6)
@@ -49,7 +60,7 @@ class _Head(nn.Module):
 class Original(nn.Module):
     """`model.` of its trainer: backbone, action_token, act_head. kosmos-2 or paligemma."""
 
-    def __init__(self, family: str, window: int, recurrent: bool = True, history: str = "post") -> None:
+    def __init__(self, family: str, window: int, head: str = LSTM, history: str = "post") -> None:
         super().__init__()
         import transformers as t
 
@@ -59,7 +70,7 @@ class Original(nn.Module):
         self.family, self.window, self.kind, self.past = family, window, history, []
         self.backbone = made[family](config_of(family)).eval()
         self.action_token = nn.Parameter(torch.randn(self.width))
-        self.act_head = _Head(self.width, window, recurrent)
+        self.act_head = _Head(self.width, window, head)
 
     @property
     def width(self) -> int:
@@ -100,5 +111,10 @@ class Original(nn.Module):
                 name = name.replace("backbone.model.", "backbone.")
             elif self.family == "paligemma" and name == "backbone.lm_head.weight":
                 name = "backbone.language_model.lm_head.weight"
-            old[f"model.{name}"] = tensor
+            if not name.endswith("gpt.wte.weight"):  # its authors took it out
+                old[f"model.{name}"] = tensor
+        if self.act_head.kind == GPT2:
+            for layer in range(GPT["n_layer"]):  # and kept the causal mask as tensors
+                old[f"model.act_head.gpt.h.{layer}.attn.bias"] = torch.ones(1, 1, HIDDEN, HIDDEN, dtype=torch.uint8)
+                old[f"model.act_head.gpt.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
         return old

@@ -13,10 +13,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from edgevla.bundle.wiring import NEXT
 from edgevla.errors import BadInput, Refused
-from export.onnx.chain import blank_memory, run_chain, torch_stage
+from edgevla.policy.session import open_session
+from export.onnx.chain import blank_memory, onnx_stage, run_chain, torch_stage
+from export.onnx.stages import export_stage
 from export.robovlms.load import load
 from export.teachers.load import load_policy
-from tests.export.robovlms.original import CHUNK, HIDDEN, LAYERS, Original
+from tests.export.robovlms.original import CHUNK, GPT2, HIDDEN, LAYERS, PLAIN, Original
 from tests.export.structures.tiny import config_of
 
 SENTENCE = "lift the cube"
@@ -71,12 +73,14 @@ CASES = {
     "kosmos-2 policy head": ("kosmos-2", {}, {}, 1),
     "kosmos-2 with a hand camera": ("kosmos-2", {}, {"use_hand_rgb": True}, 2),
     "paligemma policy head": ("paligemma", {}, {"robovlm_name": "RoboPaligemma"}, 1),
+    "kosmos-2 policy head, GPT-2": ("kosmos-2", {"head": GPT2}, {"act_head": {"type": GPT2}}, 1),
+    "paligemma policy head, GPT-2": ("paligemma", {"head": GPT2}, {"act_head": {"type": GPT2}}, 1),
     "kosmos-2 interleaved": (
-        "kosmos-2", {"recurrent": False, "history": "pre"},
+        "kosmos-2", {"head": PLAIN, "history": "pre"},
         {"act_head": {"type": "FCDecoder", "history_type": "pre"}}, 1,
     ),
     "paligemma one-step": (
-        "paligemma", {"recurrent": False}, {"window_size": 1, "act_head": {"type": "FCDecoder"}}, 1
+        "paligemma", {"head": PLAIN}, {"window_size": 1, "act_head": {"type": "FCDecoder"}}, 1
     ),
 }  # fmt: skip
 
@@ -88,7 +92,7 @@ def test_a_checkpoint_answers_as_the_original_moment_by_moment(tmp_path: Path, c
     torch.save({"state_dict": made.checkpoint()}, tmp_path / "last.ckpt")
     loaded = load(tmp_path / "last.ckpt", project(tmp_path, **changes), vlm(tmp_path / "vlm", family))
     teacher = loaded.teacher
-    assert all("lm_head" in name for name in loaded.left_out)
+    assert all("lm_head" in name or "attn." in name for name in loaded.left_out)
     tokens, mask = teacher.tokenize(SENTENCE)
     specs, backbone = teacher.stages(), teacher.policy.backbone
     memory = blank_memory(specs)
@@ -108,6 +112,23 @@ def test_a_checkpoint_answers_as_the_original_moment_by_moment(tmp_path: Path, c
         theirs = made(pixels, told(tmp_path / "vlm", family)).numpy()
         np.testing.assert_allclose(values["chunk"][0, :, :6], theirs[:, :6], rtol=0, atol=2e-5)
         assert np.array_equal(values["chunk"][0, :, 6], 2 * theirs[:, 6] - 1)
+
+
+@pytest.mark.parametrize("case", ["kosmos-2 policy head", "kosmos-2 policy head, GPT-2"])
+def test_its_graphs_answer_as_it_does_from_a_blank_memory_to_a_full_one(tmp_path: Path, case: str) -> None:
+    family, kind, changes, cameras = CASES[case]
+    torch.save({"state_dict": original(family, **kind).checkpoint()}, tmp_path / "last.ckpt")
+    teacher = load(tmp_path / "last.ckpt", project(tmp_path, **changes), vlm(tmp_path / "vlm", family)).teacher
+    specs = teacher.stages()
+    sessions = {spec.name: open_session(export_stage(spec), spec.name) for spec in specs}
+    tokens, mask = teacher.tokenize(SENTENCE)
+    memories = [blank_memory(specs), blank_memory(specs)]
+    for picture in shown(5, cameras):
+        raw = {"image": picture[None].numpy(), "tokens": tokens[None], "token_mask": mask[None]}
+        runs = (torch_stage, onnx_stage(sessions))
+        answers = [run_chain(specs, {**raw, **memory}, run) for memory, run in zip(memories, runs, strict=True)]
+        memories = [{name: values[name + NEXT] for name in memories[0]} for values in answers]
+        np.testing.assert_allclose(answers[1]["chunk"], answers[0]["chunk"], rtol=0, atol=1e-4)
 
 
 def test_a_folder_of_both_is_a_teacher_like_any_other(tmp_path: Path) -> None:
@@ -186,7 +207,7 @@ def test_what_only_the_trained_part_holds_is_filled_from_the_folder_of_the_model
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"act_head": {"type": "GPTDecoder"}}, "GPTDecoder"),
+        ({"act_head": {"type": "GPTDecoder", "latent": 2}}, "latent of a GPTDecoder"),
         ({"act_head": {"type": "DiscreteDecoder", "action_space": "discrete"}}, "DiscreteDecoder"),
         ({"act_head": {"history_type": "video"}}, "video"),
         ({"act_head": {"history_type": "pre"}}, "behind interleaved"),

@@ -51,7 +51,8 @@ def test_cells_come_seed_by_seed() -> None:
 
 def results(shares: dict[str, list[float]], few: int = 10, pairs: int = 200) -> list[dict[str, Any]]:
     return [
-        {"cell": {"recipe": recipe, "demonstrations": few, "seed": seed}, "success": (np.arange(pairs) < s * pairs).tolist()}
+        {"cell": {"recipe": recipe, "demonstrations": few, "seed": seed},
+         "success": (np.arange(pairs) < s * pairs).tolist()}
         for recipe, seeds in shares.items()
         for seed, s in enumerate(seeds)
     ]  # fmt: skip
