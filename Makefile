@@ -76,8 +76,8 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 study: $(READY)  ## five structures at equal cost, one seed, after make demo (an hour on two cores; goes on)
 	$(VENV)/python -m export.study --out bench/results/structures-run.json
 
-study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (a night; goes on)
-	$(VENV)/python -m export.study --full --work out/study-full --out bench/results/structures-run.json
+study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (4 hours; goes on, from make study too)
+	$(VENV)/python -m export.study --full --out bench/results/structures-run.json
 
 out/so101: | $(READY)
 	$(VENV)/python -m examples.so101.demos -o $@

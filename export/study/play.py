@@ -54,15 +54,30 @@ def keep(path: Path, found: Mapping[str, Any]) -> None:
     """Writes a result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.write_text(_lines(found))
     os.replace(part, path)
 
 
+def _lines(found: Mapping[str, Any]) -> str:
+    """JSON, a line for each key and each entry of a list of tables: episodes are many, and lines are read."""
+    told = []
+    for key, value in found.items():
+        many = isinstance(value, list) and value and isinstance(value[0], dict)
+        inner = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]" if many else json.dumps(value)
+        told.append(f" {json.dumps(key)}: {inner}")
+    return "{\n" + ",\n".join(told) + "\n}\n"
+
+
 def kept(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result that stands in the folder, if there is one. Raises BadInput: it is of another study than `same`."""
+    """The result that stands in the folder, if there is one of as many episodes: a trained policy is played again.
+
+    Raises BadInput: it is of another training than `same`.
+    """
     if not (folder / RESULT).is_file():
         return None
     found: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    if found.get("asked") != same["asked"]:
+        return None
     for key, expected in same.items():
         if found.get(key) != expected:
             raise BadInput(explain(f"{key} of {folder}", expected, found.get(key), "pass another --work"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgevla.errors import BadInput
 from edgevla.sim.metaworld import TASKS
 from export import compress as steps
 from export.data.ours import OurData
@@ -100,6 +101,11 @@ def test_one_cell_is_trained_packed_and_played_and_its_result_is_kept(
     again = run_cell(cell, data, tmp_path / "data", tmp_path / "work", frames=128, pairs=6, loud=False)
     assert json.loads(json.dumps(found)) == again
     assert kept.stat().st_mtime_ns == before
+    more = run_cell(cell, data, tmp_path / "data", tmp_path / "work", frames=128, pairs=12, loud=False)
+    assert len(more["success"]) == 12  # the same policy, played again
+    assert more["train_s"] == found["train_s"]
+    with pytest.raises(BadInput, match="pass another --work"):
+        run_cell(cell, data, tmp_path / "data", tmp_path / "work", frames=64, pairs=12, loud=False)
 
 
 def test_every_cell_plays_the_same_fresh_scenes() -> None:
