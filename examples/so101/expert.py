@@ -15,7 +15,7 @@ import numpy as np
 from examples.so101.scene import JOINTS, PERIOD_S, So101, Vector
 
 OPEN_RAD, CLOSED_RAD = 0.9, -0.1  # of the gripper
-SPEED_RAD_S = 2.2  # of the fastest joint
+SPEED_RAD_S = 2.2  # of the fastest joint on its way, in the mean
 ABOVE_M, LIFT_M = 0.07, 0.09  # over the cube before the grasp, and after it
 GRASP_M = 0.004  # of the finger's tip below the cube's centre
 GAP_M = 0.008  # between the fixed finger and the cube

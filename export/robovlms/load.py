@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevla.errors import BadInput, Refused, explain
+from export.robovlms.gpt import HEADS
 from export.robovlms.names import renamed
 from export.robovlms.policy import ACTIONS, OriginalPolicy
 from export.robovlms.project import Project, read_project
@@ -193,6 +194,8 @@ def _require_carried(project: Project) -> None:
         raise Refused(explain("head of the checkpoint", heads, project.head, todo))
     if project.head == "GPTDecoder" and project.latents > 1:
         raise Refused(explain("latent of a GPTDecoder", 1, project.latents, todo))
+    if project.head == "GPTDecoder" and project.hidden % HEADS:
+        raise BadInput(explain("hidden_size of a GPTDecoder", f"a multiple of {HEADS}", project.hidden, todo))
     if project.structure == "interleaved continuous" and project.head != "FCDecoder":
         raise Refused(explain("head behind interleaved moments", "FCDecoder", project.head, todo))
     if project.history == "video":

@@ -1,6 +1,8 @@
-"""One network for several robots: each has projections of its own state and actions, everything else is shared.
+"""One network for several robots: the backbone, and behind it every layer that has the same shape for both.
 
-A step sees a batch of each robot, so the first robot sees as many frames as it would alone.
+What takes in a state or a prefix, or says an action, has another shape for a robot of other joints: each keeps its own.
+Robots of as many joints share these too. A step sees a batch of each robot, so the first one sees as many frames as it
+would alone.
 """
 
 from __future__ import annotations
@@ -33,18 +35,23 @@ def draw(lessons: Sequence[Lessons]) -> dict[str, Tensor]:
 
 
 def share(own: StructurePolicy, guest: StructurePolicy) -> tuple[str, ...]:
-    """Lets the guest use `own`'s backbone and every tensor of the same name and shape; names of what stays its own."""
+    """Lets the guest use `own`'s backbone and each layer whose tensors all have its shapes; names of what it keeps."""
     guest.backbone = own.backbone
-    mine, apart = {**dict(own.named_parameters()), **dict(own.named_buffers())}, []
+    mine, apart = dict(own.named_modules()), []
     for path, module in guest.named_modules():
-        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-        for name, value in tensors.items():
-            whole = f"{path}.{name}" if path else name
-            if whole in mine and mine[whole].shape == value.shape:
-                setattr(module, name, mine[whole])
-            else:
-                apart.append(whole)
+        tensors = _tensors(module)
+        theirs = _tensors(mine[path]) if path in mine else {}
+        if {name: value.shape for name, value in tensors.items()} != {n: v.shape for n, v in theirs.items()}:
+            apart += [f"{path}.{name}" if path else name for name in tensors]
+            continue
+        for name, value in theirs.items():
+            setattr(module, name, value)
     return tuple(apart)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that the module holds itself."""
+    return {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
 
 
 def _of(batch: Mapping[str, Tensor], robot: str) -> dict[str, Tensor]:

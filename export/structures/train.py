@@ -9,6 +9,7 @@ a student of it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ from export.structures.together import Together, draw, share
 from export.teachers.lerobot.words import FILE
 
 FRAMES_A_STEP = 64  # encoder frames: rows times moments
+MEAN = "backbone.model.stem.mean"  # of a backbone from scratch
 
 
 @dataclass(frozen=True)
@@ -60,36 +62,57 @@ class Carried:
     anew: tuple[str, ...]
 
 
-def run_recipe(recipe: Recipe, out: Path, loud: bool = True) -> StructureTeacher:
-    """All stages; the policy of the last one, saved in `out`. Raises BadInput: a data set or backbone is unusable."""
+def run_recipe(
+    recipe: Recipe, out: Path, loud: bool = True, decoded: Path | None = None, words: tuple[str, ...] = ()
+) -> tuple[StructureTeacher, float]:
+    """All stages; the policy of the last one, saved in `out`, and the seconds of training, of stopped runs too.
+
+    Args:
+        recipe: what to train.
+        out: folder; checkpoints and, without `decoded`, the frames of videos lie in its `work`.
+        loud: show how far it is.
+        decoded: where frames of videos are kept, for several recipes of one data set.
+        words: of a policy from scratch; none: those of its data sets.
+
+    Raises:
+        BadInput: a data set or backbone is unusable.
+    """
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     named = dict.fromkeys(name for stage in recipe.stages for name in (stage.data, *stage.beside))
-    data = {name: open_data(name, work / f"data-{i}", None, loud) for i, name in enumerate(named)}
+    data = {name: open_data(name, (decoded or work) / f"data-{short(name)}", None, loud) for name in named}
     _declare(work / "recipe.json", recipe, list(data.values()))
-    words = vocabulary(list(data.values())) if recipe.backbone.folder is None else ()
-    before: StructurePolicy | None = None
+    words = () if recipe.backbone.folder is not None else words or vocabulary(list(data.values()))
+    train_s = 0.0
+    known: dict[str, StructurePolicy] = {}  # by data set, the one that was trained last at the end
     for number, stage in enumerate(recipe.stages):
         torch.manual_seed(recipe.seed)
-        recorded = data[stage.data]
-        teacher = new_teacher(recipe, recorded, words)
-        if before is None:
-            whiten(teacher, recorded, recipe.seed)
-        else:
-            carried = carry(before, teacher.policy)
+        own = Robot(new_teacher(recipe, data[stage.data], words), data[stage.data])
+        whiten(own.teacher, own.data, recipe.seed, stage.demonstrations)
+        if known:
+            mine = [known[stage.data]] if stage.data in known else []
+            carried = carry([*mine, list(known.values())[-1]], own.teacher.policy)
             _tell(loud, f"{stage.name}: {carried.kept} tensors go on, anew: {_list(carried.anew)}")
+        backbone = own.teacher.policy.backbone
+        guests = {name: Robot(new_teacher(recipe, data[name], words, backbone), data[name]) for name in stage.beside}
+        for name, guest in guests.items():
+            carry([known[name]] if name in known else [], guest.teacher.policy)
+            apart = share(own.teacher.policy, guest.teacher.policy)
+            robot = f"a robot of {len(guest.data.action_names)} actions"
+            _tell(loud, f"{stage.name}: beside it {robot}, its own: {_list(apart)}")
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
-        guests = [Robot(new_teacher(recipe, data[name], words), data[name]) for name in stage.beside]
-        for guest in guests:
-            apart = share(teacher.policy, guest.teacher.policy)
-            _tell(
-                loud,
-                f"{stage.name}: beside it a robot of {len(guest.data.action_names)} actions, its own: {_list(apart)}",
-            )
-        train_stage(teacher, recorded, recipe, stage, settings, work / f"stage-{number}", loud, guests)
-        before = teacher.policy
-    teacher.eval().save(out)
-    return teacher
+        robots = (own, *guests.values())
+        progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number)
+        train_s += progress.elapsed_s
+        known = {name: policy for name, policy in known.items() if name != stage.data}
+        known |= {name: guest.teacher.policy for name, guest in guests.items()} | {stage.data: own.teacher.policy}
+    own.teacher.eval().save(out)
+    return own.teacher, train_s
+
+
+def short(name: str) -> str:
+    """Of a data set, for the folder of its frames."""
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def _declare(path: Path, recipe: Recipe, data: Sequence[Recorded]) -> None:
@@ -101,10 +124,12 @@ def _declare(path: Path, recipe: Recipe, data: Sequence[Recorded]) -> None:
     path.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def new_teacher(recipe: Recipe, data: Recorded, words: tuple[str, ...]) -> StructureTeacher:
-    """A policy for a data set, as its backbone was before training."""
+def new_teacher(
+    recipe: Recipe, data: Recorded, words: tuple[str, ...], backbone: Backbone | None = None
+) -> StructureTeacher:
+    """A policy for a data set; without `backbone` with its own, as it was before training."""
     ask, told = recipe.backbone, recipe.policy
-    backbone = make_backbone(ask, len(words))
+    backbone = make_backbone(ask, len(words)) if backbone is None else backbone
     window = int(told.get("window", 1))
     spec = spec_of(
         data, "structure", ask.picture, int(told["horizon"]), int(told.get("d_max", 0)), recipe.max_tokens,
@@ -126,18 +151,26 @@ def make_backbone(ask: BackboneAsk, words: int) -> Backbone:
 
 
 def train_stage(
-    teacher: StructureTeacher, data: Recorded, recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path,
-    loud: bool, guests: Sequence[Robot] = (),
+    robots: Sequence[Robot], recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path, loud: bool,
+    number: int = 0,
 ) -> Progress:  # fmt: skip
-    """Trains in place; a finished stage is read back. guests: robots that share its network and learn beside it."""
-    policy, ask, robots = teacher.policy, recipe.backbone, (Robot(teacher, data), *guests)
+    """Trains in place; a finished stage is read back.
+
+    Args:
+        robots: the stage's own first; the others share its network and learn beside it.
+        recipe, stage, settings: what to do.
+        folder: of the checkpoint.
+        loud: show how far it is.
+        number: of the stage; each draws batches of its own.
+    """
+    policy, ask = robots[0].teacher.policy, recipe.backbone
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
-    model = nn.ModuleList(robot.teacher.policy for robot in robots) if guests else policy
+    model = nn.ModuleList(robot.teacher.policy for robot in robots) if len(robots) > 1 else policy
     run = Run(model, settings, folder / "checkpoint.safetensors")
     run.resume()
-    objective, next_batch = _lessons(robots, stage, recipe.seed, run.progress.step)
+    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number])
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
@@ -152,15 +185,19 @@ def train_stage(
 
 
 def _lessons(
-    robots: Sequence[Robot], stage: StageAsk, seed: int, step: int
+    robots: Sequence[Robot], stage: StageAsk, draw_of: Sequence[int]
 ) -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
-    """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have."""
-    generator = torch.Generator().manual_seed(seed + step)
+    """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have.
+
+    draw_of: seed, step to go on from, number of the stage.
+    """
+    seed, step, stage_number = draw_of
+    generator = torch.Generator().manual_seed(seed + step + 1_000_003 * stage_number)
     objectives, lessons = [], []
     for number, robot in enumerate(robots):
         teacher, window = robot.teacher, robot.teacher.policy.config.window
-        sizes, draws = Sizes(max(1, FRAMES_A_STEP // window), window), [seed, 1 + step, *([number] if number else [])]
-        few = 0 if number else stage.demonstrations
+        draws = [seed, 1 + step, *([stage_number, number] if stage_number or number else [])]
+        sizes, few = Sizes(max(1, FRAMES_A_STEP // window), window), 0 if number else stage.demonstrations
         lessons.append(Lessons(robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few))
         objectives.append(StructureObjective(teacher.policy, generator))
     if len(robots) == 1:
@@ -168,19 +205,24 @@ def _lessons(
     return Together(objectives), partial(draw, lessons)
 
 
-def whiten(teacher: StructureTeacher, data: Recorded, seed: int) -> None:
+def whiten(teacher: StructureTeacher, data: Recorded, seed: int, demonstrations: int = 0) -> None:
     """Tells a backbone from scratch the statistics of the frames: no checkpoint holds its mean picture."""
     if isinstance(teacher.policy.backbone, Ours):
-        frames = Lessons(data, teacher.spec, teacher.tokenize, Sizes(256, 1), [seed, 0]).next()["image"]
+        sizes = Sizes(256, 1)
+        lessons = Lessons(data, teacher.spec, teacher.tokenize, sizes, [seed, 0], demonstrations=demonstrations)
+        frames = lessons.next()["image"]
         teacher.policy.backbone.model.stem.whiten(frames.flatten(0, 2))
 
 
-def carry(before: StructurePolicy, after: StructurePolicy) -> Carried:
-    """Copies every weight whose name and shape are the same: another robot's state and actions begin anew."""
-    old, new = before.state_dict(), after.state_dict()
-    kept = {name: value for name, value in old.items() if name in new and new[name].shape == value.shape}
+def carry(before: Sequence[StructurePolicy], after: StructurePolicy) -> Carried:
+    """Copies every weight whose name and shape are the same, of the last that has it: another robot's state and actions
+    begin anew. The mean picture stays that of the stage's own data."""
+    new = after.state_dict()
+    old = {name: value for policy in before for name, value in policy.state_dict().items()
+           if name in new and new[name].shape == value.shape}  # fmt: skip
+    kept = {name: value for name, value in old.items() if not name.endswith(MEAN)}
     after.load_state_dict(kept, strict=False)
-    return Carried(len(kept), tuple(sorted(set(new) - set(kept))))
+    return Carried(len(kept), tuple(sorted(set(new) - set(old))))
 
 
 def vocabulary(data: Sequence[Recorded]) -> tuple[str, ...]:
@@ -213,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        teacher = run_recipe(read_recipe(given.recipe), given.out, not given.json)
+        teacher, _ = run_recipe(read_recipe(given.recipe), given.out, not given.json)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

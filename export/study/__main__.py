@@ -1,6 +1,6 @@
 """Which structure, and what it costs: the same backbone, parameters and frames, on the same episodes.
 
-    python -m export.study --data out/demo/data --out bench/results/structures.json
+    python -m export.study --data out/demo/data --out bench/results/structures-run.json
 
 One process for each core, each cell resumable; stopped, it goes on when it is called again. Default is the reduced
 study: one seed, about an hour on two cores, no ranking. --full goes on from it: three seeds and 300 episodes (4 hours).
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from edgevla.cli.output import print_table
-from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.errors import EdgevlaError
 from edgevla.telemetry.host import describe_host, host_line
 from export.data.ours import OurData
+from export.study.asked import add_options, alone, require_sound
 from export.study.cells import PARAMETERS, Cell, cells
 from export.study.growth import growth
 from export.study.measure import latencies, resident_mb
-from export.study.play import BUNDLE, RESULT, identity, keep, kept
+from export.study.play import BUNDLE, claim, keep, result_of
 from export.study.pool import Job, run_all
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
 
@@ -55,14 +55,16 @@ class Asked:
 
 def run(asked: Asked) -> None:
     """Every cell that is not done. Raises BadInput: one failed, or one that is there is of another study."""
-    same = identity(asked.frames, asked.pairs, OurData(asked.data))
-    missing = [cell for cell in asked.cells if kept(asked.work / cell.name, same) is None]
+    of = {"frames": asked.frames, "data": OurData(asked.data).sha256}
+    for cell in asked.cells:
+        claim(asked.work / cell.name, of)
+    missing = [cell for cell in asked.cells if not result_of(asked.work / cell.name, asked.pairs).is_file()]
     run_all([asked.job(cell) for cell in missing], asked.workers)
 
 
 def summary(asked: Asked) -> dict[str, Any]:
     """All results, what they cost, and what may be concluded."""
-    results = [json.loads((asked.work / cell.name / RESULT).read_text()) for cell in asked.cells]
+    results = [json.loads(result_of(asked.work / cell.name, asked.pairs).read_text()) for cell in asked.cells]
     bundles = {cell.kind.name: asked.work / cell.name / BUNDLE for cell in reversed(asked.cells)}
     costs = {name: {**found, "rss_mb": resident_mb(bundles[name])} for name, found in latencies(bundles).items()}
     rows = rows_of(results, costs)
@@ -72,7 +74,7 @@ def summary(asked: Asked) -> dict[str, Any]:
         "rows": rows,
         "conclusions": conclusions(rows),
         "growth": growth(),
-        "raw": [{key: r[key] for key in ("cell", "success", "ticks", "train_s", "wall_s")} for r in results],
+        "raw": [{key: r[key] for key in ("cell", "success", "ticks", "train_s", "played_s")} for r in results],
         "host": describe_host(),
     }
 
@@ -80,25 +82,20 @@ def summary(asked: Asked) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="demonstrations (default %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("out/study"), help="cells, kept (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/structures.json"), help="default %(default)s")
+    add_options(parser, "out/study", "out/structures-run.json")
     parser.add_argument("--full", action="store_true", help="three seeds, 300 episodes")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--frames", type=int, help="of each cell")
     parser.add_argument("--pairs", type=int, help="episodes of each cell")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     sizes = {**(FULL if given.full else REDUCED)}
     sizes |= {key: getattr(given, key) for key in sizes if getattr(given, key) is not None}
     try:
-        if not (given.data / "dataset.json").is_file():
-            todo = "make demo, or python -m examples.metaworld.demos -o DIR"
-            raise BadInput(explain("--data", "demonstrations with dataset.json", str(given.data), todo))
+        require_sound(**sizes, workers=given.workers, data=given.data)
         asked = Asked(given.data, given.work, workers=given.workers, **sizes)
-        run(asked)
-        found = summary(asked)
+        with alone(asked.work):
+            run(asked)
+            found = summary(asked)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode, Outcome
 from edgevla.sim.metaworld import TASKS
@@ -17,7 +20,7 @@ from export.evidence.rollouts import PolicySpec, play_all
 from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
 
 FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
-RESULT, POLICY, BUNDLE = "result.json", "policy", "policy.bundle"
+POLICY, BUNDLE, OF = "policy", "policy.bundle", "of.json"
 
 
 def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark: float = 0.0) -> list[Outcome]:
@@ -32,6 +35,9 @@ def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark
         dark: share of black pictures.
     """
     bundle = folder / BUNDLE
+    trained = hashlib.sha256((folder / POLICY / "model.safetensors").read_bytes()).hexdigest()
+    if bundle.is_dir() and open_bundle(bundle).manifest.teacher.sha256 != trained:
+        shutil.rmtree(bundle)
     if not bundle.is_dir():
         compress(_request(folder, where, seed))
     known, recorded = data.demonstrations.meta["known_instructions"], set(data.demonstrations.tasks)
@@ -45,9 +51,22 @@ def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:
     return [Episode(task, FRESH_SEED + i, words) for task, words in known.items() for i in range(each)]
 
 
-def identity(frames: int, pairs: int, data: OurData) -> dict[str, Any]:
-    """What results of one study have in common."""
-    return {"frames": frames, "asked": pairs, "data": data.sha256}
+def claim(folder: Path, of: Mapping[str, Any]) -> None:
+    """Makes the folder of a cell, and writes down what is trained in it. Raises BadInput: of something else already."""
+    path = folder / OF
+    if path.is_file():
+        found = json.loads(path.read_text())
+        for key, expected in of.items():
+            if found.get(key) != expected:
+                raise BadInput(explain(f"{key} of {folder}", expected, found.get(key), "pass another --work"))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    keep(path, of)
+
+
+def result_of(folder: Path, pairs: int) -> Path:
+    """The result of a cell's policy in so many episodes; one of another number stands beside it."""
+    return folder / f"result-{pairs}.json"
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:
@@ -66,22 +85,6 @@ def _lines(found: Mapping[str, Any]) -> str:
         inner = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]" if many else json.dumps(value)
         told.append(f" {json.dumps(key)}: {inner}")
     return "{\n" + ",\n".join(told) + "\n}\n"
-
-
-def kept(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result that stands in the folder, if there is one of as many episodes: a trained policy is played again.
-
-    Raises BadInput: it is of another training than `same`.
-    """
-    if not (folder / RESULT).is_file():
-        return None
-    found: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    if found.get("asked") != same["asked"]:
-        return None
-    for key, expected in same.items():
-        if found.get(key) != expected:
-            raise BadInput(explain(f"{key} of {folder}", expected, found.get(key), "pass another --work"))
-    return found
 
 
 def _request(folder: Path, data: Path, seed: int) -> Request:

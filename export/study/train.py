@@ -6,6 +6,7 @@ python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import time
 from dataclasses import asdict
@@ -15,15 +16,15 @@ from typing import Any
 import torch
 
 from edgevla.control.realtime import die_with_parent
+from edgevla.errors import EdgevlaError
 from export.data.ours import OurData
 from export.distill.loop import Recipe as Settings
-from export.distill.opening import open_data
 from export.structures.config import StructureConfig
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk
 from export.structures.teacher import StructureTeacher
-from export.structures.train import FRAMES_A_STEP, new_teacher, train_stage, vocabulary, whiten
+from export.structures.train import FRAMES_A_STEP, Robot, new_teacher, train_stage, vocabulary, whiten
 from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
-from export.study.play import POLICY, RESULT, identity, keep, kept, played
+from export.study.play import POLICY, claim, keep, played, result_of
 
 LEARNING_RATE = 1e-3
 
@@ -43,7 +44,7 @@ def train_cell(
     teacher = new_teacher(recipe, data, words)
     settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=frames // FRAMES_A_STEP)
     whiten(teacher, data, cell.seed)
-    progress = train_stage(teacher, data, recipe, stage, settings, folder, loud)
+    progress = train_stage([Robot(teacher, data)], recipe, stage, settings, folder, loud)
     return teacher.eval(), progress.elapsed_s
 
 
@@ -55,20 +56,21 @@ def recipe_of(config: StructureConfig, seed: int, stage: StageAsk) -> Recipe:
 
 def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pairs: int, loud: bool) -> dict[str, Any]:
     """All steps of a cell; what stands in its folder is not done again."""
-    folder, same = work / cell.name, identity(frames, pairs, data)
-    if (found := kept(folder, same)) is not None:
+    folder, done = work / cell.name, result_of(work / cell.name, pairs)
+    claim(folder, {"frames": frames, "data": data.sha256})
+    if done.is_file():
+        found: dict[str, Any] = json.loads(done.read_text())
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
     teacher.save(folder / POLICY)
+    started = time.monotonic()
     outcomes = played(folder, where, data, pairs, cell.seed, VARIANTS[cell.variant])
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
-        **same, "train_s": train_s, "wall_s": time.monotonic() - started,
+        "frames": frames, "asked": pairs, "train_s": train_s, "played_s": time.monotonic() - started,
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
     }  # fmt: skip
-    keep(folder / RESULT, result)
+    keep(done, result)
     return result
 
 
@@ -86,10 +88,10 @@ def main() -> None:
         die_with_parent(asked.parent, signal.SIGKILL)
     torch.set_num_threads(1)
     cell = next(cell for cell in cells(100) if cell.name == asked.cell)
-    data = open_data(str(asked.data), asked.work)
-    if not isinstance(data, OurData):
-        raise SystemExit(f"{asked.data}: expected demonstrations of examples.metaworld.demos")
-    run_cell(cell, data, asked.data, asked.work, asked.frames, asked.pairs, loud=True)
+    try:
+        run_cell(cell, OurData(asked.data), asked.data, asked.work, asked.frames, asked.pairs, loud=True)
+    except EdgevlaError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +21,15 @@ from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host, host_line
 from export.data.ours import OurData
 from export.distill.opening import open_data
-from export.study.play import RESULT, identity, keep, kept
+from export.study.asked import add_options, alone, require_sound
+from export.study.play import claim, keep, result_of
 from export.study.pool import Job, run_all
-from export.study.recipes.cell import KIND
+from export.study.recipes.cell import KIND, decoded_of
 from export.study.recipes.cells import Cell, cells
 from export.study.recipes.report import COLUMNS, SCHEMA, conclusions, rows_of, table
 from export.study.report import FULL_SEEDS
+
+FRAMES, PAIRS = 128_000, 120
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,23 @@ class Asked:
 
 def run(asked: Asked) -> None:
     """Every cell that is not done. Raises BadInput: one failed, or one that is there is of other data."""
-    asked.work.mkdir(parents=True, exist_ok=True)
-    theirs = open_data(str(asked.other), asked.work / "other")
-    same = {**identity(asked.frames, asked.pairs, OurData(asked.data)), "other": theirs.sha256}
-    missing = [cell for cell in asked.cells if kept(asked.work / cell.name, same) is None]
+    theirs = open_data(str(asked.other), decoded_of(asked.work, asked.other))
+    of = {"frames": asked.frames, "data": OurData(asked.data).sha256, "other": theirs.sha256}
+    for cell in asked.cells:
+        claim(asked.work / cell.name, of)
+    missing = [cell for cell in asked.cells if not result_of(asked.work / cell.name, asked.pairs).is_file()]
     run_all([asked.job(cell) for cell in missing], asked.workers)
 
 
 def summary(asked: Asked) -> dict[str, Any]:
     """All results and what may be concluded."""
-    results = [json.loads((asked.work / cell.name / RESULT).read_text()) for cell in asked.cells]
+    results = [json.loads(result_of(asked.work / cell.name, asked.pairs).read_text()) for cell in asked.cells]
     rows = rows_of(results)
     what = (
         f"{KIND.name}, {results[0]['parameters']:,} parameters, {asked.frames:,} encoder frames of the own robot and "
         f"{asked.frames // 2:,} of the other, int8, in the loop"
     )
-    raw = [{key: r[key] for key in ("cell", "success", "ticks", "wall_s")} for r in results]
+    raw = [{key: r[key] for key in ("cell", "success", "ticks", "train_s", "played_s")} for r in results]
     return {
         "schema": SCHEMA, "what": what, "rows": rows, "conclusions": conclusions(rows), "raw": raw,
         "host": describe_host(),
@@ -79,21 +82,21 @@ def summary(asked: Asked) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="own robot (default %(default)s)")
+    add_options(parser, "out/recipes", "out/recipes.json")
     parser.add_argument("--other", type=Path, default=Path("out/so101"), help="other robot (default %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("out/recipes"), help="cells, kept (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/recipes.json"), help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=FULL_SEEDS, help="default %(default)s")
-    parser.add_argument("--frames", type=int, default=240_000, help="of the own robot (default %(default)s)")
-    parser.add_argument("--pairs", type=int, default=120, help="episodes of each cell (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of the own robot (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="episodes of each cell (default %(default)s)")
     given = parser.parse_args(arguments)
     try:
+        require_sound(given.seeds, given.frames, given.pairs, given.workers, given.data)
+        if not given.other.is_dir():
+            todo = f"python -m examples.so101.demos -o {given.other}"
+            raise BadInput(explain("--other", "a data set of another robot", str(given.other), todo))
         asked = Asked(given.data, given.other, given.work, given.seeds, given.frames, given.pairs, given.workers)
-        _require(asked)
-        run(asked)
-        found = summary(asked)
+        with alone(asked.work):
+            run(asked)
+            found = summary(asked)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -106,15 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(sentence)
     print(host_line(found["host"]))
     print(f"wrote {given.out}")
-
-
-def _require(asked: Asked) -> None:
-    if not (asked.data / "dataset.json").is_file():
-        todo = "make demo, or python -m examples.metaworld.demos -o DIR"
-        raise BadInput(explain("--data", "demonstrations with dataset.json", str(asked.data), todo))
-    if not asked.other.is_dir():
-        todo = f"python -m examples.so101.demos -o {asked.other}"
-        raise BadInput(explain("--other", "a data set of another robot", str(asked.other), todo))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m export.study.recipes.cell CELL --data DATA --other DATA --work WORK --
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import time
 from dataclasses import asdict
@@ -18,9 +19,9 @@ from edgevla.control.realtime import die_with_parent
 from edgevla.errors import EdgevlaError
 from export.data.ours import OurData
 from export.distill.opening import open_data
-from export.structures.train import run_recipe, vocabulary
+from export.structures.train import run_recipe, short, vocabulary
 from export.study.cells import KINDS, Kind, fitted
-from export.study.play import POLICY, RESULT, identity, keep, kept, played
+from export.study.play import POLICY, claim, keep, played, result_of
 from export.study.recipes.cells import Cell, cells, recipe_of
 from export.study.train import count
 
@@ -33,23 +34,30 @@ def policy_of(words: int) -> dict[str, Any]:
     return {key: value for key, value in told.items() if key not in ("pictures", "state", "actions")}
 
 
+def decoded_of(work: Path, other: Path | str) -> Path:
+    """Where the frames of the other robot's videos are kept, once for all cells."""
+    return work / "decoded" / f"data-{short(str(other))}"
+
+
 def run_cell(cell: Cell, where: Path, other: str, work: Path, frames: int, pairs: int, loud: bool) -> dict[str, Any]:
     """All steps of a cell; what stands in its folder is not done again. Raises BadInput: unusable data."""
-    folder = work / cell.name
-    folder.mkdir(parents=True, exist_ok=True)
-    own, theirs = OurData(where), open_data(other, folder / "other", None, loud)
-    same = {**identity(frames, pairs, own), "other": theirs.sha256}
-    if (found := kept(folder, same)) is not None:
+    folder, done = work / cell.name, result_of(work / cell.name, pairs)
+    own, theirs = OurData(where), open_data(other, decoded_of(work, other), None, loud)
+    claim(folder, {"frames": frames, "data": own.sha256, "other": theirs.sha256})
+    if done.is_file():
+        found: dict[str, Any] = json.loads(done.read_text())
         return found
+    words = vocabulary([own, theirs])  # the same for every recipe, whether it hears the other robot or not
+    recipe = recipe_of(cell, policy_of(len(words)), str(where), other, frames)
+    teacher, train_s = run_recipe(recipe, folder / POLICY, loud, work / "decoded", words)
     started = time.monotonic()
-    recipe = recipe_of(cell, policy_of(len(vocabulary([own, theirs]))), str(where), other, frames)
-    teacher = run_recipe(recipe, folder / POLICY, loud)
     outcomes = played(folder, where, own, pairs, cell.seed)
     result = {
-        "cell": asdict(cell), "parameters": count(teacher.policy), **same, "wall_s": time.monotonic() - started,
+        "cell": asdict(cell), "parameters": count(teacher.policy), "frames": frames, "asked": pairs,
+        "train_s": train_s, "played_s": time.monotonic() - started,
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
     }  # fmt: skip
-    keep(folder / RESULT, result)
+    keep(done, result)
     return result
 
 

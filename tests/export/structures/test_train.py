@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from edgevla.errors import BadInput
+from export.data.load import open_dataset
 from export.structures.recipe import read_recipe
-from export.structures.train import main, run_recipe
+from export.structures.train import Robot, _lessons, main, run_recipe
 from export.teachers.load import load_policy
 from tests.export.structures.tiny import backbone_of
 from tests.export.user_files import write_recording
@@ -60,7 +61,7 @@ def test_a_recipe_trains_and_leaves_a_folder_that_is_a_teacher(desk: Path, tmp_p
     assert '"parameters"' in capsys.readouterr().out
     teacher = load_policy(tmp_path / "out")
     assert (teacher.spec.observations, teacher.spec.stride, teacher.spec.d_max) == (2, 2, 2)
-    again = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
+    again, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
     before = teacher.policy.state_dict()
     assert all(torch.equal(v, before[n]) for n, v in again.policy.state_dict().items())  # nothing is trained again
 
@@ -68,7 +69,7 @@ def test_a_recipe_trains_and_leaves_a_folder_that_is_a_teacher(desk: Path, tmp_p
 def test_a_stage_of_another_robot_hands_on_what_has_the_same_shape(desk: Path, tmp_path: Path, capsys) -> None:
     second = RECIPE.split("[[stage]]")[1].replace("in-domain", "fine-tune")
     text = RECIPE.replace("in-domain", "pre-train").replace("DATA", "OTHER") + "[[stage]]" + second
-    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
+    teacher, _ = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
     assert (len(teacher.spec.state), len(teacher.spec.actions)) == (3, 2)
     said = capsys.readouterr().err
     assert "fine-tune:" in said
@@ -80,7 +81,7 @@ def test_robots_that_learn_side_by_side_share_all_but_their_projections(desk: Pa
     from safetensors import safe_open
 
     text = RECIPE + f'beside = ["{desk / "other"}"]\n'
-    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
+    teacher, _ = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
     said = capsys.readouterr().err
     assert "beside it a robot of 4 actions" in said
     assert "body.weight" in said  # five joints beside three
@@ -90,11 +91,35 @@ def test_robots_that_learn_side_by_side_share_all_but_their_projections(desk: Pa
     assert "0.backbone.model.stem.embed.weight" in names
     assert "1.backbone.model.stem.embed.weight" not in names  # one backbone, held once
     assert any(name.startswith("1.") and "body.weight" in name for name in names)
-    again = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
+    again, _ = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
     before = teacher.policy.state_dict()
     assert all(torch.equal(v, before[n]) for n, v in again.policy.state_dict().items())  # nothing is trained again
-    alone = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "alone", False)
+    alone, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "alone", False)
     assert not torch.equal(alone.policy.backbone.model.stem.embed.weight, before["backbone.model.stem.embed.weight"])
+
+
+def test_what_a_guest_learned_for_itself_goes_on_when_its_turn_comes(desk: Path, tmp_path: Path, capsys) -> None:
+    own = RECIPE.split("[[stage]]")[1]
+    text = (
+        f'{RECIPE}beside = ["{desk / "other"}"]\n[[stage]]{own.replace("DATA", "OTHER").replace("in-domain", "next")}'
+    )
+    teacher, _ = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out")
+    assert len(teacher.spec.actions) == 4
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ") and "go on" in line)
+    assert said.endswith("anew: none")
+
+
+def test_each_stage_draws_batches_of_its_own_and_keeps_the_mean_of_its_own_pictures(desk: Path, tmp_path: Path) -> None:
+    second = RECIPE.split("[[stage]]")[1]
+    text = RECIPE.replace("DATA", "OTHER").replace("1280", "64") + "[[stage]]" + second.replace("1280", "64")
+    recipe = read_recipe(written(desk, tmp_path, text))
+    both, _ = run_recipe(recipe, tmp_path / "both", False)
+    alone, _ = run_recipe(read_recipe(written(desk, tmp_path, RECIPE.replace("1280", "64"))), tmp_path / "one", False)
+    assert torch.equal(both.policy.backbone.model.stem.mean, alone.policy.backbone.model.stem.mean)
+    data = open_dataset(desk / "data", tmp_path, False)
+    batches = [_lessons([Robot(both, data)], recipe.stages[1], [3, 0, number])[1]() for number in (0, 1, 1)]
+    assert torch.equal(batches[1]["state"], batches[2]["state"])
+    assert not torch.equal(batches[0]["state"], batches[1]["state"])
 
 
 def test_the_shared_gradient_is_the_mean_of_both_robots(desk: Path, tmp_path: Path) -> None:
@@ -129,7 +154,7 @@ freeze = ["vision", "words"]
 lora_rank = 2
 [[stage]]{tail.split("[[stage]]")[1]}"""
     before = {name: p.clone() for name, p in made.model.named_parameters()}
-    teacher = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
+    teacher, _ = run_recipe(read_recipe(written(desk, tmp_path, text)), tmp_path / "out", False)
     after = dict(teacher.policy.backbone.model.named_parameters())
     assert set(after) == set(before)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -173,7 +198,6 @@ def test_what_is_wrong_in_a_recipe_is_named(desk: Path, tmp_path: Path, old: str
 def test_ten_demonstrations_of_each_task_are_ten(desk: Path) -> None:
     import numpy as np
 
-    from export.data.load import open_dataset
     from export.structures.lessons import _usable
 
     data = open_dataset(desk / "data", desk, False)

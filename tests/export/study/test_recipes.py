@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgevla.errors import BadInput
+from edgevla.errors import BadInput, Refused
 from export import compress as steps
 from export.structures.recipe import Recipe
-from export.study.play import RESULT
+from export.structures.train import FRAMES_A_STEP
+from export.study import __main__ as structures
+from export.study.asked import alone
+from export.study.play import result_of
+from export.study.pool import Job, run_all
 from export.study.recipes import __main__ as study
-from export.study.recipes.cell import policy_of, run_cell
+from export.study.recipes.cell import run_cell
 from export.study.recipes.cells import DEMONSTRATIONS, POST_TRAIN, PRE_TRAIN, RECIPES, Cell, cells, recipe_of
 from export.study.recipes.report import conclusions, paired_interval, rows_of, table
 from tests.export.tiny import write_counting_dataset
@@ -63,7 +67,7 @@ def test_a_gain_is_called_one_only_where_its_interval_leaves_zero_out() -> None:
     assert [row["recipe"] for row in rows] == ["in-domain", "pre-train", "post-train"]
     assert "gain" not in rows[0]
     assert rows[2]["gain"] == pytest.approx(0.31)
-    level, better = conclusions(rows)
+    level, better = conclusions(rows)  # 3 seeds
     assert level.endswith("no difference is shown")
     assert better.endswith("better")
     assert "10 demonstrations a task" in better
@@ -102,18 +106,48 @@ def test_a_recipe_across_robots_is_trained_packed_played_and_kept(
     cell = Cell(PRE_TRAIN, 10, 0)
     found = run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
     assert len(found["success"]) == 6
-    kept = tmp_path / "work" / cell.name / RESULT
+    kept = result_of(tmp_path / "work" / cell.name, 6)
     before = kept.stat().st_mtime_ns
     again = run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
     assert json.loads(json.dumps(found)) == again
     assert kept.stat().st_mtime_ns == before
     with pytest.raises(BadInput, match="pass another --work"):
-        run_cell(cell, own, str(other), tmp_path / "work", frames=512, pairs=6, loud=False)
+        run_cell(cell, own, str(other), tmp_path / "work", frames=512, pairs=12, loud=False)
 
 
-def test_every_recipe_trains_the_same_policy() -> None:
-    told = policy_of(60)
-    assert all(recipe_of(cell, told, "own", "other", 1000).policy == told for cell in cells(1))
+def test_every_recipe_takes_as_many_steps_on_its_own_robot() -> None:
+    for frames in (128, 1280, 128_000):
+        made = [recipe_of(Cell(recipe, 0, 0), {}, "own", "other", frames) for recipe in RECIPES]
+        steps = [sum(s.frames // FRAMES_A_STEP for s in recipe.stages if s.data == "own") for recipe in made]
+        assert set(steps) == {frames // FRAMES_A_STEP}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--seeds 0", "--seeds"), ("--frames 100", "--frames"), ("--frames 200", "a multiple of 128"),
+     ("--pairs 0", "--pairs"), ("--workers 0", "--workers")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(tmp_path: Path, capsys: Any, option: str, said: str) -> None:
+    own = str(write_counting_dataset(tmp_path / "own"))
+    for command in (study.main, structures.main):
+        with pytest.raises(SystemExit) as ended:
+            command(["--data", own, *option.split()])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_one_session_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    with alone(tmp_path / "work"), pytest.raises(Refused, match="another is at work"), alone(tmp_path / "work"):
+        pass
+    with alone(tmp_path / "work"):
+        pass
+
+
+def test_a_failing_cell_is_named_with_its_log(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / "good", ("-c", "pass")), Job(tmp_path / "bad", ("-c", "raise SystemExit('no data')"))]
+    with pytest.raises(BadInput, match=r"cell bad(.|\n)*output\.log"):
+        run_all(jobs, 2)
+    assert "no data" in (tmp_path / "bad" / "output.log").read_text()
 
 
 def test_the_command_says_what_is_not_there(tmp_path: Path, capsys: Any) -> None:

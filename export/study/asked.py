@@ -1,0 +1,52 @@
+"""What the commands of both studies are asked, and the one session that may work in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgevla.errors import BadInput, Refused, Usage, explain
+
+WHOLE = 128  # encoder frames: every recipe halves them, and a step takes 64
+SEEDS = 100  # at most
+DEMOS = "make demo, or python -m examples.metaworld.demos -o DIR"
+
+
+def add_options(parser: argparse.ArgumentParser, work: str, out: str) -> None:
+    """Those that both have."""
+    parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="demonstrations (default %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path(work), help="cells, kept (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), help="default %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--json", action="store_true")
+
+
+def require_sound(seeds: int, frames: int, pairs: int, workers: int, data: Path) -> None:
+    """Raises Usage: a number out of range. Raises BadInput: no demonstrations there."""
+    for name, value, low, high in (
+        ("--seeds", seeds, 1, SEEDS), ("--frames", frames, WHOLE, 10**12), ("--pairs", pairs, 1, 10**6),
+        ("--workers", workers, 1, 10**4),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            raise Usage(explain(name, f"{low} to {high}", value, "choose another"))
+    if frames % WHOLE:
+        raise Usage(explain("--frames", f"a multiple of {WHOLE}", frames, f"take {frames // WHOLE * WHOLE}"))
+    if not (data / "dataset.json").is_file():
+        raise BadInput(explain("--data", "demonstrations with dataset.json", str(data), DEMOS))
+
+
+@contextlib.contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Keeps another session out of the folder. Raises Refused: one is at work there."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            todo = "wait for it, or pass another --work"
+            raise Refused(explain(f"{work}", "one session at a time", "another is at work", todo)) from None
+        yield
