@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgevla.telemetry.host import host_line
 from edgevla.telemetry.stats import wilson_interval
 from export.study.recipes.report import COLUMNS as RECIPE_COLUMNS
 from export.study.recipes.report import table as recipe_table
@@ -38,11 +39,16 @@ def structures_block(result: Mapping[str, Any], demo: Mapping[str, Any], host: s
     parts = [
         f"Host: {host}. {frames:,} encoder frames a cell, {trained / 3600:.1f} core-hours in all; int8 in the loop.",
         _lines(COLUMNS, table([*result["rows"], *reference_row(demo)])),
-        " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]),
+        " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]) + _elsewhere(demo),
         "Cost against the window, random weights, one core:",
         _lines(("structure", "window", "p50 ms", "memory between two ticks, kB"), growth),
     ]
     return "\n\n".join(parts)
+
+
+def _elsewhere(demo: Mapping[str, Any]) -> str:
+    """Where the last row was measured."""
+    return f" The last row is of the demo, on its host: {host_line(demo['host'])}." if reference_row(demo) else ""
 
 
 def recipes_block(result: Mapping[str, Any], host: str) -> str:

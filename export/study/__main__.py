@@ -28,7 +28,7 @@ from export.study.play import BUNDLE, claim, keep, result_of
 from export.study.pool import Job, run_all
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
 
-REDUCED = {"seeds": 1, "frames": 128_000, "pairs": 120}
+REDUCED = {"seeds": 1, "frames": 128_000, "pairs": 60}
 FULL = {"seeds": FULL_SEEDS, "frames": 128_000, "pairs": FULL_PAIRS}
 
 
