@@ -168,7 +168,10 @@ fuzz-bridge: $(READY)  ## every decoder of the bridge for 10 minutes, two at a t
 	$(VENV)/pip install --quiet "atheris>=2.3,<4"
 	$(VENV)/python -m tests.firmware_bridge.fuzz --jobs 2 --out bench/results/fuzz.json
 
-model-check: $(READY)  ## every state of the servo's machine for every accepted schedule up to H = 16 (make test: the shortest H of each)
+model-check: $(READY)  ## every state of the servo's machine for every accepted schedule up to H = 16 (make test: 12; 6 minutes)
+	EDGEVLA_MODEL_CHECK=16 $(VENV)/pytest tests/edgevla/control/test_machine.py
+
+model-check-all: $(READY)  ## the same with words, rest and oversleeping over every schedule, not only the shortest H of each (hours)
 	EDGEVLA_MODEL_CHECK=all $(VENV)/pytest tests/edgevla/control/test_machine.py
 
 search: $(READY)  ## which layers of the demo's bundle become int8, by action error and latency; in out/search
