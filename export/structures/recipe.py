@@ -147,6 +147,8 @@ def _stage(table: RecipeTable) -> StageAsk:
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
     )
+    if stage.data in stage.beside:
+        table.fail("beside", "data of other robots", stage.data)
     table.nothing_left()
     return stage
 

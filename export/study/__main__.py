@@ -18,13 +18,13 @@ from typing import Any
 
 from edgevla.cli.output import print_table
 from edgevla.errors import EdgevlaError
-from edgevla.telemetry.host import describe_host, host_line
+from edgevla.telemetry.host import describe_host
 from export.data.ours import OurData
-from export.study.asked import add_options, alone, require_sound
+from export.study.asked import add_options, alone, require_sound, tell
 from export.study.cells import PARAMETERS, Cell, cells
 from export.study.growth import growth
 from export.study.measure import latencies, resident_mb
-from export.study.play import BUNDLE, claim, keep, result_of
+from export.study.play import BUNDLE, claim, keep, read, result_of
 from export.study.pool import Job, run_all
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
 
@@ -64,7 +64,7 @@ def run(asked: Asked) -> None:
 
 def summary(asked: Asked) -> dict[str, Any]:
     """All results, what they cost, and what may be concluded."""
-    results = [json.loads(result_of(asked.work / cell.name, asked.pairs).read_text()) for cell in asked.cells]
+    results = [read(result_of(asked.work / cell.name, asked.pairs)) for cell in asked.cells]
     bundles = {cell.kind.name: asked.work / cell.name / BUNDLE for cell in reversed(asked.cells)}
     costs = {name: {**found, "rss_mb": resident_mb(bundles[name])} for name, found in latencies(bundles).items()}
     rows = rows_of(results, costs)
@@ -96,18 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with alone(asked.work):
             run(asked)
             found = summary(asked)
+        keep(given.out, found)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    keep(given.out, found)
     if given.json:
         print(json.dumps(found))
         return
     print_table("structures", COLUMNS, table(found["rows"]))
-    for sentence in found["conclusions"]:
-        print(sentence)
-    print(host_line(found["host"]))
-    print(f"wrote {given.out}")
+    tell(found, given.out)
 
 
 if __name__ == "__main__":

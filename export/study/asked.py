@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from edgevla.errors import BadInput, Refused, Usage, explain
+from edgevla.telemetry.host import host_line
 
 WHOLE = 128  # encoder frames: every recipe halves them, and a step takes 64
 SEEDS = 100  # at most
@@ -37,6 +39,14 @@ def require_sound(seeds: int, frames: int, pairs: int, workers: int, data: Path)
         raise Usage(explain("--frames", f"a multiple of {WHOLE}", frames, f"take {frames // WHOLE * WHOLE}"))
     if not (data / "dataset.json").is_file():
         raise BadInput(explain("--data", "demonstrations with dataset.json", str(data), DEMOS))
+
+
+def tell(found: Mapping[str, Any], out: Path) -> None:
+    """What stands below the table."""
+    for sentence in found["conclusions"]:
+        print(sentence)
+    print(host_line(found["host"]))
+    print(f"wrote {out}")
 
 
 @contextlib.contextmanager

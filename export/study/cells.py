@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from export.structures.config import INTERLEAVED, ONE_STEP, POLICY_HEAD, StructureConfig
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
@@ -86,4 +86,4 @@ def fitted(kind: Kind, words: int, count: Callable[[StructurePolicy], int]) -> S
     best = min(near, key=lambda c: abs(count(policy_of(c, words)) - PARAMETERS))
     if abs(count(policy_of(best, words)) - PARAMETERS) > TOLERANCE * PARAMETERS:
         raise ValueError(f"{kind.name}: no width gives {PARAMETERS} parameters within {TOLERANCE:.0%}")
-    return replace(best)
+    return best

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput, explain
-from edgevla.sim.lockstep import Episode, Outcome
+from edgevla.sim.lockstep import Episode
 from edgevla.sim.metaworld import TASKS
 from export.compress import compress
 from export.data.ours import OurData
@@ -23,8 +24,8 @@ FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
 POLICY, BUNDLE, OF = "policy", "policy.bundle", "of.json"
 
 
-def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark: float = 0.0) -> list[Outcome]:
-    """Outcomes of the policy that stands in `folder`; its bundle is made where it is not there yet.
+def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark: float = 0.0) -> dict[str, Any]:
+    """success, ticks and played_s of the policy that stands in `folder`; its bundle is made where it is not there yet.
 
     Args:
         folder: of the cell.
@@ -34,7 +35,7 @@ def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark
         seed: of calibration.
         dark: share of black pictures.
     """
-    bundle = folder / BUNDLE
+    bundle, started = folder / BUNDLE, time.monotonic()
     trained = hashlib.sha256((folder / POLICY / "model.safetensors").read_bytes()).hexdigest()
     if bundle.is_dir() and open_bundle(bundle).manifest.teacher.sha256 != trained:
         shutil.rmtree(bundle)
@@ -42,7 +43,11 @@ def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark
         compress(_request(folder, where, seed))
     known, recorded = data.demonstrations.meta["known_instructions"], set(data.demonstrations.tasks)
     asked = episodes(pairs, {task: known[task] for task in TASKS if task in recorded})
-    return play_all(PolicySpec("int8", bundle, dark=dark), asked, workers=1)
+    outcomes = play_all(PolicySpec("int8", bundle, dark=dark), asked, workers=1)
+    return {
+        "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
+        "played_s": time.monotonic() - started,
+    }  # fmt: skip
 
 
 def episodes(pairs: int, known: Mapping[str, str]) -> list[Episode]:
@@ -55,7 +60,7 @@ def claim(folder: Path, of: Mapping[str, Any]) -> None:
     """Makes the folder of a cell, and writes down what is trained in it. Raises BadInput: of something else already."""
     path = folder / OF
     if path.is_file():
-        found = json.loads(path.read_text())
+        found = read(path)
         for key, expected in of.items():
             if found.get(key) != expected:
                 raise BadInput(explain(f"{key} of {folder}", expected, found.get(key), "pass another --work"))
@@ -70,11 +75,25 @@ def result_of(folder: Path, pairs: int) -> Path:
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:
-    """Writes a result, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a result, whole or not at all. Raises BadInput: it cannot be written."""
     part = path.with_suffix(".part")
-    part.write_text(_lines(found))
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(_lines(found))
+        os.replace(part, path)
+    except OSError as error:
+        raise BadInput(
+            explain(f"{path}", "a file that can be written", error, "free space, or choose another")
+        ) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `keep` wrote. Raises BadInput: it is not there, or not whole."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(explain(f"{path}", "what a cell wrote", error, "remove it; the cell is made again")) from None
+    return found
 
 
 def _lines(found: Mapping[str, Any]) -> str:

@@ -6,9 +6,7 @@ python -m export.study.train CELL --data DATA --work WORK --frames N --pairs N
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from export.structures.recipe import BackboneAsk, Recipe, StageAsk
 from export.structures.teacher import StructureTeacher
 from export.structures.train import FRAMES_A_STEP, Robot, new_teacher, train_stage, vocabulary, whiten
 from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
-from export.study.play import POLICY, claim, keep, played, result_of
+from export.study.play import POLICY, claim, keep, played, read, result_of
 
 LEARNING_RATE = 1e-3
 
@@ -59,16 +57,13 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
     folder, done = work / cell.name, result_of(work / cell.name, pairs)
     claim(folder, {"frames": frames, "data": data.sha256})
     if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text())
-        return found
+        return read(done)
     teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
     teacher.save(folder / POLICY)
-    started = time.monotonic()
     outcomes = played(folder, where, data, pairs, cell.seed, VARIANTS[cell.variant])
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "width": teacher.policy.config.width,
-        "frames": frames, "asked": pairs, "train_s": train_s, "played_s": time.monotonic() - started,
-        "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
+        "frames": frames, "asked": pairs, "train_s": train_s, **outcomes,
     }  # fmt: skip
     keep(done, result)
     return result

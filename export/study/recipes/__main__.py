@@ -18,11 +18,11 @@ from typing import Any
 
 from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, EdgevlaError, explain
-from edgevla.telemetry.host import describe_host, host_line
+from edgevla.telemetry.host import describe_host
 from export.data.ours import OurData
 from export.distill.opening import open_data
-from export.study.asked import add_options, alone, require_sound
-from export.study.play import claim, keep, result_of
+from export.study.asked import add_options, alone, require_sound, tell
+from export.study.play import claim, keep, read, result_of
 from export.study.pool import Job, run_all
 from export.study.recipes.cell import KIND, decoded_of
 from export.study.recipes.cells import Cell, cells
@@ -66,7 +66,7 @@ def run(asked: Asked) -> None:
 
 def summary(asked: Asked) -> dict[str, Any]:
     """All results and what may be concluded."""
-    results = [json.loads(result_of(asked.work / cell.name, asked.pairs).read_text()) for cell in asked.cells]
+    results = [read(result_of(asked.work / cell.name, asked.pairs)) for cell in asked.cells]
     rows = rows_of(results)
     what = (
         f"{KIND.name}, {results[0]['parameters']:,} parameters, {asked.frames:,} encoder frames of the own robot and "
@@ -97,18 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with alone(asked.work):
             run(asked)
             found = summary(asked)
+        keep(given.out, found)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    keep(given.out, found)
     if given.json:
         print(json.dumps(found))
         return
     print_table("recipes", COLUMNS, table(found["rows"]))
-    for sentence in found["conclusions"]:
-        print(sentence)
-    print(host_line(found["host"]))
-    print(f"wrote {given.out}")
+    tell(found, given.out)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ python -m export.study.recipes.cell CELL --data DATA --other DATA --work WORK --
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from export.data.ours import OurData
 from export.distill.opening import open_data
 from export.structures.train import run_recipe, short, vocabulary
 from export.study.cells import KINDS, Kind, fitted
-from export.study.play import POLICY, claim, keep, played, result_of
+from export.study.play import POLICY, claim, keep, played, read, result_of
 from export.study.recipes.cells import Cell, cells, recipe_of
 from export.study.train import count
 
@@ -45,17 +43,14 @@ def run_cell(cell: Cell, where: Path, other: str, work: Path, frames: int, pairs
     own, theirs = OurData(where), open_data(other, decoded_of(work, other), None, loud)
     claim(folder, {"frames": frames, "data": own.sha256, "other": theirs.sha256})
     if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text())
-        return found
+        return read(done)
     words = vocabulary([own, theirs])  # the same for every recipe, whether it hears the other robot or not
     recipe = recipe_of(cell, policy_of(len(words)), str(where), other, frames)
     teacher, train_s = run_recipe(recipe, folder / POLICY, loud, work / "decoded", words)
-    started = time.monotonic()
     outcomes = played(folder, where, own, pairs, cell.seed)
     result = {
         "cell": asdict(cell), "parameters": count(teacher.policy), "frames": frames, "asked": pairs,
-        "train_s": train_s, "played_s": time.monotonic() - started,
-        "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
+        "train_s": train_s, **outcomes,
     }  # fmt: skip
     keep(done, result)
     return result

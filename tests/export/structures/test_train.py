@@ -183,6 +183,7 @@ def _tokenizer(folder: Path) -> None:
         ("frames = 1280", "frames = 1", "frames"),
         ("learning_rate = 3e-3", "learning_rate = 3e-3\nlr = 1", "lr"),
         ("learning_rate = 3e-3", 'learning_rate = 3e-3\nbeside = "out/other"', "beside"),
+        ("learning_rate = 3e-3", 'learning_rate = 3e-3\nbeside = ["DATA"]', "data of other robots"),
         ("max_tokens = 6", "", "max_tokens"),
         ("stride = 2", "", "stride"),
         ("layers = 1", 'layers = 1\nlora_rank = 2\nfreeze = ["language"]', "lora_rank"),

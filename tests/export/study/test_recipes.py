@@ -67,7 +67,7 @@ def test_a_gain_is_called_one_only_where_its_interval_leaves_zero_out() -> None:
     assert [row["recipe"] for row in rows] == ["in-domain", "pre-train", "post-train"]
     assert "gain" not in rows[0]
     assert rows[2]["gain"] == pytest.approx(0.31)
-    level, better = conclusions(rows)  # 3 seeds
+    level, better = conclusions(rows)
     assert level.endswith("no difference is shown")
     assert better.endswith("better")
     assert "10 demonstrations a task" in better
@@ -111,6 +111,9 @@ def test_a_recipe_across_robots_is_trained_packed_played_and_kept(
     again = run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
     assert json.loads(json.dumps(found)) == again
     assert kept.stat().st_mtime_ns == before
+    kept.write_text(kept.read_text()[:40])
+    with pytest.raises(BadInput, match="made again"):
+        run_cell(cell, own, str(other), tmp_path / "work", frames=256, pairs=6, loud=False)
     with pytest.raises(BadInput, match="pass another --work"):
         run_cell(cell, own, str(other), tmp_path / "work", frames=512, pairs=12, loud=False)
 
