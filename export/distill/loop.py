@@ -226,9 +226,12 @@ def _log(run: Run, log: Path | None, board: Board | None) -> None:
     rate = learning_rate(run.recipe, spent(run.recipe, progress))
     speed = progress.samples / max(progress.elapsed_s, 1e-9)
     if log is not None:
-        with writing(log), log.open("a") as stream:
+        with writing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)  # the first line comes before the first checkpoint
             line = {**vars(progress), "learning_rate": rate, "samples_per_s": speed}
-            stream.write(json.dumps({k: float(f"{v:.6g}") if k != "step" else v for k, v in line.items()}) + "\n")
+            said = {k: float(f"{v:.6g}") if k != "step" else v for k, v in line.items()}
+            with log.open("a") as stream:
+                stream.write(json.dumps(said) + "\n")
     if board is not None:
         with writing(run.path.parent / "tensorboard"):
             board.add(progress.step, loss=progress.loss, learning_rate=rate, samples_per_s=speed)
