@@ -117,10 +117,18 @@ class MetaworldPlant:
         self._half_way = half_way
         if half_way:
             self._open_half_way(np.random.default_rng(seed))
+        self._place()
         self._observation = self._env._get_obs()
         self.success = False
         self.ticks = 0
         self.setpoint0 = np.concatenate([self._env.data.mocap_pos[0], [-1.0]]).astype(np.float32)
+
+    def _place(self) -> None:
+        """Puts what is drawn where the state is: a reset leaves markers and objects where they were before it."""
+        import mujoco
+
+        mujoco.mj_kinematics(self._env.model, self._env.data)
+        mujoco.mj_camlight(self._env.model, self._env.data)
 
     def _open_half_way(self, rng: np.random.Generator) -> None:
         import mujoco

@@ -133,6 +133,19 @@ def test_a_frame_shows_that_the_hand_moved(drawer):
     assert changed.mean() > 0.01
 
 
+@pytest.mark.parametrize("task", ["window-close-v3", "drawer-open-v3"])
+def test_the_first_frame_shows_the_scene_as_it_is(task):
+    """A reset alone leaves the window where it was, 20 cm off, until the first step."""
+    plant = MetaworldPlant(task, 0)
+    plant = MetaworldPlant(task, 5, reuse=plant)
+    first, observed = plant.render().astype(int), plant.scripted_observation()
+    plant.step(plant.setpoint0)
+    moved = (np.abs(plant.render().astype(int) - first).max(-1) > 20).sum()
+    assert moved < 100  # px: the hand settles
+    np.testing.assert_allclose(plant.scripted_observation()[4:7], observed[4:7], atol=2e-3)
+    plant.close()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_loads_and_does_not_start_solved(task):
     plant = MetaworldPlant(task, 0)
