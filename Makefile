@@ -79,10 +79,13 @@ study: $(READY)  ## five structures at equal cost, one seed, after make demo (an
 study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (4 hours; goes on, from make study too)
 	$(VENV)/python -m export.study --full --out bench/results/structures-run.json
 
+out/demo/data/dataset.json:
+	@echo "no demonstrations in out/demo/data: run make demo first" >&2; exit 4
+
 out/so101: | $(READY)
 	$(VENV)/python -m examples.so101.demos -o $@
 
-recipes: out/so101  ## another robot's data before, beside or not at all, three seeds, after make demo (two hours on two cores; goes on)
+recipes: out/demo/data/dataset.json out/so101  ## another robot's data before, beside or not at all, three seeds, after make demo (some four hours on two cores; goes on)
 	$(VENV)/python -m export.study.recipes --out bench/results/recipes.json
 
 bench-bus: $(READY)  ## every protocol at the wire's pace and beside the maker's library, alone on the machine (6 minutes)
