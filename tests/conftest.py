@@ -37,7 +37,7 @@ powercut/*
 edgevla/bundle/*
 edgevla/trust/*
 edgevla/doctor/*
-edgevla/install/*                       !test_end_to_end.py test_trial.py
+edgevla/install/*                       !test_end_to_end.py test_service.py test_trial.py
 edgevla/policy/*                        !test_process.py
 edgevla/telemetry/*                     !test_rows.py
 edgevla/control/test_[acdekl]*.py       !test_clock.py
