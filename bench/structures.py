@@ -31,13 +31,15 @@ def structures_block(result: Mapping[str, Any], demo: Mapping[str, Any], host: s
     """The table of cells, what may be concluded, and how the cost grows with the window."""
     if not result.get("rows"):
         return "not measured"
-    frames, trained = result["rows"][0]["frames"], sum(row["train_s"] * row["seeds"] for row in result["rows"])
+    frames = result["rows"][0]["frames"]
+    trained_h, played_h = (sum(cell[key] for cell in result["raw"]) / 3600 for key in ("train_s", "played_s"))
+    cost = f"{trained_h:.1f} core-hours of training, {played_h:.1f} of packing and playing"
     growth = [
         (row["structure"], f"{row['window']}", f"{row['p50_ms']:.2f}", f"{row['memory_bytes'] / 1e3:,.0f}")
         for row in result["growth"]
     ]
     parts = [
-        f"Host: {host}. {frames:,} encoder frames a cell, {trained / 3600:.1f} core-hours in all; int8 in the loop.",
+        f"Host: {host}. {frames:,} encoder frames a cell; {cost}. Success is that of int8 in the loop.",
         _lines(COLUMNS, table([*result["rows"], *reference_row(demo)])),
         " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]) + _elsewhere(demo),
         "Cost against the window, random weights, one core:",

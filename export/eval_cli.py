@@ -81,6 +81,10 @@ def evaluate(
             declared != Budget(),
             command,
             frames != 600,
+            instruction,
+            port,
+            seed,
+            (margin, alpha, looks) != (0.15, 0.05, "20,40,60"),
         )
         if any(others):
             todo = "call eval twice"

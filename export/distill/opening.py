@@ -86,16 +86,16 @@ def from_file(where: str, *arguments: object) -> Any:
         raise BadInput(explain("Python file", f"{path}", "no such file", "check the path"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with _own_code(path):
+    with own_code(path):
         spec.loader.exec_module(module)
     if not callable(made := getattr(module, function, None)):
         raise BadInput(explain(f"function of {path}", function, "no such function", "check the name"))
-    with _own_code(where):
+    with own_code(where):
         return made(*arguments)
 
 
 @contextlib.contextmanager
-def _own_code(where: str) -> Iterator[None]:
+def own_code(where: str) -> Iterator[None]:
     """What goes wrong in a user's file is told as that, with its line."""
     try:
         yield
@@ -111,7 +111,7 @@ def require_answer(teacher: TeacherPolicy, source: Source) -> None:
     """Asks once: a module of one's own answers a chunk of the shape that its spec says. Raises BadInput."""
     spec = teacher.spec
     rows = source.draw(2, 0, spec.horizon, spec.d_max)
-    with _own_code(f"teacher {spec.name}"), torch.inference_mode():
+    with own_code(f"teacher {spec.name}"), torch.inference_mode():
         inputs = teacher_feed(teacher, source.sentences, source.present)(
             source.pictures(rows["seen"]), rows["state"], rows["sentence"]
         )

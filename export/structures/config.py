@@ -13,6 +13,12 @@ STRUCTURES = (ONE_STEP, INTERLEAVED, POLICY_HEAD)
 SEQUENTIAL = "discrete-sequential"
 HEADS = ("mlp", "lstm", "gpt", "flow-one-pass", "flow", "diffusion", "discrete", SEQUENTIAL, "vector-quantized")
 LONGEST = 16  # moments of a window
+_BOUNDS = {  # of whole numbers, both ends allowed
+    "window": (1, LONGEST), "stride": (1, 100_000), "pictures": (1, 64), "state": (1, 4096), "actions": (1, 1024),
+    "horizon": (1, 4096), "d_max": (0, 4095), "width": (8, 16_384), "layers": (1, 128), "heads": (1, 256),
+    "ticks_per_token": (1, 4096), "latents": (1, 1024), "resampled": (0, 4096), "recurrent_layers": (1, 64),
+    "steps": (1, 1000), "bins": (2, 1 << 20), "codes": (2, 1 << 20),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,17 @@ class StructureConfig:
     def __post_init__(self) -> None:
         _one_of("structure", self.structure, STRUCTURES)
         _one_of("head", self.head, HEADS)
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise BadInput(explain(name, f"a whole number from {low} to {high}", repr(value), "choose another"))
+        if isinstance(self.bound, bool) or not isinstance(self.bound, int | float) or not 0.0 < self.bound < 1e6:
+            raise BadInput(explain("bound", "a number above 0", repr(self.bound), "choose another"))
+        if self.d_max >= self.horizon:
+            expected = f"less than the horizon, {self.horizon} ticks"
+            raise BadInput(explain("d_max", expected, self.d_max, "choose a shorter prefix or a longer horizon"))
+        if self.width % self.heads:
+            raise BadInput(explain("width", f"a multiple of heads = {self.heads}", self.width, "choose another"))
         if not 1 <= self.window <= LONGEST or (self.structure == ONE_STEP and self.window != 1):
             expected = "1 with one-step" if self.structure == ONE_STEP else f"1 to {LONGEST} moments"
             raise BadInput(explain("window", expected, self.window, "choose another window, or another structure"))

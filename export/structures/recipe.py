@@ -26,14 +26,16 @@ beside = []                # data of other robots: one network, a batch of each 
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgevla.errors import BadInput, explain
-from export.structures.families.ours import Ours
+from export.structures.config import StructureConfig
+from export.structures.families.ours import Ours, OwnSizes
 from profiles.strict import Table
 
 if sys.version_info >= (3, 11):
@@ -43,7 +45,8 @@ else:
 
 SCHEMA = "edgevla.recipe/1"
 PARTS = ("vision", "language", "words")
-_FROM_DATA = ("pictures", "state", "actions")
+_ANY_ROBOT = {"pictures": 1, "state": 1, "actions": 1}
+_FROM_DATA = tuple(_ANY_ROBOT)
 _NEEDED = ("structure", "head", "window", "stride", "horizon")
 
 
@@ -93,7 +96,9 @@ def read_recipe(path: Path) -> Recipe:
     """Raises BadInput naming the file and the key that is wrong."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BadInput(explain(f"{path}", "a recipe in TOML", error, "check the path")) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(explain(f"{path}", "a recipe in TOML", error, "correct the file")) from None
     table = RecipeTable(str(path), data)
     schema = table.text("schema")
@@ -108,6 +113,7 @@ def read_recipe(path: Path) -> Recipe:
         table.fail("policy", f"{', '.join(_NEEDED)} and max_tokens", f"no {lacking[0]}")
     if given := sorted(set(told) & set(_FROM_DATA)):
         table.fail("policy", f"no {', '.join(_FROM_DATA)}: they come from the data", given[0])
+    _require_policy(RecipeTable(f"{path}: [policy]", told))
     recipe = Recipe(
         seed=table.whole("seed", 0, 2**31),
         policy=told,
@@ -119,22 +125,54 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _require_policy(table: RecipeTable) -> None:
+    """Raises BadInput: a key that is not known, or a policy that cannot be, whatever the data."""
+    known = [field.name for field in fields(StructureConfig) if field.name not in _FROM_DATA]
+    if unknown := sorted(set(table.names()) - set(known)):
+        table.fail(unknown[0], f"only known keys: {', '.join(sorted(known))}", "an unknown key")
+    values = {name: table.raw(name, "a value") for name in table.names()}
+    _said_of(table, lambda: StructureConfig.from_dict({**values, **_ANY_ROBOT}))
+
+
+def _said_of(table: RecipeTable, make: Callable[[], object]) -> None:
+    """Makes it, for what is wrong with it. Raises BadInput that names the table."""
+    try:
+        make()
+    except BadInput as error:
+        raise BadInput(f"{table.where}: {error}") from None
+
+
 def _backbone(table: RecipeTable) -> BackboneAsk:
-    height, width = (int(side) for side in table.numbers("picture", 2))
-    freeze = tuple(table.raw("freeze", "a list")) if table.has("freeze") else ()
+    height, width = _picture(table)
+    freeze = table.texts("freeze") if table.has("freeze") and table.raw("freeze", "a list") != [] else ()
     if not set(freeze) <= set(PARTS):
         table.fail("freeze", f"a list of {', '.join(PARTS)}", freeze)
     lora = table.whole("lora_rank", 1, 1024) if table.has("lora_rank") else 0
     if lora and "language" in freeze:
         table.fail("lora_rank", "no lora_rank where the language model is frozen: adapters are its training", lora)
     if table.has("folder"):
-        ask = BackboneAsk((height, width), Path(table.text("folder")), {}, freeze, lora)
+        folder = Path(table.text("folder"))
+        if not (folder / "config.json").is_file():
+            table.fail("folder", "a folder that transformers saved, with its config.json", str(folder))
+        ask = BackboneAsk((height, width), folder, {}, freeze, lora)
     else:
-        table.text("family", (Ours.family,))
+        if table.text("family") != Ours.family:
+            expected = f'"{Ours.family}", from scratch; of any other family folder = "DIR" of a pre-trained model'
+            table.fail("family", expected, table.text("family"))
+        if lora:
+            table.fail("lora_rank", "none: a model from scratch has nothing to adapt", lora)
         names = [name for name in ("patch", "width", "heads", "layers") if table.has(name)]
         ask = BackboneAsk((height, width), None, {n: table.whole(n, 1, 8192) for n in names}, freeze, lora)
+        _said_of(table, lambda: OwnSizes(2, ask.picture, **ask.sizes))
     table.nothing_left()
     return ask
+
+
+def _picture(table: RecipeTable) -> tuple[int, int]:
+    sides = table.numbers("picture", 2)
+    if not all(side == int(side) and 1 <= side <= 16_384 for side in sides):
+        table.fail("picture", "height and width, whole pixels", list(sides))
+    return int(sides[0]), int(sides[1])
 
 
 def _stage(table: RecipeTable) -> StageAsk:
@@ -147,7 +185,7 @@ def _stage(table: RecipeTable) -> StageAsk:
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
     )
-    if stage.data in stage.beside:
+    if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):
         table.fail("beside", "data of other robots", stage.data)
     table.nothing_left()
     return stage

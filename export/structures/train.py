@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.errors import BadInput, EdgevlaError, Refused, explain
 from export.data.ours import OurData
+from export.distill.alone import alone
 from export.distill.feed import words_of
-from export.distill.loop import Progress, Run, train
+from export.distill.loop import CHECKPOINT_S, Progress, Run, train
 from export.distill.loop import Recipe as Settings
 from export.distill.opening import open_data
 from export.distill.progress import Reporter
@@ -42,6 +43,8 @@ from export.structures.teacher import StructureTeacher
 from export.structures.together import Together, draw, share
 from export.teachers.lerobot.words import FILE
 
+DECLARED = "recipe.json"  # beside the checkpoints
+STOPPED = 130  # exit status: Ctrl-C
 FRAMES_A_STEP = 64  # encoder frames: rows times moments
 MEAN = "backbone.model.stem.mean"  # of a backbone from scratch
 
@@ -76,18 +79,42 @@ def run_recipe(
 
     Raises:
         BadInput: a data set or backbone is unusable.
+        Refused: the folder holds another policy, or another session is at work in it.
     """
     work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise BadInput(explain(f"{out}", "a folder, or nothing there yet", "a file", "pass another -o"))
+    if (out / "config.json").exists() and not (work / DECLARED).exists():
+        got, todo = "a policy that no recipe of ours made there", "pass another -o"
+        raise Refused(explain(f"{out}", "a new folder, or that of this recipe", got, todo))
     named = dict.fromkeys(name for stage in recipe.stages for name in (stage.data, *stage.beside))
     data = {name: open_data(name, (decoded or work) / f"data-{short(name)}", None, loud) for name in named}
-    _declare(work / "recipe.json", recipe, list(data.values()))
     words = () if recipe.backbone.folder is not None else words or vocabulary(list(data.values()))
-    train_s = 0.0
+    torch.manual_seed(recipe.seed)
+    first = new_teacher(recipe, data[recipe.stages[0].data], words)  # what is wrong is said before anything is written
+    with alone(work):
+        _declare(work / DECLARED, recipe, list(data.values()))
+        teacher, train_s = _run_stages(recipe, data, words, first, work, loud)
+        teacher.eval().save(out)
+    return teacher, train_s
+
+
+def _run_stages(
+    recipe: Recipe,
+    data: Mapping[str, Recorded],
+    words: tuple[str, ...],
+    first: StructureTeacher,
+    work: Path,
+    loud: bool,
+) -> tuple[StructureTeacher, float]:  # fmt: skip
+    """See `run_recipe`. first: the policy of the first stage, not trained yet."""
+    train_s, teacher = 0.0, first
     known: dict[str, StructurePolicy] = {}  # by data set, the one that was trained last at the end
     for number, stage in enumerate(recipe.stages):
-        torch.manual_seed(recipe.seed)
-        own = Robot(new_teacher(recipe, data[stage.data], words), data[stage.data])
+        if number:
+            torch.manual_seed(recipe.seed)
+            teacher = new_teacher(recipe, data[stage.data], words)
+        own = Robot(teacher, data[stage.data])
         whiten(own.teacher, own.data, recipe.seed, stage.demonstrations)
         if known:
             mine = [known[stage.data]] if stage.data in known else []
@@ -106,8 +133,7 @@ def run_recipe(
         train_s += progress.elapsed_s
         known = {name: policy for name, policy in known.items() if name != stage.data}
         known |= {name: guest.teacher.policy for name, guest in guests.items()} | {stage.data: own.teacher.policy}
-    own.teacher.eval().save(out)
-    return own.teacher, train_s
+    return teacher, train_s
 
 
 def short(name: str) -> str:
@@ -259,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print(f"stopped: the same command goes on, {CHECKPOINT_S:g} s of training earlier at most", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
     told = {"policy": str(given.out), "parameters": teacher.parameters_total, "words": len(teacher.known)}
     print(json.dumps(told) if given.json else f"wrote {given.out}: {teacher.parameters_total:,} parameters")
 

@@ -20,11 +20,12 @@ from edgevla.cli.output import print_table
 from edgevla.errors import EdgevlaError
 from edgevla.telemetry.host import describe_host
 from export.data.ours import OurData
-from export.study.asked import add_options, alone, require_sound, tell
+from export.distill.alone import alone
+from export.study.asked import add_options, require_sound, tell
 from export.study.cells import PARAMETERS, Cell, cells
 from export.study.growth import growth
 from export.study.measure import latencies, resident_mb
-from export.study.play import BUNDLE, claim, keep, read, result_of
+from export.study.play import BUNDLE, claim, is_played, keep, read, result_of
 from export.study.pool import Job, run_all
 from export.study.report import COLUMNS, FULL_PAIRS, FULL_SEEDS, SCHEMA, conclusions, rows_of, table
 
@@ -58,7 +59,7 @@ def run(asked: Asked) -> None:
     of = {"frames": asked.frames, "data": OurData(asked.data).sha256}
     for cell in asked.cells:
         claim(asked.work / cell.name, of)
-    missing = [cell for cell in asked.cells if not result_of(asked.work / cell.name, asked.pairs).is_file()]
+    missing = [cell for cell in asked.cells if not is_played(result_of(asked.work / cell.name, asked.pairs))]
     run_all([asked.job(cell) for cell in missing], asked.workers)
 
 

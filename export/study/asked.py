@@ -1,16 +1,14 @@
-"""What the commands of both studies are asked, and the one session that may work in a folder."""
+"""What the commands of both studies are asked."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgevla.errors import BadInput, Refused, Usage, explain
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.telemetry.host import host_line
 
 WHOLE = 128  # encoder frames: every recipe halves them, and a step takes 64
@@ -47,16 +45,3 @@ def tell(found: Mapping[str, Any], out: Path) -> None:
         print(sentence)
     print(host_line(found["host"]))
     print(f"wrote {out}")
-
-
-@contextlib.contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Keeps another session out of the folder. Raises Refused: one is at work there."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            todo = "wait for it, or pass another --work"
-            raise Refused(explain(f"{work}", "one session at a time", "another is at work", todo)) from None
-        yield

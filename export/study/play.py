@@ -13,12 +13,14 @@ from typing import Any
 
 from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput, explain
+from edgevla.sim import lockstep, metaworld
 from edgevla.sim.lockstep import Episode
 from edgevla.sim.metaworld import TASKS
 from export.compress import compress
 from export.data.ours import OurData
 from export.evidence.rollouts import PolicySpec, play_all
 from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
+from export.teachers.lerobot.weights import sha256_of
 
 FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
 POLICY, BUNDLE, OF = "policy", "policy.bundle", "of.json"
@@ -45,6 +47,7 @@ def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark
     asked = episodes(pairs, {task: known[task] for task in TASKS if task in recorded})
     outcomes = play_all(PolicySpec("int8", bundle, dark=dark), asked, workers=1)
     return {
+        "simulator": simulator(),
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
         "played_s": time.monotonic() - started,
     }  # fmt: skip
@@ -72,6 +75,16 @@ def claim(folder: Path, of: Mapping[str, Any]) -> None:
 def result_of(folder: Path, pairs: int) -> Path:
     """The result of a cell's policy in so many episodes; one of another number stands beside it."""
     return folder / f"result-{pairs}.json"
+
+
+def is_played(path: Path) -> bool:
+    """Whether there is a result, and of this very simulator: two of different ones are no pair."""
+    return path.is_file() and read(path).get("simulator") == simulator()
+
+
+def simulator() -> str:
+    """Hash of the sources that an episode follows from."""
+    return sha256_of([Path(str(module.__file__)) for module in (metaworld, lockstep)])
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:

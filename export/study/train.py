@@ -14,15 +14,16 @@ from typing import Any
 import torch
 
 from edgevla.control.realtime import die_with_parent
-from edgevla.errors import EdgevlaError
+from edgevla.errors import BadInput, EdgevlaError, explain
 from export.data.ours import OurData
 from export.distill.loop import Recipe as Settings
 from export.structures.config import StructureConfig
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk
 from export.structures.teacher import StructureTeacher
 from export.structures.train import FRAMES_A_STEP, Robot, new_teacher, train_stage, vocabulary, whiten
+from export.study.asked import SEEDS
 from export.study.cells import MAX_TOKENS, VARIANTS, Cell, cells, fitted
-from export.study.play import POLICY, claim, keep, played, read, result_of
+from export.study.play import POLICY, claim, is_played, keep, played, read, result_of
 
 LEARNING_RATE = 1e-3
 
@@ -56,7 +57,7 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
     """All steps of a cell; what stands in its folder is not done again."""
     folder, done = work / cell.name, result_of(work / cell.name, pairs)
     claim(folder, {"frames": frames, "data": data.sha256})
-    if done.is_file():
+    if is_played(done):
         return read(done)
     teacher, train_s = train_cell(cell, data, where, folder, frames, loud)
     teacher.save(folder / POLICY)
@@ -67,6 +68,15 @@ def run_cell(cell: Cell, data: OurData, where: Path, work: Path, frames: int, pa
     }  # fmt: skip
     keep(done, result)
     return result
+
+
+def cell_of(name: str) -> Cell:
+    """Raises BadInput: there is none of that name."""
+    found = {cell.name: cell for cell in cells(SEEDS)}
+    if name not in found:
+        todo = "the number at the end is the seed"
+        raise BadInput(explain("cell", ", ".join(cell.name for cell in cells(1)), name, todo))
+    return found[name]
 
 
 def main() -> None:
@@ -82,8 +92,8 @@ def main() -> None:
     if asked.parent:
         die_with_parent(asked.parent, signal.SIGKILL)
     torch.set_num_threads(1)
-    cell = next(cell for cell in cells(100) if cell.name == asked.cell)
     try:
+        cell = cell_of(asked.cell)
         run_cell(cell, OurData(asked.data), asked.data, asked.work, asked.frames, asked.pairs, loud=True)
     except EdgevlaError as error:
         raise SystemExit(str(error)) from None

@@ -13,6 +13,7 @@ ROW = {
 }  # fmt: skip
 RESULT = {
     "rows": [ROW], "conclusions": ["dark tasks: 1 seed(s), 120 episodes: no ranking is claimed"],
+    "raw": [{"train_s": 360.0, "played_s": 720.0}],
     "growth": [{"structure": "policy-head", "window": 16, "p50_ms": 3.0, "memory_bytes": 65_536}], "host": HOST,
 }  # fmt: skip
 DEMO = {
@@ -29,7 +30,7 @@ def test_the_block_shows_the_cells_the_policy_of_the_demo_and_what_may_be_said()
     assert f"| {REFERENCE} | plain | 95.0 % |" in block
     assert "Dark tasks: 1 seed(s), 120 episodes: no ranking is claimed." in block
     assert "| policy-head | 16 | 3.00 | 66 |" in block
-    assert "0.1 core-hours" in block
+    assert "0.1 core-hours of training, 0.2 of packing and playing" in block
 
 
 def test_without_a_study_it_says_so() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.cli.output import print_table
-from edgevla.errors import BadInput, explain
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.policy.engine import PolicyEngine
 from edgevla.telemetry.host import describe_host, host_line
-from export.distill.opening import from_file
+from export.distill.opening import from_file, own_code
 from export.distill.progress import Reporter
 from export.eval.benchmarks.agreement import setting_success
 from export.eval.benchmarks.calvin import Calvin
@@ -45,7 +46,9 @@ def evaluate_env(
         loud: show progress.
 
     Raises:
-        BadInput: a simulator that is not installed or does not fit, or a session of something else.
+        BadInput: a simulator that is not installed or does not fit, code of one's own that fails, or a session of
+            something else.
+        Usage: an option of another simulator.
     """
     bundle = open_bundle(path)
     world = _opened(env, bundle, data, tasks)
@@ -65,9 +68,12 @@ def evaluate_env(
     journal = Journal(session)
     try:
         _declare(journal, told)
-        lines = (_chains if chained else _tasks)(actor, world, wanted, journal, loud)
+        with own_code(env) if env not in ENVIRONMENTS else nullcontext():
+            lines = (_chains if chained else _tasks)(actor, world, wanted, journal, loud)
     finally:
         journal.close()
+    if not lines:
+        raise BadInput(explain(f"{env}", "one episode or more", "none", "let chains() or episodes() name some"))
     score = _chain_report(lines) if chained else _task_report(lines)
     return {**told, "kind": "chains" if chained else "tasks", **score, "host": describe_host()}
 
@@ -86,6 +92,10 @@ def print_env_report(report: Mapping[str, Any]) -> None:
 
 
 def _opened(env: str, bundle: Bundle, data: Path | None, tasks: Sequence[str]) -> Any:
+    if data is not None and env != "calvin":
+        raise Usage(explain("--data", "with --env calvin", f"--env {env}", "leave it out"))
+    if tasks and env != "simpler":
+        raise Usage(explain("--tasks", "with --env simpler", f"--env {env}", "leave it out"))
     if env == "calvin":
         if data is None:
             raise BadInput(explain("--env calvin", "--data FOLDER of its data set", "none", "pass the folder"))

@@ -25,6 +25,15 @@ class OwnSizes:
     layers: int = 2
     longest: int = 1024  # tokens of a sequence
 
+    def __post_init__(self) -> None:
+        height, width = self.picture
+        if height % self.patch or width % self.patch or not height * width:
+            expected = f"sides that are multiples of patch = {self.patch} pixels"
+            raise BadInput(explain("picture", expected, f"{height} x {width}", "choose another picture or patch"))
+        if self.width % self.heads:
+            expected = f"a multiple of heads = {self.heads}"
+            raise BadInput(explain("width of the backbone", expected, self.width, "choose another"))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

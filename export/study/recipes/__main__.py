@@ -20,9 +20,10 @@ from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host
 from export.data.ours import OurData
+from export.distill.alone import alone
 from export.distill.opening import open_data
-from export.study.asked import add_options, alone, require_sound, tell
-from export.study.play import claim, keep, read, result_of
+from export.study.asked import add_options, require_sound, tell
+from export.study.play import claim, is_played, keep, read, result_of
 from export.study.pool import Job, run_all
 from export.study.recipes.cell import KIND, decoded_of
 from export.study.recipes.cells import Cell, cells
@@ -60,7 +61,7 @@ def run(asked: Asked) -> None:
     of = {"frames": asked.frames, "data": OurData(asked.data).sha256, "other": theirs.sha256}
     for cell in asked.cells:
         claim(asked.work / cell.name, of)
-    missing = [cell for cell in asked.cells if not result_of(asked.work / cell.name, asked.pairs).is_file()]
+    missing = [cell for cell in asked.cells if not is_played(result_of(asked.work / cell.name, asked.pairs))]
     run_all([asked.job(cell) for cell in missing], asked.workers)
 
 

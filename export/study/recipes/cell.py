@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from edgevla.control.realtime import die_with_parent
-from edgevla.errors import EdgevlaError
+from edgevla.errors import BadInput, EdgevlaError, explain
 from export.data.ours import OurData
 from export.distill.opening import open_data
 from export.structures.train import run_recipe, short, vocabulary
+from export.study.asked import SEEDS
 from export.study.cells import KINDS, Kind, fitted
-from export.study.play import POLICY, claim, keep, played, read, result_of
+from export.study.play import POLICY, claim, is_played, keep, played, read, result_of
 from export.study.recipes.cells import Cell, cells, recipe_of
 from export.study.train import count
 
@@ -42,7 +43,7 @@ def run_cell(cell: Cell, where: Path, other: str, work: Path, frames: int, pairs
     folder, done = work / cell.name, result_of(work / cell.name, pairs)
     own, theirs = OurData(where), open_data(other, decoded_of(work, other), None, loud)
     claim(folder, {"frames": frames, "data": own.sha256, "other": theirs.sha256})
-    if done.is_file():
+    if is_played(done):
         return read(done)
     words = vocabulary([own, theirs])  # the same for every recipe, whether it hears the other robot or not
     recipe = recipe_of(cell, policy_of(len(words)), str(where), other, frames)
@@ -70,8 +71,11 @@ def main() -> None:
     if asked.parent:
         die_with_parent(asked.parent, signal.SIGKILL)
     torch.set_num_threads(1)
-    cell = next(cell for cell in cells(100) if cell.name == asked.cell)
+    found = {cell.name: cell for cell in cells(SEEDS)}
     try:
+        if (cell := found.get(asked.cell)) is None:
+            names, todo = ", ".join(one.name for one in cells(1)), "the number at the end is the seed"
+            raise BadInput(explain("cell", names, asked.cell, todo))
         run_cell(cell, asked.data, asked.other, asked.work, asked.frames, asked.pairs, loud=True)
     except EdgevlaError as error:
         raise SystemExit(str(error)) from None

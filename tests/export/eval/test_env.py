@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from edgevla.cli.main import run_command
 from edgevla.errors import BadInput
 from export.eval.benchmarks.chains import Chain
 from export.eval.benchmarks.play import Actor, Episode, play_chain, play_task
-from export.eval.benchmarks.simpler import _axis_angle
+from export.eval.benchmarks.simpler import HELD_STEPS, Bridge, Google, Simpler, _axis_angle
 from tests.export.eval.worlds import PLACES, Chains, Reach
 
 WORLDS = Path(__file__).with_name("worlds.py")
@@ -162,6 +163,12 @@ def test_the_command_plays_counts_writes_and_goes_on(tiny_bundle_path: Path, tmp
         (("--env", "gym"), 4, "calvin, simpler or FILE.py:FUNCTION"),
         (("--env", f"{WORLDS}:nothing"), 4, "chains() or episodes()"),
         (("--env", f"{WORLDS}:broken"), 4, "the scene lacks a table"),
+        (("--env", f"{WORLDS}:lost"), 4, "KeyError: 'no scene of reach' (worlds.py, line"),
+        (("--env", f"{WORLDS}:idle"), 4, "one episode or more"),
+        (("--env", f"{WORLDS}:idle", "--tasks", "reach"), 2, "with --env simpler"),
+        (("--env", f"{WORLDS}:idle", "--data", "somewhere"), 2, "with --env calvin"),
+        (("--env", f"{WORLDS}:idle", "--instruction", "go"), 2, "no option of recorded episodes"),
+        (("--env", f"{WORLDS}:idle", "--margin", "0.3"), 2, "no option of recorded episodes"),
         (("--count", "3"), 2, "together with --env"),
         (("--env", "simpler", "--replay"), 2, "no option of recorded episodes"),
     ],
@@ -175,7 +182,6 @@ def test_what_cannot_be_played_says_why(
 
 def test_a_simulator_that_is_not_installed_is_named(tmp_path: Path) -> None:
     from export.eval.benchmarks.calvin import Calvin
-    from export.eval.benchmarks.simpler import Simpler
 
     seven = manifest()
     seven.channels = [SimpleNamespace(scale=1.0, offset=0.0) for _ in range(7)]
@@ -188,3 +194,63 @@ def test_a_simulator_that_is_not_installed_is_named(tmp_path: Path) -> None:
         Calvin(tmp_path, manifest())
     with pytest.raises(BadInput, match="7 channels, one camera"):
         Simpler(["x"], manifest())
+    with pytest.raises(BadInput, match="begin with widowx or google_robot"):
+        Simpler(["pick_coke_can"], seven)
+
+
+def test_the_widowx_is_told_its_gripper_at_every_step() -> None:
+    gripper = Bridge()
+    assert [gripper.tell(wanted) for wanted in (0.7, 0.1, 0.0, -1.0, 0.2)] == [1.0, 1.0, -1.0, -1.0, 1.0]
+
+
+def test_the_google_robot_is_told_a_change_for_fifteen_steps_and_passes_over_one_meanwhile() -> None:
+    gripper = Google()
+    assert [gripper.tell(1.0) for _ in range(3)] == [0.0, 0.0, 0.0]  # as it was found
+    closing = [gripper.tell(-1.0)] + [gripper.tell(-1.0 if step < 5 else 1.0) for step in range(HELD_STEPS - 1)]
+    assert closing == [1.0] * HELD_STEPS  # opened again on the way: passed over
+    assert gripper.tell(1.0) == 0.0
+    assert [gripper.tell(-1.0), gripper.tell(-1.0)] == [1.0, 1.0]
+    for _ in range(HELD_STEPS - 2):
+        gripper.tell(-1.0)
+    assert gripper.tell(1.0) == -1.0
+
+
+class Can:
+    """SimplerEnv's interface as we read it: lifted at the second step, dropped at the third, over at the fourth."""
+
+    told: ClassVar[list[np.ndarray]] = []
+
+    def reset(self, seed: int, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        assert options == {"obj_init_options": {"episode_id": seed}}
+        self.steps = 0
+        return {}, {}
+
+    def get_language_instruction(self) -> str:
+        return "pick coke can"
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.told.append(action)
+        self.steps += 1
+        return {}, 0.0, self.steps == 2, self.steps == 4, {}
+
+
+class Still(Knower):
+    """Does nothing."""
+
+    def infer(self, images: Any, state: np.ndarray, prefix: np.ndarray) -> np.ndarray:
+        return np.zeros((8, 7), np.float32)
+
+
+def test_what_was_lifted_and_dropped_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, tools = ModuleType("simpler_env"), ModuleType("simpler_env.utils.env.observation_utils")
+    module.make = lambda task: Can()  # type: ignore[attr-defined]
+    picture = np.zeros((8, 8, 3), np.uint8)
+    tools.get_image_from_maniskill2_obs_dict = lambda world, seen: picture  # type: ignore[attr-defined]
+    for name in ("simpler_env", "simpler_env.utils", "simpler_env.utils.env", tools.__name__):
+        monkeypatch.setitem(sys.modules, name, tools if name == tools.__name__ else module)
+    seven = manifest()
+    seven.channels = [SimpleNamespace(scale=1.0, offset=0.0) for _ in range(7)]
+    world = Simpler(["google_robot_pick_coke_can"], seven)
+    (episode,) = world.episodes(1)
+    assert play_task(Actor(Still(), seven, 1), world, episode) is False
+    assert len(Can.told) == 4

@@ -90,3 +90,25 @@ def nothing(manifest: Any) -> object:
 
 def broken(manifest: Any) -> object:
     raise ValueError("the scene lacks a table")
+
+
+class Lost(Reach):
+    """Does not know its scene."""
+
+    def begin(self, episode: Episode) -> Seen:
+        raise KeyError(f"no scene of {episode.task}")
+
+
+class Idle(Reach):
+    """Has nothing to play."""
+
+    def episodes(self, count: int) -> list[Episode]:
+        return []
+
+
+def lost(manifest: Any) -> Lost:
+    return Lost(manifest)
+
+
+def idle(manifest: Any) -> Idle:
+    return Idle(manifest)

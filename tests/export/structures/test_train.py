@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from edgevla.errors import BadInput
+from edgevla.errors import BadInput, Refused
 from export.data.load import open_dataset
+from export.distill.alone import alone
 from export.structures.recipe import read_recipe
-from export.structures.train import Robot, _lessons, main, run_recipe
+from export.structures.train import STOPPED, Robot, _lessons, main, run_recipe
 from export.teachers.load import load_policy
 from tests.export.structures.tiny import backbone_of
 from tests.export.user_files import write_recording
 
+ROOT = Path(__file__).parents[3]
 RECIPE = """
 schema = "edgevla.recipe/1"
 seed = 3
@@ -187,13 +194,79 @@ def _tokenizer(folder: Path) -> None:
         ("max_tokens = 6", "", "max_tokens"),
         ("stride = 2", "", "stride"),
         ("layers = 1", 'layers = 1\nlora_rank = 2\nfreeze = ["language"]', "lora_rank"),
+        ("layers = 1", "layers = 1\nlora_rank = 2", "from scratch"),
+        ("layers = 1", "layers = 1\nfreeze = 5", "list of text"),
+        ("layers = 1", "layers = 1\npatch = 7", "multiples of patch = 7"),
+        ("heads = 2\nlayers = 1", "heads = 5\nlayers = 1", "heads = 5"),
+        ('family = "ours"', 'family = "kosmos-2"', 'folder = "DIR"'),
+        ('family = "ours"', 'folder = "nowhere"', "config.json"),
+        ("picture = [32, 32]", "picture = [0, 32]", "whole pixels"),
+        ("picture = [32, 32]", "picture = [31.5, 32]", "whole pixels"),
+        ("d_max = 2", "d_max = 8", "less than the horizon"),
+        ("d_max = 2", "d_max = -1", "d_max"),
+        ("horizon = 8", "horizon = 0", "from 1 to"),
+        ("horizon = 8", 'horizon = "8"', "whole number"),
+        ("horizon = 8", "horizon = 6", "ticks_per_token"),
+        ("stride = 2", "stride = 0", "from 1 to"),
+        ("window = 2", "window = true", "whole number"),
+        ("window = 2", "window = 2\nlatents = 0", "from 1 to"),
+        ("window = 2", "window = 2\nbins = 1", "from 2 to"),
+        ("window = 2", "window = 2\nbound = 0", "above 0"),
+        ('"lstm"', '"lstmm"', "lstmm"),
+        ("learning_rate = 3e-3", 'learning_rate = 3e-3\nbeside = ["DATA/"]', "data of other robots"),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_named(desk: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in RECIPE
     path = written(desk, tmp_path, RECIPE.replace(old, new))
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=said) as refused:
         run_recipe(read_recipe(path), tmp_path / "out", False)
+    assert str(refused.value).startswith(str(path))
+    assert not (tmp_path / "out").exists()  # the corrected recipe may go there
+
+
+def test_a_recipe_that_is_not_there_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="check the path"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_data_that_cannot_be_learned_from_leaves_nothing_behind(desk: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        run_recipe(read_recipe(written(desk, tmp_path, RECIPE.replace("DATA", "nowhere"))), tmp_path / "out", False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_policy_is_left_as_it_is(desk: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/config.json").write_text("{}")
+    with pytest.raises(Refused, match="no recipe of ours"):
+        run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
+    with pytest.raises(BadInput, match="a file"):
+        run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out/config.json", False)
+
+
+def test_two_sessions_do_not_train_in_one_folder(desk: Path, tmp_path: Path) -> None:
+    with alone(tmp_path / "out/work"), pytest.raises(Refused, match="another is at work"):
+        run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
+    assert not (tmp_path / "out/work/recipe.json").exists()
+
+
+def test_ctrl_c_is_one_line_and_the_next_call_goes_on(desk: Path, tmp_path: Path) -> None:
+    path = written(desk, tmp_path, RECIPE.replace("frames = 1280", "frames = 128000"))
+    command = [sys.executable, "-m", "export.structures.train", str(path), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "out/work/stage-0/log.jsonl"
+    while not log.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    run_recipe(read_recipe(written(desk, tmp_path, RECIPE)), tmp_path / "other", False)  # nothing is left locked
 
 
 def test_ten_demonstrations_of_each_task_are_ten(desk: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import pytest
 
 from edgevla.errors import BadInput, Refused
 from export import compress as steps
+from export.distill.alone import alone
 from export.structures.recipe import Recipe
 from export.structures.train import FRAMES_A_STEP
 from export.study import __main__ as structures
-from export.study.asked import alone
-from export.study.play import result_of
+from export.study.play import is_played, keep, result_of, simulator
 from export.study.pool import Job, run_all
 from export.study.recipes import __main__ as study
 from export.study.recipes.cell import run_cell
@@ -161,3 +163,24 @@ def test_the_command_says_what_is_not_there(tmp_path: Path, capsys: Any) -> None
     with pytest.raises(SystemExit):
         study.main(["--data", str(write_counting_dataset(tmp_path / "own")), "--other", str(tmp_path / "none")])
     assert "examples.so101.demos" in capsys.readouterr().err
+
+
+def test_a_result_of_another_simulator_is_played_again(tmp_path: Path) -> None:
+    path = tmp_path / "result-120.json"
+    assert not is_played(path)
+    for told in ({}, {"simulator": "before"}):
+        keep(path, told)
+        assert not is_played(path)
+    keep(path, {"simulator": simulator()})
+    assert is_played(path)
+
+
+@pytest.mark.parametrize("module", ["export.study.train", "export.study.recipes.cell"])
+def test_a_cell_that_there_is_not_is_told_so(tmp_path: Path, module: str) -> None:
+    sizes = ["--frames", "128", "--pairs", "1", "--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    more = ["--other", "there"] if "recipes" in module else []
+    command = [sys.executable, "-m", module, "nothing-0", *sizes, *more]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "expected: " in done.stderr
+    assert "Traceback" not in done.stderr
