@@ -76,7 +76,7 @@ evidence: $(READY)  ## paired episodes behind bench/results/metaworld, after mak
 study: $(READY)  ## five structures at equal cost, one seed, after make demo (an hour on two cores; goes on)
 	$(VENV)/python -m export.study --out bench/results/structures-run.json
 
-study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (4 hours; goes on, from make study too)
+study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (some 4.5 hours on two cores; goes on, from make study too)
 	$(VENV)/python -m export.study --full --out bench/results/structures-run.json
 
 out/demo/data/dataset.json:

@@ -42,7 +42,7 @@ def structures_block(result: Mapping[str, Any], demo: Mapping[str, Any], host: s
         f"Host: {host}. {frames:,} encoder frames a cell; {cost}. Success is that of int8 in the loop.",
         _lines(COLUMNS, table([*result["rows"], *reference_row(demo)])),
         " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in result["conclusions"]) + _elsewhere(demo),
-        "Cost against the window, random weights, one core:",
+        "Cost against the window, random weights of width 256, a full window, one core:",
         _lines(("structure", "window", "p50 ms", "memory between two ticks, kB"), growth),
     ]
     return "\n\n".join(parts)

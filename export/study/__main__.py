@@ -3,7 +3,7 @@
     python -m export.study --data out/demo/data --out bench/results/structures-run.json
 
 One process for each core, each cell resumable; stopped, it goes on when it is called again. Default is the reduced
-study: one seed, about an hour on two cores, no ranking. --full goes on from it: three seeds and 300 episodes (4 hours).
+study: one seed, about an hour on two cores, no ranking. --full goes on from it: three seeds, 300 episodes (4.5 hours).
 """
 
 from __future__ import annotations

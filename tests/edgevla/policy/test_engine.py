@@ -1,10 +1,13 @@
 """The engine answers what ONNX Runtime answers when it is called by hand, and never something that is not finite."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgevla.bundle import open_bundle, write_bundle
 from edgevla.errors import BadInput, DeviceFault
@@ -137,3 +140,31 @@ def test_velocity_channels_are_refused(tmp_path):
     manifest["channels"][1]["kind"] = "velocity"
     with pytest.raises(BadInput, match="velocity: y"):
         PolicyEngine(write_bundle(tmp_path / "fast.bundle", manifest, tiny_files()))
+
+
+DENORMALS = """
+import sys, threading, warnings
+import numpy as np
+from edgevla.policy.engine import open_session
+warnings.simplefilter("error")
+session = open_session(open(sys.argv[1], "rb").read(), "quarters")
+def ask():
+    print(*session.run(None, {"x": np.array([2e-38, 2.0], np.float32)})[0])
+ask()
+other = threading.Thread(target=ask)
+other.start()
+other.join()
+print(np.finfo(np.float32), file=sys.stderr)
+"""
+
+
+def test_what_is_too_small_for_a_normal_float_is_zero_in_every_thread(tmp_path):
+    """Its slow path would make a tick cost what its numbers are. In a process of its own: the first session decides."""
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy")
+    quarter = numpy_helper.from_array(np.array([0.25], np.float32), "quarter")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "quarter"], ["y"])], "quarters", [x], [y], [quarter])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "quarter.onnx")
+    asked = [sys.executable, "-c", DENORMALS, str(tmp_path / "quarter.onnx")]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "0.0 0.5\n0.0 0.5\n"), done.stderr
