@@ -127,7 +127,7 @@ def open_scene(request: Request) -> Scene:
     teacher = open_teacher(asked.where, asked.tokenizer, asked.precision, asked.steps)
     data = open_data(request.data, request.work, None if robot is None else robot.camera_sources)
     if robot is None and isinstance(data, OurData):
-        robot = reference_embodiment()
+        robot = reference_embodiment(data.cameras[0].name, data.frame_rate_hz)
     if robot is None:
         todo = "write one: the same command with --draft-embodiment robot.toml, then fill it in"
         raise BadInput(explain("what the numbers mean on the robot", "--embodiment FILE.toml", "none", todo))

@@ -89,8 +89,8 @@ class Embodiment:
         return {camera.name: camera.source for camera in self.cameras}
 
 
-def reference_embodiment() -> Embodiment:
-    """Meta-World's arm, as `examples.metaworld.demos` records it."""
+def reference_embodiment(camera: str = TRAINING_CAMERA.name, rate_hz: float = TRAINING_CAMERA.rate_hz) -> Embodiment:
+    """Meta-World's arm with its one camera, as `examples.metaworld.demos` records it."""
     rows = zip(action_channels(), ACTION_LOW, ACTION_HIGH, strict=True)
     keys = ("name", "kind", "space", "frame", "unit", "minimum", "maximum")
     return Embodiment(
@@ -101,7 +101,7 @@ def reference_embodiment() -> Embodiment:
             for channel, low, high in ((c, round(float(lo), 6), round(float(hi), 6)) for c, lo, hi in rows)
         ),
         state=tuple(StateChannel(name, unit) for name, unit in STATE),
-        cameras=(CameraMeaning(TRAINING_CAMERA.name, TRAINING_CAMERA.name, TRAINING_CAMERA.rate_hz),),
+        cameras=(CameraMeaning(camera, camera, rate_hz),),
     )
 
 

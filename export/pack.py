@@ -34,7 +34,7 @@ from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, StageSpec, interface
 from export.parity.frames import Frames
 from export.parity.stages import StageParity
-from export.students.interface import Feeding, SavedStudent
+from export.students.interface import Feeding, SavedStudent, teacher_feeding
 from export.teachers.interface import TeacherPolicy, TeacherSpec
 
 Array = npt.NDArray[Any]
@@ -94,7 +94,7 @@ def direct_policy(teacher: TeacherPolicy, noise: Array | None) -> Policy:
     spec = teacher.spec
     stages = tuple(teacher.stages())
     observations = 1 if blank_memory(stages) else spec.observations  # one that remembers is shown the newest alone
-    feeding = Feeding(spec.cameras, observations, (), spec.max_tokens, teacher_tokens=spec.max_tokens > 0)
+    feeding = teacher_feeding(teacher, observations)
     needed = {name for stage in stages for name in stage.inputs}
     d_max = spec.d_max if "prefix" in needed else 0
     takes_noise = bool(needed & {"noise", "noisy"})

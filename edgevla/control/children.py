@@ -174,4 +174,5 @@ def arm_arguments(plan: RunPlan, options: RunOptions, memory: Memory) -> tuple[l
     arguments += ["--period-s", repr(plan.period_s), *(["--half-way"] if options.half_way else [])]
     drawn = [name for name in memory.cameras if name not in options.cameras and name not in options.camera_fds]
     fds = [memory.cameras[name].fd for name in drawn[:1]]
+    arguments += [f"--camera={name}" for name in drawn[:1]]
     return [*arguments, *(f"--camera-fd={fd}" for fd in fds)], fds

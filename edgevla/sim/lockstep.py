@@ -19,6 +19,7 @@ from edgevla.control.machine import Inputs, Machine, Order, step
 from edgevla.control.schedule import Answer, Schedule
 from edgevla.policy.blend import setpoints_to_release
 from edgevla.sim.metaworld import MetaworldPlant
+from edgevla.sim.view import CORNER, View
 from profiles.model import ArmProfile
 
 Float32 = npt.NDArray[np.float32]
@@ -56,6 +57,8 @@ class Loop:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     blend_ticks: int | None = None  # b of a policy that takes no prefix, see `edgevla.policy.blend`
+    view: View = CORNER  # what the simulated camera sees
+    max_ticks: int = MAX_TICKS  # of an episode in the task's own scene
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,10 @@ def play(
         run: the control loop to play it in; None for ours, `Runner`.
     """
     scene = episode.task.replace("-close-", "-open-") if episode.half_way else episode.task
-    plant = MetaworldPlant(scene, episode.seed, episode.half_way, reuse)
+    plant = MetaworldPlant(scene, episode.seed, episode.half_way, reuse, loop.view)
     policy.set_instruction(episode.instruction)
     runner = (run or Runner)(policy, plant, loop)
-    limit = HALF_WAY_TICKS if episode.half_way else MAX_TICKS
+    limit = HALF_WAY_TICKS if episode.half_way else loop.max_ticks
     tick = 0
     while tick < limit and not _reached(plant, episode):
         runner.tick(tick)

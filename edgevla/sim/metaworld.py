@@ -2,7 +2,7 @@
 
 Stands in for an arm and its camera. Everything a policy or the control loop may see comes from `position()` and
 `render()`; object poses stay inside (`scripted_observation()` feeds the scripted experts that record demonstrations,
-`success` and `joint_position` feed reports).
+`places()` the lesson of places in training, `success` and `joint_position` feed reports).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgevla.errors import BadInput, explain
+from edgevla.sim.names import ALL_TASKS
+from edgevla.sim.view import CORNER, FastRenderer, View, aim
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 PERIOD_S = 0.0125  # s, Meta-World's frame_skip 5 x 2.5 ms physics steps
-IMAGE_SIZE = 96  # px, square
-CAMERA = "corner2"  # upside down in Meta-World's scene: frames are turned by 180 degrees
-CAMERA_POSITION_M = (0.75, 0.075, 0.7)  # moved closer, as the Meta-World data sets of LeRobot do
 ACTION_SCALE_M = 0.01  # m of displacement per unit of action per tick (SawyerXYZEnv.action_scale)
 SETPOINT_LOW = np.array([-0.5, 0.40, 0.05, -1.0], np.float32)
 SETPOINT_HIGH = np.array([0.5, 1.0, 0.5, 1.0], np.float32)
+_OBJECTS = (slice(4, 7), slice(11, 14))  # where the full observation holds the objects' x, y, z (m)
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,18 @@ TASKS: dict[str, Task] = {
 
 
 def require_task(name: str) -> Task:
-    """The task of that name.
+    """The task of that name, any of Meta-World's fifty; half-way scenes are those of `TASKS` only.
 
     Raises:
-        BadInput: the name is not one of the reference tasks.
+        BadInput: Meta-World has no such task.
     """
-    if name not in TASKS:
-        raise BadInput(
-            explain("unknown simulator task", " | ".join(TASKS), repr(name), "choose one of these with --sim")
-        )
-    return TASKS[name]
+    if name not in ALL_TASKS:
+        expected = f"{' | '.join(TASKS)}, or another of Meta-World's {len(ALL_TASKS)}"
+        raise BadInput(explain("unknown simulator task", expected, repr(name), "choose one of these with --sim"))
+    return TASKS.get(name) or Task(name)
 
 
-def _make_environment(name: str, seed: int) -> Any:
+def _make_environment(name: str, seed: int, view: View) -> Any:
     try:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ImportError as error:
@@ -89,8 +88,9 @@ def _make_environment(name: str, seed: int) -> Any:
     environment._freeze_rand_vec = False
     environment._set_task_called = True
     environment.seeded_rand_vec = True
+    environment._partially_observable = False  # the scripted experts of reach, push, ... are told the goal
     environment.seed(seed)
-    environment.model.camera(CAMERA).pos[:] = CAMERA_POSITION_M  # before reset: MuJoCo derives the pose there
+    aim(environment.model, view)
     return environment
 
 
@@ -98,21 +98,30 @@ class MetaworldPlant:
     """One episode of one task, advanced by absolute set-points.
 
     Args:
-        task: name in `TASKS`.
+        task: name in `ALL_TASKS`.
         seed: of the scene (object placement).
         half_way: start with the mechanism half open (drawer and window tasks only).
-        reuse: a plant of the same task whose loaded environment is taken over (loading costs 0.2 s).
+        reuse: a plant of the same task and view whose loaded environment is taken over (loading costs 0.2 s).
+        view: what the camera sees.
     """
 
-    def __init__(self, task: str, seed: int, half_way: bool = False, reuse: MetaworldPlant | None = None) -> None:
-        self.task = require_task(task)
+    def __init__(
+        self,
+        task: str,
+        seed: int,
+        half_way: bool = False,
+        reuse: MetaworldPlant | None = None,
+        view: View = CORNER,
+    ) -> None:
+        self.task, self.view = require_task(task), view
         self._env: Any
-        self._renderer: _FastRenderer | None
+        self._renderer: FastRenderer | None
         if reuse is not None:
+            _require_same_scene(reuse, self.task, view)
             self._env, self._renderer = reuse._env, reuse._renderer
             self._env.seed(seed)
         else:
-            self._env, self._renderer = _make_environment(task, seed), None
+            self._env, self._renderer = _make_environment(task, seed, view), None
         self._env.reset()
         self._half_way = half_way
         if half_way:
@@ -169,6 +178,16 @@ class MetaworldPlant:
         """The full observation with object poses, for the scripted experts that record demonstrations only."""
         return self._observation.copy()
 
+    def places(self) -> npt.NDArray[np.float32]:
+        """x, y, z (m) of object 1, object 2 and the goal, float32[9]; NaN where the task has none.
+
+        Privileged: for the lesson of places in training only, never for a policy.
+        """
+        objects = [self._observation[where] for where in _OBJECTS]
+        known = [place if place.any() else np.full(3, np.nan) for place in objects]
+        goal = self._env._target_pos
+        return np.concatenate([*known, np.full(3, np.nan) if goal is None else goal[:3]]).astype(np.float32)
+
     def step(self, setpoint: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """Advances one period T towards the absolute set-point x, y, z [m], gripper [-1..1]; returns `position()`."""
         import mujoco
@@ -186,10 +205,17 @@ class MetaworldPlant:
         return self.position()
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """The corner camera's newest frame, RGB uint8 (96, 96, 3)."""
+        """The camera's newest frame, RGB uint8 (size_px, size_px, 3) of the view."""
         if self._renderer is None:
-            self._renderer = _FastRenderer(self._env.model)
+            self._renderer = FastRenderer(self._env.model, self.view)
+        if self.view.goals:
+            self._mark_goals()
         return self._renderer.frame(self._env.data)
+
+    def _mark_goals(self) -> None:
+        """Puts the marks where the goals are: MuJoCo moves them back with every step and reset."""
+        for name, place_m in self._env._target_site_config:
+            self._env.data.site(name).xpos = place_m[:3]
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -198,24 +224,7 @@ class MetaworldPlant:
             self._renderer = None
 
 
-class _FastRenderer:
-    """MuJoCo's renderer with shadows, reflections and multisampling off: 10 times as fast at this size."""
-
-    def __init__(self, model: Any) -> None:
-        import mujoco
-
-        model.vis.quality.offsamples = 0
-        model.vis.quality.shadowsize = 0
-        self._renderer = mujoco.Renderer(model, IMAGE_SIZE, IMAGE_SIZE)
-        self._options = mujoco.MjvOption()
-        self._options.sitegroup[:] = 0  # sites mark goals: a real camera does not see them
-        self._off = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
-
-    def frame(self, data: Any) -> npt.NDArray[np.uint8]:
-        self._renderer.update_scene(data, camera=CAMERA, scene_option=self._options)
-        for flag in self._off:
-            self._renderer.scene.flags[flag] = 0
-        return np.ascontiguousarray(self._renderer.render()[::-1, ::-1])
-
-    def close(self) -> None:
-        self._renderer.close()
+def _require_same_scene(reuse: MetaworldPlant, task: Task, view: View) -> None:
+    if (reuse.task, reuse.view) != (task, view):
+        expected, got = f"{task.name} seen from {view.name}", f"{reuse.task.name} seen from {reuse.view.name}"
+        raise ValueError(f"plant to be reused: expected {expected}, got {got}")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from edgevla.errors import DeviceFault, Usage, explain
 from edgevla.sensors.camera import CameraSlot
+from edgevla.sim.view import CORNER, View, view_of
 from firmware_bridge.arm import ChannelLimits, Float32
 from firmware_bridge.edgelink.controller import IntegratorPlant, VirtualDevice
 from firmware_bridge.transport.pty import PtyPair
@@ -40,7 +41,6 @@ CHANNELS = (
     ChannelLimits("gripper", "1", -1.0, 1.0),
 )
 SWITCH_S = 0.0005  # s: the longest the main thread keeps the interpreter from the line's thread
-IMAGE_SIZE = 96  # px, square
 PERIODS_S = (1e-4, 10.0)  # s: the shortest and the longest T that make an arm
 _PR_SET_PDEATHSIG = 1
 _LOW = np.array([channel.minimum for channel in CHANNELS], np.float32)
@@ -68,7 +68,8 @@ class IntegratorScene(IntegratorPlant):
 
     GOAL = (0.10, 0.70, 0.20)  # m
 
-    def __init__(self, wall_x: float = np.inf) -> None:
+    def __init__(self, wall_x: float = np.inf, view: View = CORNER) -> None:
+        self._size_px = view.size_px
         self.setpoint0 = np.array([0.0, 0.6, 0.2, -1.0], np.float32)
         self.success = False
         super().__init__(self.setpoint0, wall=np.array([wall_x, np.inf, np.inf, np.inf], np.float32))
@@ -80,12 +81,13 @@ class IntegratorScene(IntegratorPlant):
         return position
 
     def render(self) -> NDArray[np.uint8]:
-        """A gradient, and the hand's x, y as a white dot: uint8 (96, 96, 3)."""
-        ramp = np.linspace(0, 200, IMAGE_SIZE, dtype=np.uint8)
-        image = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        """A gradient, and the hand's x, y as a white dot: uint8 (size_px, size_px, 3) of the view."""
+        size = self._size_px
+        ramp = np.linspace(0, 200, size, dtype=np.uint8)
+        image = np.empty((size, size, 3), np.uint8)
         image[..., 0], image[..., 1], image[..., 2] = ramp[None, :], ramp[:, None], 60
         share = (self.position()[:2] - _LOW[:2]) / (_HIGH[:2] - _LOW[:2])
-        column, row = np.clip(share * (IMAGE_SIZE - 5), 0, IMAGE_SIZE - 5).astype(int)
+        column, row = np.clip(share * (size - 5), 0, size - 5).astype(int)
         image[row : row + 5, column : column + 5] = 255
         return image
 
@@ -276,6 +278,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--half-way", action="store_true", help="start with the drawer or window half open")
     parser.add_argument("--plant", choices=["metaworld", "integrator"], default="metaworld")
     parser.add_argument("--wall-x", type=float, default=np.inf, help="m, integrator: an obstacle in x")
+    parser.add_argument("--camera", default=CORNER.name, help="name of the policy's camera, which says what it sees")
     parser.add_argument("--camera-fd", type=int, help="inherited descriptor of a camera slot")
     parser.add_argument("--period-s", type=float, default=0.0125, help="T, the plant's step")
     parser.add_argument("--camera-every", type=int, default=2, help="periods between two frames")
@@ -284,10 +287,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _scene(arguments: argparse.Namespace) -> Scene:
     if arguments.plant == "integrator":
-        return IntegratorScene(arguments.wall_x)
+        return IntegratorScene(arguments.wall_x, view_of(arguments.camera))
     from edgevla.sim.metaworld import MetaworldPlant  # costs seconds: only when it is asked for
 
-    return MetaworldPlant(arguments.sim, arguments.seed, arguments.half_way)
+    return MetaworldPlant(arguments.sim, arguments.seed, arguments.half_way, view=view_of(arguments.camera))
 
 
 def _require_period(period_s: float) -> None:

@@ -11,6 +11,8 @@ missing ones. Same seed, same bytes. Arrays of a shard, N ticks in E episodes, f
     executed  float32 (N, 4)           action that was commanded (with noise), dx dy dz [1 = 0.01 m], gripper [-1..1]
     expert    float32 (N, 4)           action the expert wanted there (the label)
     episode   int32   (N,)             episode number
+
+Other recorders (`examples.metaworld.mt.demos`) use the same functions with another `Recording`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.sim.metaworld import ACTION_SCALE_M, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
+from edgevla.errors import BadInput, explain
+from edgevla.sim.metaworld import ACTION_SCALE_M, PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
+from edgevla.sim.view import CORNER, View
 from examples.metaworld.instructions import SHORT, WORDINGS, vocabulary
 
 FRAME_EVERY = 2  # ticks
@@ -37,7 +43,26 @@ TICKS_AFTER_SUCCESS = 16  # labels for chunks asked for near the end
 HALF_WAY_DONE_M = 0.07  # of mechanism travel
 NOISE_SIGMAS = (0.0, 0.2, 0.4)  # of the correlated disturbance, in action units
 NOISE_MEMORY = 0.8  # AR(1) coefficient per tick
+PUSHED_SHARE = 0.5  # of the episodes
 PUSH_PROBABILITY = 0.02  # per tick, of a push of 6-14 ticks at full speed in a random direction
+FAILURES = 8  # an expert may leave this many episodes unfinished for each one wanted
+
+T = TypeVar("T")
+Arrays = dict[str, npt.NDArray[Any]]
+Recorded = tuple[str, int, int]  # name of a shard, its ticks, unfinished expert episodes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How episodes are recorded. places: also `MetaworldPlant.places()` at every tick, float32 (N, 9)."""
+
+    view: View = CORNER
+    frame_every: int = FRAME_EVERY  # ticks
+    max_ticks: int = MAX_TICKS
+    places: bool = False
+
+
+REFERENCE = Recording()
 
 
 @dataclass(frozen=True)
@@ -58,20 +83,21 @@ def scripted_expert(task: str) -> Any:
     """Meta-World's own scripted policy for a task."""
     from metaworld import policies
 
-    stem = "".join(part.capitalize() for part in task.removesuffix("-v3").split("-"))
-    return getattr(policies, f"Sawyer{stem}V3Policy")()
+    return policies.ENV_POLICY_MAP[task]()
 
 
 class Disturbance:
     """Correlated noise plus rare hard pushes, added to the expert's displacement."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(
+        self, rng: np.random.Generator, sigmas: Sequence[float] = NOISE_SIGMAS, pushed_share: float = PUSHED_SHARE
+    ) -> None:
         self._rng = rng
-        self._sigma = rng.choice(NOISE_SIGMAS)
+        self._sigma = rng.choice(sigmas)
         self._value: npt.NDArray[np.float64] = np.zeros(3)
         self._push: npt.NDArray[np.float64] = np.zeros(3)
         self._push_left = 0
-        self._pushes = rng.random() < 0.5
+        self._pushes = rng.random() < pushed_share
 
     def next(self) -> npt.NDArray[np.float64]:
         rng = self._rng
@@ -96,22 +122,23 @@ def _done(plant: MetaworldPlant, group: Group) -> bool:
 
 
 def record_episode(
-    group: Group, seed: int, reuse: MetaworldPlant | None
-) -> tuple[MetaworldPlant, dict[str, npt.NDArray[Any]] | None]:
+    group: Group, seed: int, reuse: MetaworldPlant | None, how: Recording = REFERENCE
+) -> tuple[MetaworldPlant, Arrays | None]:
     """One disturbed episode; None if the expert did not finish in time."""
-    plant = MetaworldPlant(_scene_task(group.task, group.half_way), seed, group.half_way, reuse)
+    plant = MetaworldPlant(_scene_task(group.task, group.half_way), seed, group.half_way, reuse, how.view)
     expert, noise = scripted_expert(group.task), Disturbance(np.random.default_rng(seed))
     setpoint, rows, images, left = plant.setpoint0.copy(), [], [], None
-    for tick in range(MAX_TICKS):
-        if tick % FRAME_EVERY == 0:
+    places = []
+    for tick in range(how.max_ticks):
+        if tick % how.frame_every == 0:
             images.append(plant.render())
+        if how.places:
+            places.append(plant.places())
         wanted = np.clip(expert.get_action(plant.scripted_observation()), -1, 1)
         action = wanted.copy()
         action[:3] = np.clip(action[:3] + noise.next(), -1, 1)
         rows.append((plant.position(), action, wanted, len(images) - 1))
-        setpoint[:3] += ACTION_SCALE_M * action[:3]
-        setpoint[3] = action[3]
-        setpoint = np.clip(setpoint, SETPOINT_LOW, SETPOINT_HIGH)
+        setpoint = commanded(setpoint, action)
         plant.step(setpoint)
         if left is None and _done(plant, group):
             left = TICKS_AFTER_SUCCESS
@@ -128,32 +155,57 @@ def record_episode(
         "state": np.stack(state).astype(np.float32),
         "executed": np.stack(executed).astype(np.float32),
         "expert": np.stack(wanted_all).astype(np.float32),
+        **({"places": np.stack(places)} if how.places else {}),
     }
 
 
-def record_group(group: Group, out: Path) -> tuple[str, int, int]:
-    """Records one shard; returns its name, ticks and failed expert episodes."""
+def commanded(setpoint: npt.NDArray[Any], action: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
+    """The set-point (4,) after `setpoint` when the action dx, dy, dz [1 = 0.01 m], gripper is taken."""
+    following = setpoint.copy()
+    following[:3] += ACTION_SCALE_M * action[:3]
+    following[3] = action[3]
+    return np.clip(following, SETPOINT_LOW, SETPOINT_HIGH)
+
+
+def record_group(group: Group, out: Path, how: Recording = REFERENCE) -> Recorded:
+    """Records one shard; returns its name, ticks and failed expert episodes.
+
+    Raises:
+        BadInput: the expert hardly ever finishes this task.
+    """
     warnings.filterwarnings("ignore")
     parts: dict[str, list[npt.NDArray[Any]]] = {
         k: [] for k in ("image", "frame", "state", "executed", "expert", "episode")
     }
     plant, frames, failed, seed = None, 0, 0, group.seed
     while len(parts["episode"]) < group.episodes:
-        plant, episode = record_episode(group, seed, plant)
+        plant, episode = record_episode(group, seed, plant, how)
         seed += 1
         if episode is None:
             failed += 1
+            _require_some_finished(group, failed)
             continue
         episode["frame"] += frames
         frames += len(episode["image"])
         episode["episode"] = np.full(len(episode["state"]), len(parts["episode"]), np.int32)
         for key, value in episode.items():
-            parts[key].append(value)
+            parts.setdefault(key, []).append(value)
     arrays = {key: np.concatenate(value) for key, value in parts.items()}
-    temporary = out / f".{group.name}.part.npz"
-    np.savez(temporary, **arrays)
-    os.replace(temporary, out / f"{group.name}.npz")
+    save_whole(out / f"{group.name}.npz", arrays)
     return group.name, len(arrays["state"]), failed
+
+
+def _require_some_finished(group: Group, failed: int) -> None:
+    if failed > FAILURES * group.episodes:
+        expected, todo = f"{group.episodes} finished episodes", "leave this task out: its expert cannot show it"
+        raise BadInput(explain(f"scripted expert of {group.name}", expected, f"{failed} unfinished ones", todo))
+
+
+def save_whole(path: Path, arrays: Arrays) -> None:
+    """Writes a shard, whole or not at all."""
+    temporary = path.with_name(f".{path.stem}.part.npz")
+    np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
 
 
 def plan(episodes: int, half_way: int, seed: int) -> list[Group]:
@@ -164,33 +216,53 @@ def plan(episodes: int, half_way: int, seed: int) -> list[Group]:
     return groups
 
 
+def record_missing(groups: Sequence[Group], out: Path, workers: int, how: Recording = REFERENCE) -> None:
+    """Records the shards that are not there yet, and says how long the rest will take."""
+    out.mkdir(parents=True, exist_ok=True)
+    missing = [group for group in groups if not (out / f"{group.name}.npz").exists()]
+    jobs = [(record_group, (group, out, how)) for group in missing]
+
+    def told(recorded: Recorded) -> str:
+        name, ticks, failed = recorded
+        return f"{name:28s} {ticks:6d} ticks, {failed} unfinished expert episodes dropped"
+
+    work_through(jobs, workers, told)
+
+
+def work_through(
+    jobs: Sequence[tuple[Callable[..., T], tuple[Any, ...]]], workers: int, told: Callable[[T], str]
+) -> None:
+    """Does the jobs (function, arguments) on fresh processes: one line for each that is done, with the time left."""
+    started = time.monotonic()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # MuJoCo does not survive a fork
+        futures = [pool.submit(function, *arguments) for function, arguments in jobs]
+        for number, future in enumerate(as_completed(futures), 1):
+            line = told(future.result())
+            left = (time.monotonic() - started) / number * (len(jobs) - number)
+            print(f"  {line}; about {left:.0f} s left", flush=True)
+
+
 def record(out: Path, episodes: int, half_way: int, seed: int, workers: int) -> None:
     """Records all missing shards and writes `dataset.json` last."""
-    out.mkdir(parents=True, exist_ok=True)
     groups = plan(episodes, half_way, seed)
-    missing = [group for group in groups if not (out / f"{group.name}.npz").exists()]
-    started = time.monotonic()
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(record_group, group, out) for group in missing]
-        for number, job in enumerate(as_completed(jobs), 1):
-            name, ticks, failed = job.result()
-            elapsed = time.monotonic() - started
-            left = elapsed / number * (len(missing) - number)
-            print(
-                f"  {name:28s} {ticks:6d} ticks, {failed} unfinished expert episodes dropped; about {left:.0f} s left",
-                flush=True,
-            )
+    record_missing(groups, out, workers)
+    wordings = {task: {"train": w.train, "held_out": w.held_out} for task, w in WORDINGS.items()}
+    write_meta(out, groups, seed, FRAME_EVERY, {
+        "instructions": wordings, "known_instructions": SHORT, "vocabulary": vocabulary()
+    })  # fmt: skip
+
+
+def write_meta(out: Path, groups: Sequence[Group], seed: int, frame_every: int, more: dict[str, Any]) -> None:
+    """dataset.json of the recorded shards; `more`: the words, and what else there is to say."""
     meta = {
         "schema": "edgevla.demos/1",
         "seed": seed,
-        "period_s": 0.0125,
-        "frame_every": FRAME_EVERY,
+        "period_s": PERIOD_S,
+        "frame_every": frame_every,
         "shards": [
             {"file": f"{g.name}.npz", "task": g.task, "half_way": g.half_way, "episodes": g.episodes} for g in groups
         ],
-        "instructions": {task: {"train": w.train, "held_out": w.held_out} for task, w in WORDINGS.items()},
-        "known_instructions": SHORT,
-        "vocabulary": vocabulary(),
+        **more,
     }
     (out / "dataset.json").write_text(json.dumps(meta, indent=1) + "\n")
 

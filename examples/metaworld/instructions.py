@@ -46,12 +46,13 @@ class Wording:
     held_out: tuple[str, ...]
 
 
-def _sentences(phrases: tuple[str, ...]) -> tuple[str, ...]:
+def sentences(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    """The phrases as people say them: bare, polite, with a word before or after."""
     return tuple(" ".join(part for part in parts if part) for parts in product(_BEFORE, phrases, _AFTER))
 
 
 WORDINGS: dict[str, Wording] = {
-    task: Wording(_sentences(_TRAIN_PHRASES[task]), _sentences(_HELD_OUT_PHRASES[task])) for task in _TRAIN_PHRASES
+    task: Wording(sentences(_TRAIN_PHRASES[task]), sentences(_HELD_OUT_PHRASES[task])) for task in _TRAIN_PHRASES
 }
 
 

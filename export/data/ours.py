@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from edgevla.errors import BadInput, explain
-from export.channels import ACTION_NAMES, ACTION_SCALE, STATE, TRAINING_CAMERA
-from export.data.interface import Camera, Ticks, Uint8, stacked
-from export.distill.dataset import Demonstrations
+from export.channels import ACTION_NAMES, ACTION_SCALE, STATE
+from export.data.interface import Ticks, Uint8, stacked
+from export.distill.dataset import FRAME_EVERY, Demonstrations
 
 
 class OurData:
     """See `export.data.interface.RobotDataset`: `action` is what the expert wanted, `executed` has the disturbance.
 
     Both are metres per tick and gripper effort; the shards hold them in steps of the policy, `ACTION_SCALE` each.
+    places: float32 (n, 9), privileged, x, y, z (m) of two objects and the goal; None where none were recorded.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +32,8 @@ class OurData:
                 explain(f"`period_s` of {folder / 'dataset.json'}", "seconds per tick", period_s, "record it again")
             )
         self.period_s, self.fps = float(period_s), 1.0 / period_s
-        self.cameras = (Camera(TRAINING_CAMERA.name, TRAINING_CAMERA.height, TRAINING_CAMERA.width),)
+        self.frame_rate_hz = self.fps / record.get("frame_every", FRAME_EVERY)  # of the pictures
+        self.cameras, self.places = (data.camera,), data.places
         self.state_names = tuple(name for name, _ in STATE)
         self.action_names = ACTION_NAMES
         self.state = data.state
@@ -49,15 +52,7 @@ class OurData:
     @cached_property
     def sha256(self) -> str:
         """Over dataset.json and all shards."""
-        names = ["dataset.json", *sorted(shard["file"] for shard in self.demonstrations.meta["shards"])]
-        digest = hashlib.sha256()
-        for name in names:
-            with (self.folder / name).open("rb") as file:
-                inner = hashlib.sha256()
-                while block := file.read(1 << 20):
-                    inner.update(block)
-            digest.update(f"{name} {inner.hexdigest()}\n".encode())
-        return digest.hexdigest()
+        return files_sha256(self.folder, [shard["file"] for shard in self.demonstrations.meta["shards"]])
 
     def instruction(self, tick: int) -> str:
         return self.instructions[self.task_index[tick]]
@@ -69,3 +64,15 @@ class OurData:
         if camera != self.cameras[0].name:
             raise BadInput(explain("camera", self.cameras[0].name, camera, "ask for one that was recorded"))
         return self.demonstrations.images(np.asarray(ticks, np.int64))
+
+
+def files_sha256(folder: Path, shards: Sequence[str]) -> str:
+    """Over dataset.json and the shards of that folder."""
+    digest = hashlib.sha256()
+    for name in ("dataset.json", *sorted(shards)):
+        with (folder / name).open("rb") as file:
+            inner = hashlib.sha256()
+            while block := file.read(1 << 20):
+                inner.update(block)
+        digest.update(f"{name} {inner.hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -17,10 +17,16 @@ from torch import Tensor
 from edgevla.bundle.schema import JsonTable
 from edgevla.errors import BadInput, explain
 from edgevla.policy.tokens import Vocabulary
+from export.channels import TRAINING_CAMERA
+from export.data.interface import Camera
 
 Array = npt.NDArray[Any]
 SCHEMA = "edgevla.demos/1"
-IMAGE_SHAPE = (96, 96, 3)
+CAMERA = Camera(TRAINING_CAMERA.name, TRAINING_CAMERA.height, TRAINING_CAMERA.width)  # where dataset.json names none
+FRAME_EVERY = 2  # ticks between two pictures, where dataset.json says nothing
+MAX_FRAME_EVERY = 1000
+MAX_SIDE = 4096  # pixels
+PLACES = 9  # x, y, z (m) of object 1, object 2 and the goal, see `MetaworldPlant.places`
 _SHAPES: dict[str, tuple[int, ...]] = {"frame": (), "state": (4,), "executed": (4,), "expert": (4,), "episode": ()}
 MAX_IMAGE_LAG = 3  # ticks by which the newest camera frame may be older than the state
 
@@ -38,12 +44,15 @@ class Sampling:
 
 
 class Demonstrations:
-    """All shards of a dataset folder in memory, indexed by tick."""
+    """All shards of a dataset folder in memory, indexed by tick.
+
+    places: float32 (N, 9), privileged, NaN where the recorder knew none; None where no shard has any.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.meta = _read_meta(folder)
-        self._folder = folder
-        shards = [_read_shard(folder / shard["file"]) for shard in self.meta["shards"]]
+        self._folder, self.camera = folder, camera_of(self.meta)
+        shards = [_read_shard(folder / shard["file"], self.camera) for shard in self.meta["shards"]]
         self.image = [shard["image"] for shard in shards]
         self.state = np.concatenate([shard["state"] for shard in shards])
         self.executed = np.concatenate([shard["executed"] for shard in shards])
@@ -51,6 +60,7 @@ class Demonstrations:
         self.shard = np.concatenate([np.full(len(s["state"]), i, np.int32) for i, s in enumerate(shards)])
         self.frame = np.concatenate([shard["frame"] for shard in shards])
         self.start, self.end = _episode_bounds(shards)
+        self.places = _places(shards)
         self.tasks = [shard["task"] for shard in self.meta["shards"]]
         self.instructions: dict[str, dict[str, list[str]]] = self.meta["instructions"]
         self.sentences = tuple(dict.fromkeys(text for texts in self.instructions.values() for text in texts["train"]))
@@ -69,7 +79,7 @@ class Demonstrations:
         return len(self.state)
 
     def images(self, ticks: Array) -> npt.NDArray[np.uint8]:
-        """Newest frame at each tick, uint8 (B, 96, 96, 3)."""
+        """Newest frame at each tick, uint8 (B, h, w, 3)."""
         return np.stack([self.image[self.shard[tick]][self.frame[tick]] for tick in ticks])
 
     def vocabulary(self, max_tokens: int) -> Vocabulary:
@@ -103,6 +113,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 
 def _require_sound(table: _Table) -> None:
     """Shards in this folder, and words for the task of each. Raises BadInput."""
+    require_camera(table)
+    if table.has("frame_every"):
+        table.whole("frame_every", 1, MAX_FRAME_EVERY)
     words = table.texts("vocabulary")
     if len(set(words)) != len(words):
         table.fail("vocabulary", "words that differ", "a word twice")
@@ -127,10 +140,26 @@ def _require_sound(table: _Table) -> None:
         shard.text("task", tuple(instructions))
 
 
-def _read_shard(path: Path) -> dict[str, Array]:
+def require_camera(table: JsonTable) -> None:
+    """The optional camera: its name, and its height and width in pixels. Raises BadInput."""
+    if table.has("camera"):
+        camera = _Table(f"{table.where}: camera", table.raw("camera", "a table"))
+        camera.text("name")
+        for side in ("height", "width"):
+            camera.whole(side, 1, MAX_SIDE)
+
+
+def camera_of(meta: dict[str, Any]) -> Camera:
+    """The camera of a checked dataset.json."""
+    camera = meta.get("camera")
+    return Camera(camera["name"], camera["height"], camera["width"]) if camera else CAMERA
+
+
+def _read_shard(path: Path, camera: Camera) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            shard = {key: archive[key] for key in (*_SHAPES, "image")}
+            optional = ("places",) if "places" in archive else ()
+            shard = {key: archive[key] for key in (*_SHAPES, "image", *optional)}
     except FileNotFoundError as error:
         todo = "record again into the same folder: `examples.metaworld.demos` records the missing shards only"
         raise BadInput(explain("dataset shard", f"{path.name} in {path.parent}", "no such file", todo)) from error
@@ -138,20 +167,22 @@ def _read_shard(path: Path) -> dict[str, Array]:
         raise BadInput(
             explain("dataset shard", f"a whole {path.name}", str(error), "delete it and record again")
         ) from error
-    wrong = _wrong_arrays(shard)
+    wrong = _wrong_arrays(shard, camera)
     if wrong:
         raise BadInput(explain("dataset shard", wrong[1], f"{wrong[0]} in {path.name}", "record it again"))
     return shard
 
 
-def _wrong_arrays(shard: dict[str, Array]) -> tuple[str, str] | None:
+def _wrong_arrays(shard: dict[str, Array], camera: Camera) -> tuple[str, str] | None:
     """What is wrong with the arrays and what was expected, or None."""
     ticks, image = len(shard["state"]), shard["image"]
     for key, columns in _SHAPES.items():
         if shard[key].shape != (ticks, *columns) or not ticks:
             return f"{key} {shard[key].shape}", f"{key} with one row per tick, {(ticks, *columns)}"
-    if image.dtype != np.uint8 or image.shape[1:] != IMAGE_SHAPE:
-        return f"image {image.dtype} {image.shape}", f"image uint8 (F, {', '.join(map(str, IMAGE_SHAPE))})"
+    if wrong := wrong_images(image, camera):
+        return wrong
+    if "places" in shard and (wrong := wrong_places(shard["places"], ticks)):
+        return wrong
     if not all(np.isfinite(shard[key]).all() for key in ("state", "executed", "expert")):
         return "NaN or infinity", "finite numbers"
     if shard["frame"].min() < 0 or shard["frame"].max() >= len(image):
@@ -159,6 +190,28 @@ def _wrong_arrays(shard: dict[str, Array]) -> tuple[str, str] | None:
     if (np.diff(shard["episode"]) < 0).any():
         return "episode numbers that fall", "episode numbers in rising order"
     return None
+
+
+def wrong_images(image: Array, camera: Camera) -> tuple[str, str] | None:
+    """What is wrong with the pictures and what was expected, or None."""
+    if image.dtype != np.uint8 or image.shape[1:] != (camera.height, camera.width, 3):
+        return f"image {image.dtype} {image.shape}", f"image uint8 (F, {camera.height}, {camera.width}, 3)"
+    return None
+
+
+def wrong_places(places: Array, rows: int) -> tuple[str, str] | None:
+    """The same for places; NaN where a task has no such thing."""
+    if places.dtype != np.float32 or places.shape != (rows, PLACES):
+        return f"places {places.dtype} {places.shape}", f"places float32 {(rows, PLACES)}"
+    return ("infinity in places", "metres, or NaN") if np.isinf(places).any() else None
+
+
+def _places(shards: list[dict[str, Array]]) -> Array | None:
+    """Of all shards, NaN for those without; None if no shard has any."""
+    if not any("places" in shard for shard in shards):
+        return None
+    unknown = (np.full((len(shard["state"]), PLACES), np.nan, np.float32) for shard in shards)
+    return np.concatenate([shard.get("places", none) for shard, none in zip(shards, unknown, strict=True)])
 
 
 def _episode_bounds(shards: list[dict[str, Array]]) -> tuple[Array, Array]:
@@ -196,7 +249,7 @@ class Batches:
         self.mean, self.std = statistics or data.state_statistics()
 
     def next(self) -> dict[str, Tensor]:
-        """image (B, 96, 96, 3) in [-1, 1] and where it is (shard, frame), tokens, state, actions (B, H, A),
+        """image (B, h, w, 3) in [-1, 1] and where it is (shard, frame), tokens, state, actions (B, H, A),
         mask and valid (B, H, 1)."""
         return self.at(self.rng.integers(len(self.data), size=self.batch))
 

@@ -53,6 +53,7 @@ class Feed:
         elif feeding.words:
             vocabulary = Vocabulary(feeding.words, feeding.max_tokens)
             self._tokens = torch.from_numpy(np.stack([vocabulary.encode(text) for text in sentences]))
+            self._mask = (self._tokens > 0).float()
 
     def __call__(self, pictures: Pictures, state: Array, sentence: Array) -> dict[str, Tensor]:
         """Inputs from raw pictures, T * N of them, normalised state (B, T * S) and sentences (B,)."""

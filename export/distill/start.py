@@ -14,7 +14,7 @@ from edgevla.errors import Refused, Usage, explain
 from edgevla.policy.tokens import Vocabulary
 from export.distill.feed import Feed, teacher_feed, words_of
 from export.distill.source import Source
-from export.students.interface import Feeding, Student
+from export.students.interface import Feeding, Student, teacher_feeding
 from export.students.onepass import OnePassStudent, StudentConfig
 from export.students.pruned import can_prune, prune, require_prunable
 from export.teachers.interface import CameraSpec, TeacherPolicy, TeacherSpec
@@ -104,8 +104,7 @@ def make_student(
         student.config = replace(student.config, noise_input=mode == "distil")
         feeding = Feeding(_cameras(teacher.spec, student), teacher.spec.observations, words, student.config.max_tokens)
     else:
-        spec = teacher.spec
-        feeding = Feeding(spec.cameras, spec.observations, (), spec.max_tokens, teacher_tokens=spec.max_tokens > 0)
+        feeding = teacher_feeding(teacher, teacher.spec.observations)
     if mode == "demos-only" and isinstance(student, OnePassStudent):
         student = OnePassStudent(student.config)
     student.fixed_noise = noise.clone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +18,18 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import profiles
 from edgevla.bundle.manifest import Timing
 from edgevla.bundle.reader import open_bundle
 from edgevla.control.timing import schedule_of
+from edgevla.errors import BadInput, explain
 from edgevla.policy.blend import blend_ticks_of
 from edgevla.policy.engine import PolicyEngine
-from edgevla.sim.lockstep import Episode, Loop, Outcome, Policy, play
+from edgevla.sim.lockstep import MAX_TICKS, Episode, Loop, Outcome, Plant, Policy, Ticks, play
+from edgevla.sim.metaworld import MetaworldPlant
+from edgevla.sim.view import CORNER, TABLE, View, view_of
 from export.channels import PERIOD_S, action_channels
 from export.evidence.dark import Dark
 
@@ -36,7 +40,25 @@ _USED_FILES = {  # kind of policy -> files of the bundle that decide its answers
     "fp32": ("float/", *_ENGINE_FILES),
     "teacher": ("noise.npy",),
 }
+TABLE_TICKS = 500  # Meta-World's own limit, under which published policies are judged
 BATCH = 5  # episodes of one scene handed to a process at once; loading a scene costs 0.2 s
+FLOW_TEACHER = "edgevla.flow-teacher/1"  # `export.teachers.folder.SCHEMA`, which is not imported here: it loads torch
+Run = Callable[[Policy, Plant, Loop], Ticks]  # the control loop of an episode
+
+
+class Disturbance(Protocol):
+    """What is done to every episode on purpose: a frozen value, handed to the processes that play.
+
+    name: what and how strong; stands behind the policy's identity.
+    changes_scene: the loaded scene is changed, and must not be used for another episode.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def changes_scene(self) -> bool: ...
+    def run(self, episode: Episode) -> Run:
+        """The loop of this episode, around what is disturbed; the same for the same episode."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,9 @@ class PolicySpec:
 
     kind: `int8` or `fp32` (the bundle's graphs), `teacher` (torch eager, from the bundle's noise, or from `noise` =
     seed and scale), `teacher-noise` (fresh noise at every inference), `blank` (the same, never given any words).
+    teacher: a folder of any teacher; `noise` and `blank` are of the reference policy only.
     dark: share of the inferences whose picture is black.
+    disturbance: of every episode.
     """
 
     kind: str
@@ -53,6 +77,7 @@ class PolicySpec:
     teacher: Path | None = None
     noise: tuple[int, float] | None = None
     dark: float = 0.0
+    disturbance: Disturbance | None = None
 
     def open(self) -> Policy:
         return Dark(self._open(), self.dark) if self.dark else self._open()
@@ -67,7 +92,8 @@ class PolicySpec:
         return reference_loop() if self.bundle is None else loop_of(self.bundle)
 
     def identity(self) -> str:
-        """Kind, and a hash over what decides its answers and when they act: graphs or weights, noise, words, timing."""
+        """Kind, a hash over what decides its answers and when they act (graphs or weights, noise, words, timing), and
+        the disturbance by its name."""
         parts: dict[str, Any] = {"noise": self.noise, **({"dark": self.dark} if self.dark else {})}
         if self.bundle is not None:
             manifest = open_bundle(self.bundle).manifest
@@ -75,29 +101,61 @@ class PolicySpec:
             parts["files"] = {name: e.sha256 for name, e in manifest.files.items() if name.startswith(used)}
             parts["loop"] = [asdict(manifest.timing), manifest.target, manifest.arm]
         if self.teacher is not None and self.kind not in ("int8", "fp32"):
-            parts["teacher"] = hashlib.sha256((self.teacher / "model.safetensors").read_bytes()).hexdigest()
-        return f"{self.kind} {hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
+            parts["teacher"] = _teacher_hash(self.teacher)
+        name = f"{self.kind} {hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
+        return name if self.disturbance is None else f"{name}, {self.disturbance.name}"
 
     def _open_teacher(self) -> Policy:
         import torch
 
+        torch.set_num_threads(1)
+        if self.teacher is None:
+            raise ValueError(f"policy {self.kind}: expected a teacher folder, got none")
+        return self._open_reference(self.teacher) if _is_reference(self.teacher) else self._open_other(self.teacher)
+
+    def _open_reference(self, folder: Path) -> Policy:
         from export.teachers.engine import TeacherEngine
         from export.teachers.folder import load_teacher
         from export.teachers.noise import draw_noise
 
-        torch.set_num_threads(1)
-        if self.teacher is None:
-            raise ValueError(f"policy {self.kind}: expected a teacher folder, got none")
-        teacher = load_teacher(self.teacher)
+        teacher = load_teacher(folder)
         if self.kind in ("blank", "teacher-noise"):
             return TeacherEngine(teacher, None, blank_words=self.kind == "blank")
         noise = open_bundle(self._bundle()).noise if self.noise is None else draw_noise(teacher, *self.noise)
         return TeacherEngine(teacher, noise)
 
+    def _open_other(self, folder: Path) -> Policy:
+        from export.teachers.eager import EagerPolicy
+        from export.teachers.load import load_policy
+
+        if self.kind == "blank" or self.noise is not None:
+            raise ValueError(f"policy {self.kind}: expected the reference policy, got the teacher in {folder}")
+        replan = self.loop().schedule.replan
+        return EagerPolicy(load_policy(folder), open_bundle(self._bundle()), replan, self.kind == "teacher-noise")
+
     def _bundle(self) -> Path:
         if self.bundle is None:
             raise ValueError(f"policy {self.kind}: expected a bundle, got none")
         return self.bundle
+
+
+def _is_reference(folder: Path) -> bool:
+    """Whether the teacher is the reference policy; a folder that cannot be read is left to its loader."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("schema") == FLOW_TEACHER
+
+
+def _teacher_hash(folder: Path) -> str:
+    """Of the reference policy's weights, of all weights and settings in any other folder. Raises BadInput: none."""
+    reference = _is_reference(folder)
+    files = sorted(folder.glob("model.safetensors" if reference else "*.safetensors"))
+    if not files:
+        raise BadInput(explain("teacher folder", "weights (*.safetensors)", f"none in {folder}", "check the path"))
+    files += [] if reference else sorted(folder.glob("*.json"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def reference_loop() -> Loop:
@@ -107,14 +165,20 @@ def reference_loop() -> Loop:
 
 
 def loop_of(bundle_path: Path) -> Loop:
-    """The loop that the bundle declares, on its own target and arm."""
+    """The loop that the bundle declares, on its own target and arm, seen as its first camera saw in training."""
     manifest = open_bundle(bundle_path).manifest
     channels = [asdict(channel) for channel in manifest.channels]
-    return _loop(manifest.timing, manifest.target, manifest.arm, channels, blend_ticks_of(manifest))
+    view = view_of(manifest.cameras[0].name) if manifest.cameras else CORNER
+    return _loop(manifest.timing, manifest.target, manifest.arm, channels, blend_ticks_of(manifest), view)
 
 
 def _loop(
-    timing: Timing, target: str, arm: str, channels: Sequence[Mapping[str, Any]], blend_ticks: int | None = None
+    timing: Timing,
+    target: str,
+    arm: str,
+    channels: Sequence[Mapping[str, Any]],
+    blend_ticks: int | None = None,
+    view: View = CORNER,
 ) -> Loop:
     return Loop(
         schedule=schedule_of(timing, profiles.load_target(target), blend_ticks),
@@ -124,6 +188,8 @@ def _loop(
         scale=tuple(float(channel["scale"]) for channel in channels),
         offset=tuple(float(channel["offset"]) for channel in channels),
         blend_ticks=blend_ticks,
+        view=view,
+        max_ticks=TABLE_TICKS if view == TABLE else MAX_TICKS,
     )
 
 
@@ -182,24 +248,34 @@ class Worker:
     def __init__(self, spec: PolicySpec) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         warnings.filterwarnings("ignore")
-        self._policy, self._loop = spec.open(), spec.loop()
+        self._policy, self._loop, self._disturbance = spec.open(), spec.loop(), spec.disturbance
 
     def play(self, episodes: list[Episode]) -> list[Played]:
         """One batch of one scene, whose loaded environment is reused."""
         plant, result = None, []
         for episode in episodes:
             started = time.monotonic()
-            outcome, plant = play(self._policy, episode, self._loop, plant)
+            outcome, plant = self._one(episode, plant)
             result.append(Played(outcome, time.monotonic() - started))
         return result
+
+    def _one(self, episode: Episode, plant: MetaworldPlant | None) -> tuple[Outcome, MetaworldPlant]:
+        disturbance = self._disturbance
+        if disturbance is None:
+            return play(self._policy, episode, self._loop, plant)
+        if disturbance.changes_scene and plant is not None:
+            plant.close()
+            plant = None
+        return play(self._policy, episode, self._loop, plant, disturbance.run(episode))
 
 
 _worker: Worker | None = None
 
 
 def _start(spec: PolicySpec) -> None:
-    """Once per process of the pool."""
+    """Once per process of the pool. Ctrl-C ends the process that asked; this one then ends with its batch."""
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = Worker(spec)
 
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from edgevla.errors import BadInput, explain
 from export.data.interface import held_out
+from export.data.stills import Stills
 from export.distill.feed import fit
 from export.distill.source import Recorded
+from export.structures.places import require_places
 from export.teachers.interface import Affine, CameraSpec, TeacherSpec
 
 Array = npt.NDArray[Any]
@@ -66,6 +68,8 @@ class Lessons:
         seed: of every draw.
         dark: share of pictures that are black: what a policy learns that cannot see all the time.
         demonstrations: so many of each task, the first ones; 0: all.
+        light: largest change of brightness and contrast of a picture, as a share.
+        places: whether batches hold the recorded places.
 
     Raises:
         BadInput: no episode is left to train on.
@@ -73,9 +77,10 @@ class Lessons:
 
     def __init__(
         self, data: Recorded, spec: TeacherSpec, encode: Encode, sizes: Sizes, seed: int | Sequence[int],
-        dark: float = 0.0, demonstrations: int = 0,
+        dark: float = 0.0, demonstrations: int = 0, light: float = 0.0, places: bool = False,
     ) -> None:  # fmt: skip
-        self._data, self._spec, self._sizes, self._dark = data, spec, sizes, dark
+        self._data, self._spec, self._sizes, self._dark, self._light = data, spec, sizes, dark, light
+        self._places = require_places(getattr(data, "places", None), "the demonstrations") if places else None
         self.rng = np.random.default_rng(seed)
         sentences = [list(texts) or [""] for texts in data.wordings] or [[""]]
         self._heard = [[encode(text) for text in texts] for texts in sentences]
@@ -96,6 +101,7 @@ class Lessons:
             "state": torch.from_numpy(spec.state_stats.apply(np.asarray(data.state)[ticks])),
             **heard,
             **self._chunks(ticks),
+            **({} if self._places is None else {"places": torch.from_numpy(self._places[ticks])}),
         }
 
     def _pictures(self, ticks: Array) -> Tensor:
@@ -103,6 +109,8 @@ class Lessons:
         flat = ticks.reshape(-1)
         shown = [fit(self._data.image(flat, camera.name), camera) for camera in self._spec.cameras]
         pictures = torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
+        if self._light:
+            pictures = lit(pictures, self._light, self.rng)
         if self._dark:
             pictures[torch.from_numpy(self.rng.random(ticks.shape) < self._dark)] = -1.0
         return pictures
@@ -125,6 +133,52 @@ class Lessons:
             "actions": torch.from_numpy(spec.action_stats.apply(chosen)),
             "mask": torch.from_numpy(committed.astype(np.float32)),
             "valid": torch.from_numpy((ticks[..., None] + ahead < last).astype(np.float32)[..., None]),
+        }
+
+
+def lit(pictures: Tensor, most: float, rng: np.random.Generator) -> Tensor:
+    """Pictures (B, ..., h, w, 3) in [-1, 1] under other light: each with a gain and an offset of its own."""
+    shape = (len(pictures), *[1] * (pictures.dim() - 1))
+    gain, offset = (torch.from_numpy(rng.uniform(-most, most, shape).astype(np.float32)) for _ in range(2))
+    return (pictures * (1.0 + gain) + offset).clamp_(-1.0, 1.0)
+
+
+class StillLessons:
+    """Batches of pictures without actions (`export.data.stills`), with the keys of `Lessons`: window 1.
+
+    Args:
+        stills: pictures with places.
+        spec: of the policy.
+        encode: a sentence to ids and mask.
+        rows: of a batch.
+        seed: of every draw.
+        light: as in `Lessons`.
+    """
+
+    def __init__(
+        self, stills: Stills, spec: TeacherSpec, encode: Encode, rows: int, seed: Sequence[int], light: float = 0.0
+    ) -> None:
+        self._stills, self._spec, self._rows, self._light = stills, spec, rows, light
+        self.rng = np.random.default_rng(seed)
+        self._heard = [[encode(text) for text in texts] for texts in stills.wordings]
+
+    def next(self) -> dict[str, Tensor]:
+        """A batch."""
+        stills, spec, rng = self._stills, self._spec, self.rng
+        picked = rng.integers(len(stills.state), size=self._rows)
+        shown = torch.from_numpy(fit(stills.images(picked), spec.cameras[0]))[:, None, None]
+        heard = [self._heard[task][rng.integers(len(self._heard[task]))] for task in stills.task_index[picked]]
+        tokens, mask = (torch.from_numpy(np.stack(column)) for column in zip(*heard, strict=True))
+        nothing = torch.zeros(self._rows, 1, spec.horizon, 1)
+        return {
+            "image": lit(shown, self._light, rng) if self._light else shown,
+            "state": torch.from_numpy(spec.state_stats.apply(stills.state[picked]))[:, None],
+            "tokens": tokens,
+            "token_mask": mask,
+            "actions": nothing.expand(-1, -1, -1, len(spec.actions)),
+            "mask": nothing,
+            "valid": nothing,
+            "places": torch.from_numpy(stills.places[picked])[:, None],
         }
 
 

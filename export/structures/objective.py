@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from export.distill.rows import row_weights
 from export.structures.heads.discrete import surprise
 from export.structures.heads.head import Target, weighted
+from export.structures.places import Places
 from export.structures.policy import StructurePolicy
 
 
@@ -21,14 +22,15 @@ class StructureObjective(nn.Module):
     """Loss of a batch of rows.
 
     Batch: image (B, T, P, h, w, 3), tokens int64 (B, L), token_mask (B, L), state (B, T, S), actions (B, T, H, A),
-    mask (B, T, H, 1) of committed rows, valid (B, T, H, 1); noise (B, T, H, A) where a teacher gave the actions.
+    mask (B, T, H, 1) of committed rows, valid (B, T, H, 1); noise (B, T, H, A) where a teacher gave the actions;
+    places (B, T, K) where they are a lesson too.
     """
 
     row_weight: Tensor
 
-    def __init__(self, policy: StructurePolicy, generator: torch.Generator) -> None:
+    def __init__(self, policy: StructurePolicy, generator: torch.Generator, places: Places | None = None) -> None:
         super().__init__()
-        self.policy, self.generator = policy, generator
+        self.policy, self.generator, self.places = policy, generator, places
         self.register_buffer("row_weight", row_weights(policy.config.horizon))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -39,7 +41,8 @@ class StructureObjective(nn.Module):
         target = Target(lessons["actions"], lessons["mask"], self.row_weight * lessons["valid"], noise)
         if policy.head is not None:
             context = policy.contexts(batch["image"], words, there, batch["state"])
-            return policy.head.loss(context.flatten(0, 1), target, self.generator)
+            loss = policy.head.loss(context.flatten(0, 1), target, self.generator)
+            return loss if self.places is None else loss + self.places(context, batch["places"])
         moments = batch["image"].shape[1]
         vision, state = policy.look(batch["image"].flatten(0, 1)), batch["state"].flatten(0, 1)
         heard, padded = (x.repeat_interleave(moments, 0) for x in (words, there))

@@ -11,7 +11,7 @@ horizon = 32
 d_max = 8
 max_tokens = 16            # longest sentence
 [backbone]
-family = "ours"            # from scratch, with width, heads, layers, patch; or folder = "DIR" of a pre-trained one
+family = "ours"            # from scratch, with width, heads, layers, patch, stem; or folder = "DIR", pre-trained
 picture = [96, 96]         # height, width
 freeze = []                # of "vision", "language", "words"
 [[stage]]                  # in-domain: one; pre-train, then fine-tune or post-train: several
@@ -21,6 +21,10 @@ frames = 960000            # encoder frames
 learning_rate = 1e-3
 demonstrations = 0         # of each task; 0: all
 dark = 0.0                 # share of black pictures
+light = 0.0                # largest change of a picture's brightness and contrast, as a share
+places = 0.0               # weight of a lesson of where things are, for data that has places; 0: none
+stills = "out/mt10/stills" # pictures with places and without actions, for that lesson; left out: none
+stills_share = 0.25        # of the rows of a batch
 beside = []                # data of other robots: one network, a batch of each robot at every step
 """
 
@@ -35,7 +39,7 @@ from typing import Any, ClassVar
 
 from edgevla.errors import BadInput, explain
 from export.structures.config import StructureConfig
-from export.structures.families.ours import Ours, OwnSizes
+from export.structures.families.ours import STEMS, Ours, OwnSizes
 from profiles.strict import Table
 
 if sys.version_info >= (3, 11):
@@ -63,7 +67,7 @@ class BackboneAsk:
 
     picture: tuple[int, int]
     folder: Path | None
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, Any]
     freeze: tuple[str, ...]
     lora_rank: int
 
@@ -79,6 +83,10 @@ class StageAsk:
     demonstrations: int
     dark: float
     beside: tuple[str, ...] = ()  # data of other robots, learned at the same time; `frames` counts none of theirs
+    light: float = 0.0
+    places: float = 0.0
+    stills: str | None = None
+    stills_share: float = 0.0  # `frames` counts them
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,8 @@ def read_recipe(path: Path) -> Recipe:
         stages=tuple(_stage(RecipeTable(f"{path}: [[stage]] {i}", s)) for i, s in enumerate(stages, 1)),
     )
     table.nothing_left()
+    if told.get("window", 1) != 1 and any(stage.stills for stage in recipe.stages):
+        table.fail("stills", "a policy of window 1: a still has no moments before it", f"window {told['window']}")
     return recipe
 
 
@@ -162,7 +172,9 @@ def _backbone(table: RecipeTable) -> BackboneAsk:
         if lora:
             table.fail("lora_rank", "none: a model from scratch has nothing to adapt", lora)
         names = [name for name in ("patch", "width", "heads", "layers") if table.has(name)]
-        ask = BackboneAsk((height, width), None, {n: table.whole(n, 1, 8192) for n in names}, freeze, lora)
+        sizes: dict[str, Any] = {name: table.whole(name, 1, 8192) for name in names}
+        sizes |= {"stem": table.text("stem", STEMS)} if table.has("stem") else {}
+        ask = BackboneAsk((height, width), None, sizes, freeze, lora)
         _said_of(table, lambda: OwnSizes(2, ask.picture, **ask.sizes))
     table.nothing_left()
     return ask
@@ -184,11 +196,23 @@ def _stage(table: RecipeTable) -> StageAsk:
         demonstrations=table.whole("demonstrations", 0, 10**9) if table.has("demonstrations") else 0,
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
+        **_lessons(table),
     )
     if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):
         table.fail("beside", "data of other robots", stage.data)
     table.nothing_left()
     return stage
+
+
+def _lessons(table: RecipeTable) -> dict[str, Any]:
+    """What is learned beside the actions, and under which light; the keys that are there."""
+    found: dict[str, Any] = {key: table.number(key, 0.0, 1e3) for key in ("places",) if table.has(key)}
+    found |= {"light": table.number("light", 0.0, 0.9)} if table.has("light") else {}
+    if table.has("stills"):
+        if not found.get("places"):
+            table.fail("stills", "places, the weight of the lesson that they are for", "no places")
+        found |= {"stills": table.text("stills"), "stills_share": table.number("stills_share", 0.01, 0.9)}
+    return found
 
 
 def _texts(table: RecipeTable, key: str) -> tuple[str, ...]:

@@ -1,16 +1,19 @@
 """Trains a policy of the family by a recipe; stopped, it goes on when it is called again.
 
     python -m export.structures.train RECIPE.toml -o out/policy
+    torchrun --standalone --nproc_per_node 2 -m export.structures.train RECIPE.toml -o out/policy
 
-What comes out is a policy folder: `edgevla compress out/policy --mode direct` packs it as it is, `--mode distil` makes
-a student of it.
+Under `torchrun` each process draws its share of a batch. What comes out is a policy folder: `edgevla compress
+out/policy --mode direct` packs it as it is, `--mode distil` makes a student of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,20 +26,23 @@ from torch import Tensor, nn
 
 from edgevla.errors import BadInput, EdgevlaError, Refused, explain
 from export.data.ours import OurData
+from export.data.stills import Stills
 from export.distill.alone import alone
 from export.distill.feed import words_of
 from export.distill.loop import CHECKPOINT_S, Progress, Run, train
 from export.distill.loop import Recipe as Settings
 from export.distill.opening import open_data
+from export.distill.parallel import Place, in_turn, join, leave
 from export.distill.progress import Reporter
 from export.distill.source import Recorded
 from export.structures.backbone import Backbone, freeze
 from export.structures.config import StructureConfig
 from export.structures.families import open_backbone
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
-from export.structures.lessons import Lessons, Sizes, spec_of
+from export.structures.lessons import Lessons, Sizes, StillLessons, spec_of
 from export.structures.lora import add_lora, merge_lora
 from export.structures.objective import StructureObjective
+from export.structures.places import Places, mixed, require_places
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk, read_recipe
 from export.structures.teacher import StructureTeacher
@@ -47,6 +53,7 @@ DECLARED = "recipe.json"  # beside the checkpoints
 STOPPED = 130  # exit status: Ctrl-C
 FRAMES_A_STEP = 64  # encoder frames: rows times moments
 MEAN = "backbone.model.stem.mean"  # of a backbone from scratch
+ALONE = Place(0, 1)
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ class Carried:
 
 
 def run_recipe(
-    recipe: Recipe, out: Path, loud: bool = True, decoded: Path | None = None, words: tuple[str, ...] = ()
-) -> tuple[StructureTeacher, float]:
+    recipe: Recipe, out: Path, loud: bool = True, decoded: Path | None = None, words: tuple[str, ...] = (),
+    place: Place = ALONE,
+) -> tuple[StructureTeacher, float]:  # fmt: skip
     """All stages; the policy of the last one, saved in `out`, and the seconds of training, of stopped runs too.
 
     Args:
@@ -76,6 +84,7 @@ def run_recipe(
         loud: show how far it is.
         decoded: where frames of videos are kept, for several recipes of one data set.
         words: of a policy from scratch; none: those of its data sets.
+        place: this process among those that train together.
 
     Raises:
         BadInput: a data set or backbone is unusable.
@@ -88,14 +97,17 @@ def run_recipe(
         got, todo = "a policy that no recipe of ours made there", "pass another -o"
         raise Refused(explain(f"{out}", "a new folder, or that of this recipe", got, todo))
     named = dict.fromkeys(name for stage in recipe.stages for name in (stage.data, *stage.beside))
-    data = {name: open_data(name, (decoded or work) / f"data-{short(name)}", None, loud) for name in named}
+    with in_turn(place):
+        data = {name: open_data(name, (decoded or work) / f"data-{short(name)}", None, loud) for name in named}
     words = () if recipe.backbone.folder is not None else words or vocabulary(list(data.values()))
     torch.manual_seed(recipe.seed)
     first = new_teacher(recipe, data[recipe.stages[0].data], words)  # what is wrong is said before anything is written
-    with alone(work):
-        _declare(work / DECLARED, recipe, list(data.values()))
-        teacher, train_s = _run_stages(recipe, data, words, first, work, loud)
-        teacher.eval().save(out)
+    with alone(work) if place.chief else contextlib.nullcontext():
+        with in_turn(place):
+            _declare(work / DECLARED, recipe, list(data.values()))
+        teacher, train_s = _run_stages(recipe, data, words, first, work, loud, place)
+        if place.chief:
+            teacher.eval().save(out)
     return teacher, train_s
 
 
@@ -106,6 +118,7 @@ def _run_stages(
     first: StructureTeacher,
     work: Path,
     loud: bool,
+    place: Place,
 ) -> tuple[StructureTeacher, float]:  # fmt: skip
     """See `run_recipe`. first: the policy of the first stage, not trained yet."""
     train_s, teacher = 0.0, first
@@ -129,7 +142,7 @@ def _run_stages(
             _tell(loud, f"{stage.name}: beside it {robot}, its own: {_list(apart)}")
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
         robots = (own, *guests.values())
-        progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number)
+        progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number, place)
         train_s += progress.elapsed_s
         known = {name: policy for name, policy in known.items() if name != stage.data}
         known |= {name: guest.teacher.policy for name, guest in guests.items()} | {stage.data: own.teacher.policy}
@@ -147,7 +160,8 @@ def _declare(path: Path, recipe: Recipe, data: Sequence[Recorded]) -> None:
     if path.is_file() and json.loads(path.read_text()) != told:
         todo = "pass another -o, or remove its `work` to begin anew"
         raise BadInput(explain(f"{path.parent}", "checkpoints of this recipe and its data", "of another", todo))
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    if not path.is_file():
+        path.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def new_teacher(
@@ -178,7 +192,7 @@ def make_backbone(ask: BackboneAsk, words: int) -> Backbone:
 
 def train_stage(
     robots: Sequence[Robot], recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path, loud: bool,
-    number: int = 0,
+    number: int = 0, place: Place = ALONE,
 ) -> Progress:  # fmt: skip
     """Trains in place; a finished stage is read back.
 
@@ -188,15 +202,18 @@ def train_stage(
         folder: of the checkpoint.
         loud: show how far it is.
         number: of the stage; each draws batches of its own.
+        place: this process among those that train together.
     """
     policy, ask = robots[0].teacher.policy, recipe.backbone
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
-    model = nn.ModuleList(robot.teacher.policy for robot in robots) if len(robots) > 1 else policy
+    places = _places(robots[0], stage)
+    trained = [*(robot.teacher.policy for robot in robots), *([] if places is None else [places])]
+    model = nn.ModuleList(trained) if len(trained) > 1 else policy
     run = Run(model, settings, folder / "checkpoint.safetensors")
     run.resume()
-    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number])
+    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], place, places)
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
@@ -210,25 +227,43 @@ def train_stage(
     return progress
 
 
+def _places(robot: Robot, stage: StageAsk) -> Places | None:
+    """The reader of the lesson of places, where the stage has one. Raises BadInput: data without places."""
+    if not stage.places:
+        return None
+    recorded = require_places(getattr(robot.data, "places", None), stage.data)
+    return Places(recorded, robot.teacher.policy.config.width, stage.places)
+
+
 def _lessons(
-    robots: Sequence[Robot], stage: StageAsk, draw_of: Sequence[int]
+    robots: Sequence[Robot], stage: StageAsk, draw_of: Sequence[int], place: Place = ALONE, places: Places | None = None
 ) -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
     """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have.
 
     draw_of: seed, step to go on from, number of the stage.
     """
     seed, step, stage_number = draw_of
-    generator = torch.Generator().manual_seed(seed + step + 1_000_003 * stage_number)
+    mine = [place.rank] if place.rank else []  # a process alone draws what it always drew
+    generator = torch.Generator().manual_seed(seed + step + 1_000_003 * stage_number + 7_919 * place.rank)
     objectives, lessons = [], []
+    frames = max(1, FRAMES_A_STEP // place.world)
+    still = round(frames * stage.stills_share)
     for number, robot in enumerate(robots):
         teacher, window = robot.teacher, robot.teacher.policy.config.window
-        draws = [seed, 1 + step, *([stage_number, number] if stage_number or number else [])]
-        sizes, few = Sizes(max(1, FRAMES_A_STEP // window), window), 0 if number else stage.demonstrations
-        lessons.append(Lessons(robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few))
-        objectives.append(StructureObjective(teacher.policy, generator))
-    if len(robots) == 1:
+        draws = [seed, 1 + step, *([stage_number, number] if stage_number or number or mine else []), *mine]
+        sizes, few = Sizes(max(1, (frames - still) // window), window), 0 if number else stage.demonstrations
+        told = places if number == 0 else None
+        lessons.append(Lessons(
+            robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few, stage.light, told is not None
+        ))  # fmt: skip
+        objectives.append(StructureObjective(teacher.policy, generator, told))
+    if len(robots) > 1:
+        return Together(objectives), partial(draw, lessons)
+    if stage.stills is None:
         return objectives[0], lessons[0].next
-    return Together(objectives), partial(draw, lessons)
+    spec, seeds = robots[0].teacher.spec, [seed, 2 + step, stage_number, place.rank]
+    stills = StillLessons(Stills(Path(stage.stills)), spec, robots[0].teacher.tokenize, still, seeds, stage.light)
+    return objectives[0], lambda: mixed(lessons[0].next(), stills.next())
 
 
 def whiten(teacher: StructureTeacher, data: Recorded, seed: int, demonstrations: int = 0) -> None:
@@ -257,7 +292,7 @@ def vocabulary(data: Sequence[Recorded]) -> tuple[str, ...]:
     for one in data:
         mine = one.demonstrations.meta["vocabulary"] if isinstance(one, OurData) else ()
         told: list[Any] = [*mine, *words_of([text for texts in one.wordings for text in texts])]
-        known += [str(word) for word in told if word not in known]
+        known += [word for word in dict.fromkeys(map(str, told)) if word not in known]
     if not known:
         todo = "record with instructions"
         raise BadInput(explain("words of the data sets", "one or more", "none", todo))
@@ -280,16 +315,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="policy folder")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
+    place = join() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
     try:
-        teacher, _ = run_recipe(read_recipe(given.recipe), given.out, not given.json)
+        loud = place.chief and not given.json
+        teacher, _ = run_recipe(read_recipe(given.recipe), given.out, loud, place=place)
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print(f"stopped: the same command goes on, {CHECKPOINT_S:g} s of training earlier at most", file=sys.stderr)
         raise SystemExit(STOPPED) from None
+    if not place.chief:
+        leave()
     told = {"policy": str(given.out), "parameters": teacher.parameters_total, "words": len(teacher.known)}
     print(json.dumps(told) if given.json else f"wrote {given.out}: {teacher.parameters_total:,} parameters")
+    leave()
 
 
 if __name__ == "__main__":

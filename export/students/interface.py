@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
 from export.onnx.stages import StageSpec
-from export.teachers.interface import Affine, CameraSpec, Inputs, TeacherSpec
+from export.teachers.interface import Affine, CameraSpec, Inputs, TeacherPolicy, TeacherSpec
 
 KINDS = {"one-pass": "export.students.onepass:OnePassStudent", "one-step": "export.students.pruned:OneStepStudent"}
 
@@ -46,6 +46,13 @@ class Feeding:
     def from_dict(values: Mapping[str, Any]) -> Feeding:
         cameras = tuple(CameraSpec(**camera) for camera in values["cameras"])
         return Feeding(**{**values, "cameras": cameras, "words": tuple(values["words"])})
+
+
+def teacher_feeding(teacher: TeacherPolicy, observations: int) -> Feeding:
+    """As the teacher is fed. One with words of its own shares them: its bundle hears every sentence made of them."""
+    spec, words = teacher.spec, teacher.known if teacher.spec.max_tokens else ()
+    asks = spec.max_tokens > 0 and not words
+    return Feeding(spec.cameras, observations, words, spec.max_tokens, teacher_tokens=asks)
 
 
 def spec_to_dict(spec: TeacherSpec) -> dict[str, Any]:

@@ -165,6 +165,41 @@ class PatchStem(nn.Module):
         self.embed.bias.zero_()
 
 
+class ConvStem(nn.Module):
+    """Pictures (B, h, w, 3) less their mean to (B, N, W): convolutions down to a token for `STRIDE` x `STRIDE` pixels.
+
+    For what is small in the picture: a patch of `PatchStem` says badly where in it a thing is. Without a norm between:
+    four layers train without, and the graph stays three kinds of operation.
+    """
+
+    STRIDE = 16
+    mean: Tensor
+
+    def __init__(self, size: tuple[int, int], width: int, channels: tuple[int, int] = (64, 128)) -> None:
+        super().__init__()
+        height, wide = size
+        if height % self.STRIDE or wide % self.STRIDE:
+            raise ValueError(f"picture: expected sides that are multiples of {self.STRIDE}, got {height} x {wide}")
+        self.grid, (fine, coarse) = (height // self.STRIDE, wide // self.STRIDE), channels
+        self.register_buffer("mean", torch.zeros(height, wide, 3))
+        self.cut = nn.Conv2d(3, fine, 6, 4, 1)  # overlapping, so that an edge between two cells is seen by both
+        self.down = nn.Conv2d(fine, coarse, 3, 2, 1)
+        self.mix = nn.Conv2d(coarse, coarse, 3, 1, 1)
+        self.out = nn.Conv2d(coarse, width, 3, 2, 1)
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = torch.relu(self.cut((image - self.mean).permute(0, 3, 1, 2)))
+        x = torch.relu(self.down(x))
+        x = x + torch.relu(self.mix(x))
+        return self.out(x).flatten(2).transpose(1, 2) + self.position
+
+    @torch.no_grad()
+    def whiten(self, images: Tensor) -> None:
+        """Starts from data: `mean` is that of the pictures (B, h, w, 3)."""
+        self.mean = images.mean(0)
+
+
 def blocks(stack: nn.ModuleList) -> Iterator[DecoderBlock]:
     """The decoder blocks of a module list, typed."""
     for block in stack:

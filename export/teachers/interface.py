@@ -77,6 +77,7 @@ class TeacherPolicy(nn.Module, ABC):
 
     spec: TeacherSpec
     sha256: str  # of its weights
+    known: tuple[str, ...] = ()  # words of its own, ids from 1; one with a tokenizer, or that hears nothing, has none
 
     @abstractmethod
     def encode(self, inputs: Inputs) -> tuple[Tensor, ...]:

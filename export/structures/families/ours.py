@@ -1,4 +1,4 @@
-"""From scratch: pictures by a patch stem, words by an embedding, a causal transformer over both."""
+"""From scratch: a stem of patches or convolutions, an embedding of words, a causal transformer over both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
 from export.structures.backbone import Backbone, causal
-from export.students.layers import EncoderBlock, PatchStem
+from export.students.layers import ConvStem, EncoderBlock, PatchStem
+
+STEMS = ("patch", "conv")
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,16 @@ class OwnSizes:
     heads: int = 4
     layers: int = 2
     longest: int = 1024  # tokens of a sequence
+    stem: str = "patch"  # or "conv", for small things in the picture
 
     def __post_init__(self) -> None:
         height, width = self.picture
         if height % self.patch or width % self.patch or not height * width:
             expected = f"sides that are multiples of patch = {self.patch} pixels"
             raise BadInput(explain("picture", expected, f"{height} x {width}", "choose another picture or patch"))
+        if self.stem not in STEMS or (self.stem == "conv" and self.patch != ConvStem.STRIDE):
+            expected = f"{' or '.join(STEMS)}; conv with patch = {ConvStem.STRIDE}"
+            raise BadInput(explain("stem", expected, f"{self.stem} with patch = {self.patch}", "choose another"))
         if self.width % self.heads:
             expected = f"a multiple of heads = {self.heads}"
             raise BadInput(explain("width of the backbone", expected, self.width, "choose another"))
@@ -44,7 +50,11 @@ class OwnModel(nn.Module):
     def __init__(self, sizes: OwnSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.stem = PatchStem(sizes.picture, sizes.patch, sizes.width)
+        self.stem: PatchStem | ConvStem = (
+            ConvStem(sizes.picture, sizes.width)
+            if sizes.stem == "conv"
+            else PatchStem(sizes.picture, sizes.patch, sizes.width)
+        )
         self.words = nn.Embedding(sizes.vocabulary, sizes.width)
         self.position = nn.Parameter(0.02 * torch.randn(sizes.longest, sizes.width))
         self.layers = nn.ModuleList(EncoderBlock(sizes.width, sizes.heads, 4, nn.GELU) for _ in range(sizes.layers))

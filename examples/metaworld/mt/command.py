@@ -1,0 +1,89 @@
+"""What the commands that judge a policy have in common: their options, their end, and what they ask of the files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgevla.bundle.reader import Bundle, open_bundle
+from edgevla.errors import BadInput, EdgevlaError, Usage, explain
+from examples.metaworld.mt.tasks import SETS
+
+STOPPED = 130  # exit code after Ctrl-C, as of a shell
+
+
+def parser_of(words: str | None, out: str) -> argparse.ArgumentParser:
+    """A parser with --bundle, --set and -o. words: the module's docstring; out: where results go by default."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="of the student, int8")
+    parser.add_argument("--set", choices=SETS, default="mt10", help="of tasks (default %(default)s)")
+    parser.add_argument("-o", "--out", type=Path, help=f"folder (default {out}/SET)")
+    return parser
+
+
+def add_teacher(parser: argparse.ArgumentParser) -> None:
+    """--teacher, and --recount in its place."""
+    parser.add_argument("--teacher", type=Path, help="folder of the teacher that the bundle was made from")
+    parser.add_argument("--recount", action="store_true", help="from the outcomes that are there, playing nothing")
+
+
+def ended(
+    work: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, given: Sequence[str] | None
+) -> int:
+    """Does the work of a command; returns its exit code, and says in words what went wrong."""
+    arguments = parser.parse_args(given)
+    try:
+        work(arguments)
+    except EdgevlaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def require_given(asked: argparse.Namespace, *names: str) -> None:
+    """Raises Usage: one of the options is missing."""
+    lacking = [f"--{name}" for name in names if getattr(asked, name) is None]
+    if lacking:
+        raise Usage(explain("what to play", " and ".join(f"--{name}" for name in names), "no " + ", ".join(lacking),
+                            "pass it; --help has an example"))  # fmt: skip
+
+
+def require_teacher(teacher: Path, bundle: Path) -> Bundle:
+    """The opened bundle, which was made from this teacher. Raises BadInput: from another, or either is unusable."""
+    opened = open_bundle(bundle)
+    try:
+        weights = (teacher / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise BadInput(
+            explain("teacher folder", "model.safetensors", f"{teacher}: {error}", "check the path")
+        ) from None
+    expected, got = opened.manifest.teacher.sha256, hashlib.sha256(weights).hexdigest()
+    if got != expected:
+        told = f"weights {got[:16]} in {teacher}"
+        raise BadInput(explain(f"teacher of {bundle.name}", f"weights {expected[:16]}", told, "pass that one"))
+    return opened
+
+
+def require_newest(out: Path, newest: dict[str, str], asked: dict[str, str]) -> None:
+    """Both by name: what the rows of `out` say played last, and what was asked for. Raises BadInput: they differ."""
+    for name, policy in asked.items():
+        if newest[name] != policy:
+            todo = "pass another -o, or remove them"
+            raise BadInput(explain(f"outcomes of {name} in {out}", policy, newest[name], todo))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result that was written before. Raises BadInput: it is not there, or no JSON."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(explain(f"{path}", "the result of a run", error, "let the command run first")) from None
+    return found

@@ -1,0 +1,71 @@
+"""Records demonstrations of MT10 or MT50 as `examples.metaworld.demos` does, seen from the table's camera.
+
+    python -m examples.metaworld.mt.demos -o out/mt10/data
+    python -m examples.metaworld.mt.demos -o out/mt50/data --set mt50 --workers 16
+
+Shards as there, with pictures of 128 x 128 and one array more:
+
+    places    float32 (N, 9)           x, y, z [m] of object 1, object 2 and the goal; NaN where a task has none
+
+`places` is privileged: for the lesson of places in training, never for a policy. The goal is drawn in the pictures, as
+in the published data sets. Of the episodes of a drawer or window task, some start half-way open, where only the words
+say what is to be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgevla.sim.metaworld import TASKS
+from edgevla.sim.names import ALL_TASKS
+from edgevla.sim.view import TABLE
+from examples.metaworld.demos import Group, Recording, record_missing, write_meta
+from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
+
+RECORDING = Recording(TABLE, frame_every=4, max_ticks=400, places=True)
+SEEDS = 10_000  # of a shard: its scenes never meet those of another
+HALF_WAY_SEED = 600_000  # MT50's own scenes end before it; stills begin at 1,000,000, evaluation at 9,000,000
+CAMERA = {"name": TABLE.name, "height": TABLE.size_px, "width": TABLE.size_px}
+
+
+def plan(which: Which, episodes: int, half_way: int, seed: int) -> list[Group]:
+    """The shards to record; a task has the same scenes in MT10 and in MT50."""
+    groups = []
+    for task in (task.name for task in tasks(which)):
+        number = ALL_TASKS.index(task)
+        known = TASKS.get(task)
+        halves = min(half_way, episodes) if known and known.mechanism else 0
+        if episodes > halves:
+            groups.append(Group(task, False, episodes - halves, seed + SEEDS * number))
+        if halves:
+            groups.append(Group(task, True, halves, seed + HALF_WAY_SEED + SEEDS * number))
+    return groups
+
+
+def record(out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int) -> None:
+    """Records all missing shards and writes `dataset.json` last."""
+    groups = plan(which, episodes, half_way, seed)
+    record_missing(groups, out, workers, RECORDING)
+    known = {task.name: task.train[0] for task in tasks(which)}
+    told = {"instructions": words(which), "known_instructions": known, "vocabulary": vocabulary(which)}
+    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "camera": CAMERA, **told})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--set", choices=SETS, default="mt10", help="which tasks (default %(default)s)")
+    parser.add_argument("--episodes", type=int, default=50, help="per task (default %(default)s)")
+    parser.add_argument(
+        "--half-way", type=int, default=15, help="of them, for drawers and windows half open (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    record(arguments.out, arguments.set, arguments.episodes, arguments.half_way, arguments.seed, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+r"""Success of the policy of many tasks, and what int8 costs of it; stop it at any time and start it again.
+
+    python -m examples.metaworld.mt.evaluate --bundle out/mt10/student.bundle --teacher out/mt10/teacher
+
+On fresh scenes, with sentences that training never saw:
+1. the teacher as its authors would run it: fresh noise at every inference, 50 scenes a task, of which the first 10;
+2. teacher and student int8 on the same seeds, in the fixed-latency loop of the bundle and from its one noise,
+   group-sequentially up to the last look declared in `DESIGN`; the student in FP32 on the first pairs;
+3. both instructions of a mechanism from the same half-way scenes;
+4. at the end, alone: how long an inference of int8 takes on one core.
+Outcomes (parquet) and evaluation.json go to bench/results/mt10. `--recount` plays nothing and measures nothing: it
+computes evaluation.json again from the outcomes that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import profiles
+from bench.files import write_json
+from edgevla.bundle.reader import Bundle
+from edgevla.errors import BadInput, explain
+from edgevla.policy.engine import PolicyEngine
+from edgevla.sim.lockstep import Episode
+from edgevla.telemetry.host import describe_host
+from edgevla.telemetry.interleaved import measure as measure_latency
+from examples.metaworld.compare import halfway_rows
+from examples.metaworld.evidence import Player
+from examples.metaworld.mt.command import (
+    add_teacher,
+    ended,
+    parser_of,
+    read_result,
+    require_given,
+    require_newest,
+    require_teacher,
+)
+from examples.metaworld.mt.episodes import FRESH_SEED, fresh, half_way
+from examples.metaworld.mt.tasks import DIFFICULTIES, SETS, MtTask, Which, tasks
+from export.evidence.outcomes import Row, read_rows, share
+from export.evidence.paired import Design, PairCounts, compare_counts, count_pairs, sequential_verdict
+from export.evidence.rollouts import PolicySpec, loop_of
+
+SCHEMA = "edgevla.mt/1"
+OUTCOMES, RESULT = "outcomes", "evaluation.json"
+# Declared before the first look: one-sided, O'Brien-Fleming spending, equal shares of every task.
+DESIGN = Design(margin=0.02, alpha=0.05, looks=(500, 1000, 1500, 2000, 2500))
+ROUNDS, LATENCY_LIMIT_S = 1000, 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played, declared before the first episode."""
+
+    tasks: tuple[MtTask, ...]
+    design: Design = DESIGN
+    fresh_per_task: int = 50
+    published_per_task: int = 10  # of the published protocol
+    float_pairs: int = 500
+    half_way_per_instruction: int = 25
+
+    def pairs(self, count: int) -> list[Episode]:
+        """The first `count` pairs, as many of each task."""
+        return fresh(self.tasks, count // len(self.tasks))
+
+
+@dataclass(frozen=True)
+class Specs:
+    """The policies that are compared. Paths may be None where nothing is played."""
+
+    bundle: Path | None = None
+    teacher: Path | None = None
+
+    def of(self, kind: str) -> PolicySpec:
+        return PolicySpec(kind, self.bundle, self.teacher if kind.startswith("teacher") else None)
+
+
+def figures(player: Player, plan: Plan, specs: Specs) -> dict[str, Any]:
+    """Every figure that comes from outcomes; the player plays them, or finds them."""
+    authors = player.play("teacher-fresh", specs.of("teacher-noise"), fresh(plan.tasks, plan.fresh_per_task))
+    reference, candidate, verdict = sequential(player, plan, specs)
+    student = player.play("student-fp32", specs.of("fp32"), plan.pairs(plan.float_pairs))
+    halves = {
+        "teacher": player.play("half-way-teacher", specs.of("teacher-noise"), _halves(plan)),
+        "int8": player.play("half-way-int8", specs.of("int8"), _halves(plan)),
+    }
+    few = plan.published_per_task
+    success = {
+        "teacher_fresh": authors, "teacher_fresh_10": first_scenes(authors, few), "teacher": reference,
+        "student_fp32": student, "int8": candidate, "int8_10": first_scenes(candidate, few),
+    }  # fmt: skip
+    return {
+        "success": {name: successes(rows, plan.tasks) for name, rows in success.items()},
+        "sequential": verdict,
+        "halfway": halfway_rows(halves),
+        "policies": dict(player.policies),
+    }
+
+
+def sequential(player: Player, plan: Plan, specs: Specs) -> tuple[list[Row], list[Row], dict[str, Any]]:
+    """Teacher against int8, look by look, until the boundary is crossed or the looks are used up: rows and verdict."""
+    looks: list[PairCounts] = []
+    for pairs in plan.design.looks:
+        reference = player.play("teacher", specs.of("teacher"), plan.pairs(pairs))
+        candidate = player.play("int8", specs.of("int8"), plan.pairs(pairs))
+        looks.append(count_pairs([row.success for row in reference], [row.success for row in candidate]))
+        verdict = sequential_verdict(plan.design, looks)
+        if verdict.decision == "non-inferior":
+            break
+    return reference, candidate, {**verdict.as_dict(), "paired": compare_counts(looks[-1]).as_dict()}
+
+
+def _halves(plan: Plan) -> list[Episode]:
+    return half_way(plan.half_way_per_instruction, plan.tasks)
+
+
+def first_scenes(rows: Sequence[Row], per_task: int) -> list[Row]:
+    """Those of the first fresh scenes of every task."""
+    return [row for row in rows if row.episode.seed < FRESH_SEED + per_task]
+
+
+def successes(rows: Sequence[Row], judged: Sequence[MtTask]) -> dict[str, Any]:
+    """mean, per_task, by_difficulty (every task counts alike) and episodes of the rows."""
+    per_task = {task.name: share([row for row in rows if row.episode.task == task.name]) for task in judged}
+    groups = {group: [per_task[t.name] for t in judged if t.difficulty == group] for group in DIFFICULTIES}
+    return {
+        "mean": share(rows),
+        "per_task": per_task,
+        "by_difficulty": {group: sum(shares) / len(shares) for group, shares in groups.items() if shares},
+        "episodes": len(rows),
+    }
+
+
+def recounted(folder: Path, plan: Plan | None = None) -> dict[str, Any]:
+    """Every figure of evaluation.json that comes from outcomes, again from FOLDER/outcomes alone.
+
+    Args:
+        folder: that evaluation.json stands in.
+        plan: what was played; None: the whole plan of the set whose tasks were.
+
+    Raises:
+        BadInput: outcomes are missing, or of several policies.
+    """
+    player = Player(folder / OUTCOMES, recount=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # the player tells what it finds
+        return figures(player, plan or Plan(tasks(set_in(folder))), Specs())
+
+
+def set_in(folder: Path) -> Which:
+    """The set of tasks whose outcomes are in the folder. Raises BadInput: of none of them."""
+    played = {row.episode.task for row in read_rows(folder / OUTCOMES / "teacher-fresh.parquet")}
+    for which in SETS:
+        if played == {task.name for task in tasks(which)}:
+            return which
+    expected = " or ".join(f"all tasks of {which}" for which in SETS)
+    raise BadInput(explain("teacher-fresh.parquet", expected, f"{len(played)} tasks", "let evaluate go on"))
+
+
+def evaluate(plan: Plan, which: str, bundle: Path, teacher: Path, out: Path) -> dict[str, Any]:
+    """Plays what is missing and measures; evaluation.json. Raises BadInput: `out` has outcomes of later policies."""
+    opened = require_teacher(teacher, bundle)
+    player = Player(out / OUTCOMES)
+    figures(player, plan, Specs(bundle, teacher))
+    found = recounted(out, plan)
+    require_newest(out, found["policies"], player.policies)
+    weights = teacher / "model.safetensors"
+    return {
+        "schema": SCHEMA,
+        "set": which,
+        "host": describe_host(),
+        "bundle": identity(opened),
+        "teacher": {"parameters": opened.manifest.teacher.parameters, "bytes": weights.stat().st_size},
+        "latency": latency(opened),
+        **found,
+    }
+
+
+def identity(bundle: Bundle) -> dict[str, Any]:
+    """Size, parameters and hash of a bundle. bytes: of the int8 graphs; sha256: of its manifest, which holds all."""
+    manifest = bundle.manifest
+    return {
+        "bytes": bundle.total_bytes("model/"),
+        "parameters": manifest.student.parameters,
+        "sha256": bundle.sha256,
+        "teacher_sha256": manifest.teacher.sha256,
+        "artifact": manifest.artifact,
+    }
+
+
+def latency(bundle: Bundle, rounds: int = ROUNDS) -> dict[str, Any]:
+    """One inference of int8, from raw picture to chunk, on one core. hz_one_core: inferences in a second of them."""
+    target = profiles.load_target(bundle.manifest.target)
+    loop, engine, golden = loop_of(bundle.path), PolicyEngine(bundle), next(iter(bundle.golden.values()))
+    engine.set_instruction(golden.instruction)
+    delay = loop.schedule.delay if loop.blend_ticks is None else 0
+    prefix = np.zeros((delay, len(bundle.manifest.channels)), np.float32)
+    infer = partial(engine.infer, golden.images, golden.state, prefix)
+    with _one_core():
+        run = measure_latency({"int8": infer}, rounds, warmup=20, limit_s=LATENCY_LIMIT_S)
+    found = run.summary()["int8"]
+    return {
+        **{key: round(found[key], 4) for key in ("p50_ms", "p99_ms")},
+        "hz_one_core": round(1e9 / float(run.ns["int8"].mean()), 1),
+        "budget_L_ms": 1e3 * target.latency_budget_s,
+        "rounds": run.rounds,
+        "stolen_s": run.stolen_s,
+    }
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """This process on one of its cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = parser_of(__doc__, "bench/results")
+    add_teacher(parser)
+    return ended(_work, parser, given)
+
+
+def _work(asked: argparse.Namespace) -> None:
+    out = asked.out or Path("bench/results") / asked.set
+    plan = Plan(tasks(asked.set))
+    if asked.recount:
+        found = {**read_result(out / RESULT), **recounted(out, plan)}
+    else:
+        require_given(asked, "bundle", "teacher")
+        found = evaluate(plan, asked.set, asked.bundle, asked.teacher, out)
+    write_json(out / RESULT, found)
+    _tell(found)
+    print(f"wrote {out / RESULT}")
+
+
+def _tell(found: dict[str, Any]) -> None:
+    for name, told in found["success"].items():
+        print(f"{name:17} {100 * told['mean']:5.1f} % of {told['episodes']}")
+    verdict, pairs = found["sequential"], found["sequential"]["paired"]
+    at_most = 100 * verdict["looks"][-1]["upper_bound"]
+    print(f"int8 {verdict['decision']} after {pairs['pairs']} pairs: it loses at most {at_most:.2f} points, 2 allowed")
+    print(f"latency p50 {found['latency']['p50_ms']} ms, p99 {found['latency']['p99_ms']} ms on one core")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
