@@ -79,6 +79,26 @@ study: $(READY)  ## five structures at equal cost, one seed, after make demo (an
 study-full: $(READY)  ## the same with three seeds and 300 episodes a cell (some 4.5 hours on two cores; goes on, from make study too)
 	$(VENV)/python -m export.study --full --out bench/results/structures-run.json
 
+# The policy of ten tasks (docs/policy.md): each step is kept; the same command goes on where it was stopped.
+MT := examples.metaworld.mt
+out/mt10/data/dataset.json: | $(READY)
+	$(VENV)/python -m $(MT).demos -o out/mt10/data
+
+out/mt10/stills/dataset.json: | $(READY)
+	$(VENV)/python -m $(MT).play -o out/mt10/stills --scenes 300
+
+out/mt10/teacher/config.json: examples/metaworld/mt/mt10.toml | out/mt10/data/dataset.json out/mt10/stills/dataset.json
+	OMP_NUM_THREADS=1 $(VENV)/torchrun --standalone --nproc_per_node 2 -m export.structures.train $< -o out/mt10/teacher
+
+out/mt10/student.bundle: | out/mt10/teacher/config.json
+	$(VENV)/edgevla compress out/mt10/teacher --data out/mt10/data --budget 20m --work out/mt10/work -o $@
+
+policy-mt10: out/mt10/student.bundle  ## the policy of ten tasks from nothing: data, teacher, student, paired evidence (hours on two cores; goes on)
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).evaluate --bundle $< --teacher out/mt10/teacher -o bench/results/mt10
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).robustness --bundle $< --teacher out/mt10/teacher -o bench/results/mt10
+	$(VENV)/python -m $(MT).realtime --bundle $< -o bench/results/mt10
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).gallery --bundle $< -o docs/images/mt10
+
 out/demo/data/dataset.json:
 	@echo "no demonstrations in out/demo/data: run make demo first" >&2; exit 4
 

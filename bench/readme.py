@@ -19,6 +19,8 @@ from typing import Any
 from bench.benchmarks.page import benchmarks
 from bench.budgets import check_budgets
 from bench.bus.block import bus_block
+from bench.policy import curves
+from bench.policy.block import CURVES, GALLERY, Measured, policy_of_many_tasks
 from bench.reliability import faults_table, powercut_table, powercut_totals, totals
 from bench.report import read_report, text
 from bench.report.data import as_number, get, number, rows
@@ -38,6 +40,10 @@ FAULTS, POWERCUT = "bench/results/faults-run.json", "bench/results/powercut.json
 BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "can"))
 STRUCTURES = "bench/results/structures-run.json"
 RECIPES = "bench/results/recipes.json"
+MT10 = {
+    **{name: f"bench/results/mt10/{name}.json" for name in ("evaluation", "realtime", "robustness", "ablations")},
+    "gallery": f"{GALLERY}/gallery.json",
+}
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 NOT_MEASURED = "not measured"
 PICTURE = "docs/images/report.png"
@@ -76,6 +82,7 @@ class Results:
     powercut: Mapping[str, Any] = field(default_factory=dict)
     structures: Mapping[str, Any] = field(default_factory=dict)
     recipes: Mapping[str, Any] = field(default_factory=dict)
+    mt10: Measured = field(default_factory=Measured, kw_only=True)
 
 
 def load_results(root: Path) -> Results:
@@ -101,7 +108,18 @@ def load_results(root: Path) -> Results:
     demo, evidence, export, *timing = (read_report(path) if path.exists() else {} for path in paths)
     if demo.get("synthetic"):
         raise BadInput(explain(f"{DEMO} was not measured", "the report of a demo", "synthetic: true", "run make demo"))
-    return Results(demo, evidence, export, (root / PICTURE).exists(), root / "bench" / "results", *timing)
+    folder = root / "bench" / "results"
+    return Results(demo, evidence, export, (root / PICTURE).exists(), folder, *timing, mt10=load_mt10(root))
+
+
+def load_mt10(root: Path) -> Measured:
+    """The files of bench/results/mt10, and its gallery. Raises BadInput for one that is no report, or
+    an invented one."""
+    found = {name: read_report(root / path) for name, path in MT10.items() if (root / path).exists()}
+    for name in (name for name, result in found.items() if result.get("synthetic")):
+        expected, todo = f"what examples.metaworld.mt.{name} measured", "measure it"
+        raise BadInput(explain(f"{MT10[name]} was not measured", expected, "synthetic: true", todo))
+    return Measured(**found)
 
 
 # --- the blocks ---
@@ -142,6 +160,11 @@ def policy_block(results: Results) -> str:
         _demo_per_task(demo),
     ]
     return "\n\n".join(parts)
+
+
+def mt10_block(results: Results) -> str:
+    """The block of docs/policy.md: the policy of many tasks beside the published one."""
+    return policy_of_many_tasks(results.mt10, _host)
 
 
 def export_block(results: Results) -> str:
@@ -367,6 +390,7 @@ def _demo_per_task(demo: Mapping[str, Any]) -> str:
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "README.md": figures_block,
     "docs/reference-policy.md": policy_block,
+    "docs/policy.md": mt10_block,
     "docs/export.md": export_block,
     "docs/reliability.md": reliability_block,
     "docs/bridge.md": bridge_block,
@@ -428,12 +452,16 @@ def with_block(document: str, block: str, name: str) -> str:
 
 
 def render(root: Path) -> dict[Path, tuple[str, str]]:
-    """Per document: as it stands, and as it should stand."""
+    """Per document, and the picture of the curves: as it stands ("" where it is not there), as it should stand."""
     results = load_results(root)
     found = {}
     for name, block in BLOCKS.items():
         document = (root / name).read_text(encoding="utf-8")
         found[root / name] = (document, with_block(document, block(results), name))
+    if results.mt10.robustness:
+        picture = root / CURVES
+        now = picture.read_text(encoding="utf-8") if picture.exists() else ""
+        found[picture] = (now, curves.svg(results.mt10.robustness))
     return found
 
 
@@ -455,6 +483,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     for path in [] if check else stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(documents[path][1], encoding="utf-8")
         print(f"wrote {path.relative_to(root)}")
     return 0

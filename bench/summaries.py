@@ -1,4 +1,6 @@
-"""Short lists of long results, for programs that want the figures and nothing else: loop, faults, structures, deploy.
+"""Short lists of long results, for programs that want the figures and nothing else.
+
+Of loop, faults, structures, deploy and policy.
 
 python -m bench.summaries          (part of `make figures`)
 """
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import write_json
+from bench.policy.block import MT50_REASON
+from bench.report.data import get, number
 from bench.structures import reference_row
 from edgevla.telemetry.host import host_line
 
@@ -47,12 +51,47 @@ def structures_summary(result: Mapping[str, Any], demo: Mapping[str, Any]) -> li
     return [*mine, *({**row, "host": host_line(demo["host"])} for row in reference_row(demo))]
 
 
+def policy_summary(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy of many tasks, int8 in the loop, and its pairs with the teacher; None: not measured."""
+    return {
+        "mt10": _mt10(evaluation),
+        "mt50": None,
+        "mt50_reason": MT50_REASON,
+        "paired": _pairs(evaluation),
+        "host": host_line(evaluation["host"]),
+    }
+
+
+def _mt10(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    if number(evaluation, "success.int8.mean") is None:
+        return None
+    return {
+        **{key: get(evaluation, f"success.int8.{key}") for key in ("mean", "per_task")},
+        **{key: get(evaluation, f"bundle.{key}") for key in ("parameters", "bytes")},
+        "hz_one_core": get(evaluation, "latency.hz_one_core"),
+    }
+
+
+def _pairs(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`difference_lower95`: int8 minus teacher is more than this, one-sided, although one looked several times."""
+    pair, looks = get(evaluation, "sequential.paired"), get(evaluation, "sequential.looks")
+    if not pair or not looks:
+        return None
+    return {
+        "pairs": pair["pairs"],
+        "teacher": pair["reference"],
+        "int8_in_loop": pair["candidate"],
+        "difference_lower95": -looks[-1]["upper_bound"],
+    }
+
+
 def write_summaries(results: Path) -> list[Path]:
     """Those whose long result is there."""
     written = []
     for name, source, summary in (
         ("loop.json", "loop-windows.json", loop_summary),
         ("faults.json", "faults-run.json", fault_summary),
+        ("policy.json", "mt10/evaluation.json", policy_summary),
     ):
         if (results / source).exists():
             write_json(results / name, summary(json.loads((results / source).read_text(encoding="utf-8"))))

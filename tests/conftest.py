@@ -30,7 +30,7 @@ bench/test_s[mu]*.py
 bench/test_t[ae]*.py
 bench/test_guard.py
 bench/test_guard_[cs]*.py                !test_guard_command.py
-bench/test_pe*.py
+bench/test_p[eo]*.py
 bench/test_profile.py
 examples/*                              !test_virtual_so101.py
 powercut/*

@@ -73,6 +73,12 @@ def recipes(folder: Path, found: Json) -> Json:
     return {"rows": rows, "conclusions": conclusions(rows)}
 
 
+def policy(folder: Path, found: Any) -> Any:
+    from bench.summaries import policy_summary
+
+    return policy_summary(read(folder / "mt10" / "evaluation.json"))
+
+
 def deploy(folder: Path, found: Any) -> Any:
     from bench.summaries import DEPLOY_PARTS, deploy_summary
 
@@ -329,3 +335,24 @@ def evidence(folder: Path, found: Json) -> Json:
     nothing = argparse.Namespace(bundle=None, teacher=None, demos_only=None, without_z=None, blank=None)
     with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress
         return measure(Player(folder / "metaworld" / "outcomes", recount=True), nothing)
+
+
+def mt10_evaluation(folder: Path, found: Json) -> Json:
+    """Success, pairs and half-way scenes from the outcomes."""
+    from examples.metaworld.mt.evaluate import recounted
+
+    return recounted(folder / "mt10")
+
+
+def mt10_robustness(folder: Path, found: Json) -> Json:
+    """Every point of every curve from the outcomes."""
+    from examples.metaworld.mt.robustness import recounted
+
+    return recounted(folder / "mt10")
+
+
+def mt10_realtime(folder: Path, found: Json) -> Json:
+    """Success, pairs and sums from its runs, and from the same episodes in lockstep."""
+    from examples.metaworld.mt.realtime import recounted
+
+    return recounted(folder / "mt10")

@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -231,9 +233,36 @@ def stream(
 
         yield from stream_batches(spec, batches, workers, None if ray == RAY_LOCAL else ray)
         return
-    context = get_context("spawn")  # torch and MuJoCo do not survive a fork
+    with _pool(spec, workers) as pool:
+        with _not_heard(signal.SIGINT):  # the processes start here, and are ended by this one
+            parts = pool.map(_play_batch, batches)
+        yield from parts
+
+
+@contextmanager
+def _pool(spec: PolicySpec, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have the policy open; whatever stops the caller ends them in the middle of their batches."""
+    context, others = get_context("spawn"), set(active_children())  # torch and MuJoCo do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(spec,)) as pool:
-        yield from pool.map(_play_batch, batches)
+        try:
+            yield pool
+        except BaseException:
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _not_heard(number: signal.Signals) -> Iterator[None]:
+    """Processes that are started meanwhile ignore the signal: Ctrl-C goes to all of a terminal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _batches(episodes: Sequence[Episode]) -> list[list[Episode]]:
@@ -273,9 +302,8 @@ _worker: Worker | None = None
 
 
 def _start(spec: PolicySpec) -> None:
-    """Once per process of the pool. Ctrl-C ends the process that asked; this one then ends with its batch."""
+    """Once per process of the pool."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = Worker(spec)
 
 

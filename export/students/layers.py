@@ -166,32 +166,35 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Pictures (B, h, w, 3) less their mean to (B, N, W): convolutions down to a token for `STRIDE` x `STRIDE` pixels.
+    """Pictures (B, h, w, 3) less their mean to (B, N, W): convolutions down to a token for `stride` x `stride` pixels.
 
     For what is small in the picture: a patch of `PatchStem` says badly where in it a thing is. Without a norm between:
-    four layers train without, and the graph stays three kinds of operation.
+    so few layers train without, and the graph stays three kinds of operation. The coarser stride costs a convolution
+    more and leaves the layers behind it a quarter of the tokens.
     """
 
-    STRIDE = 16
+    STRIDES = (16, 32)
     mean: Tensor
 
-    def __init__(self, size: tuple[int, int], width: int, channels: tuple[int, int] = (64, 128)) -> None:
+    def __init__(self, size: tuple[int, int], stride: int, width: int) -> None:
         super().__init__()
         height, wide = size
-        if height % self.STRIDE or wide % self.STRIDE:
-            raise ValueError(f"picture: expected sides that are multiples of {self.STRIDE}, got {height} x {wide}")
-        self.grid, (fine, coarse) = (height // self.STRIDE, wide // self.STRIDE), channels
+        if stride not in self.STRIDES or height % stride or wide % stride:
+            raise ValueError(f"picture: expected sides that are multiples of 16 or 32, got {height} x {wide}, {stride}")
+        self.grid = (height // stride, wide // stride)
         self.register_buffer("mean", torch.zeros(height, wide, 3))
-        self.cut = nn.Conv2d(3, fine, 6, 4, 1)  # overlapping, so that an edge between two cells is seen by both
-        self.down = nn.Conv2d(fine, coarse, 3, 2, 1)
-        self.mix = nn.Conv2d(coarse, coarse, 3, 1, 1)
-        self.out = nn.Conv2d(coarse, width, 3, 2, 1)
+        self.cut = nn.Conv2d(3, 64, 6, 4, 1)  # overlapping, so that an edge between two cells is seen by both
+        self.down = nn.Conv2d(64, 128, 3, 2, 1)
+        self.mix = nn.Conv2d(128, 128, 3, 1, 1)
+        self.deeper = nn.Conv2d(128, width, 3, 2, 1) if stride == self.STRIDES[1] else None
+        self.out = nn.Conv2d(128 if self.deeper is None else width, width, 3, 2, 1)
         self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
 
     def forward(self, image: Tensor) -> Tensor:
         x = torch.relu(self.cut((image - self.mean).permute(0, 3, 1, 2)))
         x = torch.relu(self.down(x))
         x = x + torch.relu(self.mix(x))
+        x = x if self.deeper is None else torch.relu(self.deeper(x))
         return self.out(x).flatten(2).transpose(1, 2) + self.position
 
     @torch.no_grad()

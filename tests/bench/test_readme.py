@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from bench import readme
+from bench.policy.block import PUBLISHED
 from bench.readme import (
     BEGIN,
     BLOCKS,
@@ -25,6 +26,7 @@ from tests.bench.synthetic import synthetic_report
 
 NOTHING = Results({}, {}, {}, False)
 HEADS = {"", "fault", "figure", "control loop", "evidence", "---"}
+QUOTED = {f"{row.policy} (MT50)" for row in PUBLISHED}  # figures of others, not of our results
 DIGITS = re.compile(r"\d")
 
 
@@ -84,7 +86,7 @@ def test_without_results_no_cell_holds_a_measured_number(block):
     for line in block(NOTHING).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         is_budget = len(cells) > 2 and cells[2] == NOT_MEASURED and cells[1][:1] in "≤≥"
-        is_row = line.startswith("|") and cells[0] not in HEADS
+        is_row = line.startswith("|") and cells[0] not in HEADS | QUOTED
         if is_row and not is_budget:
             assert not any(DIGITS.search(cell) for cell in cells[1:] if not cell.startswith("goal")), line
 

@@ -24,8 +24,8 @@ from examples.metaworld.demos import Group, Recording, record_missing, write_met
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
 RECORDING = Recording(TABLE, frame_every=4, max_ticks=400, places=True)
-SEEDS = 10_000  # of a shard: its scenes never meet those of another
-HALF_WAY_SEED = 600_000  # MT50's own scenes end before it; stills begin at 1,000,000, evaluation at 9,000,000
+SEEDS = 10_000  # of a shard: no two have the same scenes; stills begin at 1,000,000, evaluation at 9,000,000
+HALF_WAY_SEED = 600_000
 CAMERA = {"name": TABLE.name, "height": TABLE.size_px, "width": TABLE.size_px}
 
 

@@ -3,10 +3,10 @@
     python -m examples.metaworld.mt.play -o out/mt10/stills
     python -m examples.metaworld.mt.play -o out/mt50/stills --set mt50 --workers 16
 
-In each scene the scripted expert is disturbed hard, and now and then the hand is sent somewhere else, holding what it
-has or letting it go; pictures are taken at random moments. Scenes are none of the demonstrations' and none that a
-policy is judged on. One shard `NAME.npz` for each task, written whole or not at all; a run that was stopped goes on
-with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures, scene by scene:
+In each scene the scripted expert is disturbed (hard, or not at all: then it holds things), and now and then the hand is
+sent somewhere else, with what it holds or letting it go; pictures are taken at random moments. Scenes are none of the
+demonstrations' and none that a policy is judged on. One shard `NAME.npz` for each task, written whole or not at all; a
+run that was stopped goes on with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures:
 
     image     uint8   (F, 128, 128, 3) RGB
     state     float32 (F, 4)           hand x, y, z [m], gripper opening [0..1]
@@ -36,7 +36,7 @@ from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
 SEEDS = 10_000  # of a task: its scenes never meet those of another
 MOST_SCENES = SEEDS
-NOISE_SIGMAS = (0.0, 0.3, 0.7)  # action units: more than the demonstrations have
+NOISE_SIGMAS = (0.0, 0.3, 0.7)  # action units: also more than the demonstrations have
 PUSHED_SHARE = 0.5  # of the scenes
 LONGEST = (80, 320)  # ticks, between which a scene's length is drawn
 ASIDE_SHARE = 0.3  # of the stretches in which the hand goes somewhere else
@@ -63,8 +63,8 @@ class Playing:
     def __init__(self, task: str, rng: np.random.Generator) -> None:
         self._expert, self._rng = scripted_expert(task), rng
         self._noise = Disturbance(rng, NOISE_SIGMAS, PUSHED_SHARE)
-        self._left, self._aside_m, self._gripper = 0, None, -1.0
-        self._aside_m: Numbers | None
+        self._aside_m: Numbers | None = None  # where the hand is sent; None: the expert leads
+        self._left, self._gripper = 0, -1.0
 
     def action(self, plant: MetaworldPlant) -> Numbers:
         """dx, dy, dz [1 = 0.01 m], gripper [-1..1]."""

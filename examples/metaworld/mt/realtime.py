@@ -3,8 +3,8 @@ r"""Pairs of `evaluate` once more, by the clock: int8 over the serial line of a 
     python -m examples.metaworld.mt.realtime --bundle out/mt10/student.bundle
 
 Twelve scenes a task, the first ones of evaluate, whose lockstep outcomes have to be there; each is an `edgevla run` of
-its own. Every run is kept and counted, one with late commands too. Stop it at any time and start it again: realtime.json
-holds the runs so far. Timing counts here: let nothing else run beside it (some 20 minutes).
+its own. Every run is kept and counted, one with late commands too. Stop it at any time and start it again:
+realtime.json holds the runs so far. Timing counts here: let nothing else run beside it (some 20 minutes).
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class OwnSizes:
         if height % self.patch or width % self.patch or not height * width:
             expected = f"sides that are multiples of patch = {self.patch} pixels"
             raise BadInput(explain("picture", expected, f"{height} x {width}", "choose another picture or patch"))
-        if self.stem not in STEMS or (self.stem == "conv" and self.patch != ConvStem.STRIDE):
-            expected = f"{' or '.join(STEMS)}; conv with patch = {ConvStem.STRIDE}"
+        if self.stem not in STEMS or (self.stem == "conv" and self.patch not in ConvStem.STRIDES):
+            expected = f"{' or '.join(STEMS)}; conv with patch = {' or '.join(map(str, ConvStem.STRIDES))}"
             raise BadInput(explain("stem", expected, f"{self.stem} with patch = {self.patch}", "choose another"))
         if self.width % self.heads:
             expected = f"a multiple of heads = {self.heads}"
@@ -51,7 +51,7 @@ class OwnModel(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.stem: PatchStem | ConvStem = (
-            ConvStem(sizes.picture, sizes.width)
+            ConvStem(sizes.picture, sizes.patch, sizes.width)
             if sizes.stem == "conv"
             else PatchStem(sizes.picture, sizes.patch, sizes.width)
         )

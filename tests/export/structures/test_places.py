@@ -160,7 +160,7 @@ def test_stills_have_no_moments_before_them(tmp_path: Path) -> None:
 
 
 def test_conv_needs_the_patch_that_it_makes(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="conv with patch = 16"):
+    with pytest.raises(BadInput, match="conv with patch = 16 or 32"):
         read_recipe(written(tmp_path, tmp_path, CONV.replace("picture = [32, 32]", "picture = [32, 32]\npatch = 8")))
 
 
