@@ -54,12 +54,18 @@ Recorded = tuple[str, int, int]  # name of a shard, its ticks, unfinished expert
 
 @dataclass(frozen=True)
 class Recording:
-    """How episodes are recorded. places: also `MetaworldPlant.places()` at every tick, float32 (N, 9)."""
+    """How episodes are recorded. places: also `MetaworldPlant.places()` at every tick, float32 (N, 9). calm: the
+    expert is not disturbed, so nobody sees how to recover."""
 
     view: View = CORNER
     frame_every: int = FRAME_EVERY  # ticks
     max_ticks: int = MAX_TICKS
     places: bool = False
+    calm: bool = False
+
+    def disturbance(self, seed: int) -> Disturbance:
+        rng = np.random.default_rng(seed)
+        return Disturbance(rng, (0.0,), 0.0) if self.calm else Disturbance(rng)
 
 
 REFERENCE = Recording()
@@ -126,7 +132,7 @@ def record_episode(
 ) -> tuple[MetaworldPlant, Arrays | None]:
     """One disturbed episode; None if the expert did not finish in time."""
     plant = MetaworldPlant(_scene_task(group.task, group.half_way), seed, group.half_way, reuse, how.view)
-    expert, noise = scripted_expert(group.task), Disturbance(np.random.default_rng(seed))
+    expert, noise = scripted_expert(group.task), how.disturbance(seed)
     setpoint, rows, images, left = plant.setpoint0.copy(), [], [], None
     places = []
     for tick in range(how.max_ticks):

@@ -235,8 +235,8 @@ def stream(
         return
     with _pool(spec, workers) as pool:
         with _not_heard(signal.SIGINT):  # the processes start here, and are ended by this one
-            parts = pool.map(_play_batch, batches)
-        yield from parts
+            parts = [pool.submit(_play_batch, batch) for batch in batches]
+        yield from (part.result() for part in parts)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ say what is to be done.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from edgevla.sim.metaworld import TASKS
@@ -43,13 +44,13 @@ def plan(which: Which, episodes: int, half_way: int, seed: int) -> list[Group]:
     return groups
 
 
-def record(out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int) -> None:
+def record(out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int, calm: bool = False) -> None:
     """Records all missing shards and writes `dataset.json` last."""
     groups = plan(which, episodes, half_way, seed)
-    record_missing(groups, out, workers, RECORDING)
+    record_missing(groups, out, workers, replace(RECORDING, calm=calm))
     known = {task.name: task.train[0] for task in tasks(which)}
     told = {"instructions": words(which), "known_instructions": known, "vocabulary": vocabulary(which)}
-    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "camera": CAMERA, **told})
+    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "calm": calm, "camera": CAMERA, **told})
 
 
 def main() -> None:
@@ -63,8 +64,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    record(arguments.out, arguments.set, arguments.episodes, arguments.half_way, arguments.seed, arguments.workers)
+    parser.add_argument("--calm", action="store_true", help="without disturbance, for the ablation of it")
+    asked = parser.parse_args()
+    record(asked.out, asked.set, asked.episodes, asked.half_way, asked.seed, asked.workers, asked.calm)
 
 
 if __name__ == "__main__":

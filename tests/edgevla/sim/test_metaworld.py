@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from edgevla.errors import BadInput
-from edgevla.sim.metaworld import PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
+from edgevla.sim.metaworld import PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant, require_task
+from edgevla.sim.names import ALL_TASKS
+from edgevla.sim.view import CORNER, TABLE, VIEWS, view_of
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +114,17 @@ def test_a_task_without_a_second_instruction_has_no_half_way_scene(task):
 
 def test_an_unknown_task_is_refused_with_the_known_ones():
     with pytest.raises(BadInput, match="window-open-v3") as caught:
-        MetaworldPlant("coffee-pull-v3", 0)
-    assert "'coffee-pull-v3'" in str(caught.value)
+        MetaworldPlant("coffee-drink-v3", 0)
+    assert "'coffee-drink-v3'" in str(caught.value)
+
+
+def test_all_fifty_tasks_are_known_in_the_order_of_metaworld():
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    assert tuple(ALL_V3_ENVIRONMENTS) == ALL_TASKS
+    assert len(TASKS) == 6
+    assert all(require_task(name).name == name for name in ALL_TASKS)
+    assert all(require_task(name) is task for name, task in TASKS.items())
 
 
 def test_a_frame_is_rgb_bytes_with_the_wall_above_and_the_wooden_table_below(drawer):
@@ -160,3 +171,83 @@ def test_only_the_gripper_measures_an_effort_and_it_turns_with_its_direction(dra
     drawer.step(np.append(drawer.setpoint0[:3], 1.0))
     assert np.isnan(opening[:3]).all()
     assert opening[3] < -1.0 < 1.0 < drawer.effort()[3]  # N; > 0 closes
+
+
+CORNER_LOOKS = [
+    [98.6, 114.1, 124.6, 125.0],
+    [101.9, 107.0, 123.5, 159.3],
+    [85.5, 94.2, 99.1, 103.9],
+    [51.1, 90.9, 94.0, 90.7],
+]  # fmt: skip
+
+
+def test_the_corner_camera_sees_what_it_saw_when_the_reference_policy_was_trained(drawer):
+    """Mean brightness of 4 x 4 blocks of the scene of seed 7; a hash would also tell one Mesa from another."""
+    looks = scene(drawer, 7).render().mean(2).reshape(4, 24, 4, 24).mean((1, 3))
+    np.testing.assert_allclose(looks, CORNER_LOOKS, atol=1.0)
+
+
+@pytest.fixture(scope="module")
+def pushing():
+    """A scene with a puck and a green goal, seen as the published data sets see it."""
+    plant = MetaworldPlant("push-v3", 3, view=TABLE)
+    yield plant
+    plant.close()
+
+
+def pixel_of(place_m, view=TABLE):
+    """Row and column where a pinhole camera shows the point."""
+    back = np.subtract(view.position_m, view.target_m)
+    back /= np.linalg.norm(back)
+    right = np.cross((0, 0, 1), back)
+    right /= np.linalg.norm(right)
+    away = np.subtract(place_m, view.position_m)
+    focal_px = view.size_px / 2 / np.tan(np.radians(view.fovy_deg) / 2)
+    depth = -away @ back
+    middle = (view.size_px - 1) / 2
+    return middle - focal_px * (away @ np.cross(back, right)) / depth, middle + focal_px * (away @ right) / depth
+
+
+def green_at(frame):
+    red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
+    return np.argwhere((green > 100) & (green > 2 * red) & (green > 2 * blue)).mean(0)
+
+
+def test_the_table_camera_draws_the_goal_where_it_is_after_a_reset_and_after_every_step(pushing):
+    for seed in (3, 4):
+        plant = MetaworldPlant("push-v3", seed, reuse=pushing, view=TABLE)
+        goal = plant.places()[6:]
+        for _ in range(3):
+            frame = plant.render()
+            assert (frame.shape, frame.dtype, frame.flags.c_contiguous) == ((128, 128, 3), np.uint8, True)
+            np.testing.assert_allclose(green_at(frame), pixel_of(goal), atol=1.0)
+            plant.step(plant.setpoint0)
+
+
+def test_a_goal_that_a_step_leaves_elsewhere_in_the_scene_is_drawn_where_it_is(pushing):
+    plant = MetaworldPlant("push-v3", 5, reuse=pushing, view=TABLE)
+    plant._env._target_pos = np.array([-0.2, 0.6, 0.1])
+    plant.step(plant.setpoint0)
+    np.testing.assert_allclose(green_at(plant.render()), pixel_of((-0.2, 0.6, 0.1)), atol=1.0)
+
+
+def test_places_are_those_of_object_and_goal_and_nan_for_what_is_not_there(pushing):
+    plant = MetaworldPlant("push-v3", 6, reuse=pushing, view=TABLE)
+    places = plant.places()
+    assert (places.shape, places.dtype) == ((9,), np.float32)
+    np.testing.assert_allclose(places[:3], plant.scripted_observation()[4:7], atol=1e-6)
+    np.testing.assert_allclose(places[6:], plant.scripted_observation()[-3:], atol=1e-6)
+    assert np.isnan(places[3:6]).all()
+    stick = MetaworldPlant("stick-push-v3", 0)
+    assert np.isfinite(stick.places()).all()
+
+
+def test_a_view_goes_by_the_name_of_the_camera_and_a_robot_s_own_camera_is_the_corner():
+    assert VIEWS == {"corner": CORNER, "table": TABLE}
+    assert (view_of("table"), view_of("corner"), view_of("wrist")) == (TABLE, CORNER, CORNER)
+
+
+@pytest.mark.parametrize(("task", "view"), [("push-v3", CORNER), ("reach-v3", TABLE)])
+def test_a_plant_of_another_task_or_view_is_not_reused(pushing, task, view):
+    with pytest.raises(ValueError, match="push-v3 seen from table"):
+        MetaworldPlant(task, 0, reuse=pushing, view=view)

@@ -1,0 +1,229 @@
+r"""What mattered: the teacher's recipe with one thing changed at a time, at equal cost, on the same fresh scenes.
+
+    python -m examples.metaworld.mt.demos -o out/mt10/calm --calm
+    python -m examples.metaworld.mt.ablations --data out/mt10/data --calm out/mt10/calm --stills out/mt10/stills
+
+One process for each core; stopped, it goes on when it is called again. Each variant is trained from scratch on as many
+frames, packed in int8 as it is (all its flow steps) and played in the loop of fixed latency. One seed: a difference
+between two rows is that of two trainings, and no more is claimed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgevla.cli.output import print_table
+from edgevla.control.realtime import die_with_parent
+from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.telemetry.host import describe_host
+from edgevla.telemetry.stats import wilson_interval
+from examples.metaworld.mt.episodes import fresh
+from examples.metaworld.mt.tasks import Which, tasks
+from export.compress import compress
+from export.data.ours import OurData
+from export.distill.alone import alone
+from export.evidence.paired import compare
+from export.evidence.rollouts import PolicySpec, play_all
+from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
+from export.structures.recipe import Recipe, read_recipe
+from export.structures.train import run_recipe
+from export.study.play import claim, is_played, keep, read, simulator
+from export.study.pool import Job, run_all
+
+SCHEMA = "edgevla.ablations/1"
+RECIPE = Path("examples/metaworld/mt/mt10.toml")
+BASE = "as it is"
+FRAMES, PER_TASK = 128_000, 10
+FIRST = 100_000  # its scenes are others than those of the evidence
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the variants are trained on."""
+
+    demonstrations: Path
+    calm: Path
+    stills: Path
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The recipe with one thing changed. policy, sizes, stage: fields that differ; calm: undisturbed demonstrations."""
+
+    name: str
+    what: str
+    policy: Mapping[str, Any]
+    sizes: Mapping[str, Any]
+    stage: Mapping[str, Any]
+    calm: bool = False
+
+
+def _variant(name: str, what: str, calm: bool = False, **changed: Mapping[str, Any]) -> Variant:
+    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), calm)
+
+
+_NO_STILLS = {"stills": None, "stills_share": 0.0}
+VARIANTS = (
+    _variant(BASE, "the recipe of the teacher"),
+    _variant("no pictures", "the lesson of places from the demonstrations alone", stage=_NO_STILLS),
+    _variant("no places", "actions alone", stage={"places": 0.0, **_NO_STILLS}),
+    _variant("one light", "every picture as it was taken", stage={"light": 0.0}),
+    _variant("patches", "patches of 16 pixels in place of convolutions", sizes={"stem": "patch", "patch": 16}),
+    _variant("fine", "convolutions to 64 tokens in place of 16", sizes={"patch": 16}),
+    _variant("resampler", "the 64 tokens resampled to 16", policy={"resampled": 16}, sizes={"patch": 16}),
+    _variant(
+        "history", "a policy head over 4 moments, to be compared with no pictures",
+        policy={"structure": "policy-head", "window": 4}, stage=_NO_STILLS,
+    ),
+    _variant("short chunk", "16 ticks in place of 32", policy={"horizon": 16}),
+    _variant("one pass", "a head of one pass, which learns the mean", policy={"head": "flow-one-pass"}),
+    _variant("calm", "demonstrations without disturbance", calm=True),
+)  # fmt: skip
+
+
+def recipe_of(variant: Variant, base: Recipe, data: Data, frames: int) -> Recipe:
+    """The recipe of a variant, one stage."""
+    (stage,) = base.stages
+    named = {"data": str(data.calm if variant.calm else data.demonstrations), "stills": str(data.stills)}
+    return replace(
+        base,
+        policy={**base.policy, **variant.policy},
+        backbone=replace(base.backbone, sizes={**base.backbone.sizes, **variant.sizes}),
+        stages=(replace(stage, **{**named, "frames": frames, **variant.stage}),),
+    )
+
+
+def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task: int, which: Which) -> None:
+    """Trains, packs and plays one; what stands in its folder is not done again."""
+    folder = work / variant.name.replace(" ", "-")
+    done = folder / f"result-{per_task}.json"
+    recipe = recipe_of(variant, read_recipe(RECIPE), data, frames)
+    where = Path(recipe.stages[0].data)
+    claim(folder, {"frames": frames, "data": OurData(where).sha256, "variant": json.loads(json.dumps(asdict(variant)))})
+    if is_played(done):
+        return
+    teacher, train_s = run_recipe(recipe, folder / "policy")
+    bundle, started = folder / "policy.bundle", time.monotonic()
+    if not bundle.is_dir():
+        asked = TeacherAsk(str(folder / "policy"))
+        artifact = ArtifactAsk("dynamic-s8", smooth=False)
+        compress(Request(asked, str(where), bundle, folder / "work", "1s", 0, 1, mode=DIRECT, artifact=artifact))
+    outcomes = play_all(PolicySpec("int8", bundle), fresh(which, per_task, FIRST), workers=1)
+    keep(done, {
+        "name": variant.name, "what": variant.what, "parameters": teacher.parameters_total, "frames": frames,
+        "train_s": train_s, "played_s": time.monotonic() - started, "simulator": simulator(),
+        "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
+    })  # fmt: skip
+
+
+def rows_of(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a variant: success, and the paired difference to the recipe as it is. names: of the tasks, in order."""
+    (base,) = (result["success"] for result in results if result["name"] == BASE)
+    rows = []
+    for result in results:
+        mine, count = result["success"], len(result["success"])
+        each = count // len(names)
+        pair = compare(base, mine)
+        rows.append({
+            "name": result["name"], "what": result["what"], "parameters": result["parameters"], "episodes": count,
+            "success": sum(mine) / count, "success_ci": list(wilson_interval(sum(mine), count)),
+            "difference": -pair.loss, "difference_ci": [-pair.high, -pair.low],
+            "per_task": {name: sum(mine[i * each : (i + 1) * each]) / each for i, name in enumerate(names)},
+        })  # fmt: skip
+    return rows
+
+
+def conclusions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What may be said with one seed: which differences the episodes show."""
+    told = []
+    for row in rows:
+        low, high = row["difference_ci"]
+        if row["name"] != BASE and not low <= 0 <= high:
+            way = "better" if low > 0 else "worse"
+            amount = f"{100 * row['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+            told.append(f"{row['name']} ({row['what']}) played {way}: {amount}")
+    return [*told, "one training of each: another seed may turn a difference that is small"]
+
+
+def run(data: Data, work: Path, frames: int, per_task: int, which: Which, workers: int) -> dict[str, Any]:
+    """Every variant that is not done, and the result of all."""
+    jobs = []
+    for variant in VARIANTS:
+        folder = work / variant.name.replace(" ", "-")
+        if not is_played(folder / f"result-{per_task}.json"):
+            options = ("--data", str(data.demonstrations), "--calm", str(data.calm), "--stills", str(data.stills))
+            sizes = ("--work", str(work), "--frames", str(frames), "--per-task", str(per_task), "--set", which)
+            command = ("-m", "examples.metaworld.mt.ablations", *options, *sizes, "--only", variant.name)
+            jobs.append(Job(folder, command))
+    run_all(jobs, workers)
+    found = [read(work / v.name.replace(" ", "-") / f"result-{per_task}.json") for v in VARIANTS]
+    rows = rows_of(found, [task.name for task in tasks(which)])
+    raw = [{key: one[key] for key in ("name", "success", "ticks", "train_s", "played_s")} for one in found]
+    return {
+        "schema": SCHEMA, "set": which, "frames": frames, "rows": rows, "conclusions": conclusions(rows), "raw": raw,
+        "host": describe_host(),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; with `--only` one variant, as the command calls itself for each."""
+    given = _parser().parse_args(arguments)
+    data = Data(given.data, given.calm, given.stills)
+    try:
+        for name, folder in asdict(data).items():
+            if not (folder / "dataset.json").is_file():
+                todo = "record it: see --help"
+                raise BadInput(explain(f"{name}", "a folder with dataset.json", str(folder), todo))
+        if given.only is not None:
+            die_with_parent(given.parent, signal.SIGKILL)
+            torch.set_num_threads(1)
+            (variant,) = (variant for variant in VARIANTS if variant.name == given.only)
+            run_variant(variant, data, given.work, given.frames, given.per_task, given.set)
+            return
+        with alone(given.work):
+            found = run(data, given.work, given.frames, given.per_task, given.set, given.workers)
+        keep(given.out, found)
+    except EdgevlaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    if given.json:
+        print(json.dumps(found))
+        return
+    shown = [
+        (r["name"], r["what"], f"{100 * r['success']:.1f} %", f"{100 * r['difference']:+.1f}") for r in found["rows"]
+    ]
+    print_table("ablations", ("variant", "what", "success", "points"), shown)
+    print("\n".join([*found["conclusions"], f"wrote {given.out}"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("data", "out/mt10/data"), ("calm", "out/mt10/calm"), ("stills", "out/mt10/stills"),
+                          ("work", "out/mt10/ablations"), ("out", "bench/results/mt10/ablations.json")):  # fmt: skip
+        parser.add_argument(f"--{name}", type=Path, default=Path(default), help="default %(default)s")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of each variant (default %(default)s)")
+    parser.add_argument("--per-task", type=int, default=PER_TASK, help="scenes (default %(default)s)")
+    parser.add_argument("--set", choices=("mt10", "mt50"), default="mt10")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=[variant.name for variant in VARIANTS], help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Ablations: each variant is a recipe that can be trained, and a table says no more than its episodes show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgevla.errors import BadInput
+from examples.metaworld.demos import Group, Recording, record_episode
+from examples.metaworld.mt.ablations import BASE, RECIPE, VARIANTS, Data, Variant, conclusions, main, recipe_of, rows_of
+from export.structures.config import StructureConfig
+from export.structures.policy import StructurePolicy
+from export.structures.recipe import read_recipe
+from export.structures.train import make_backbone
+
+DATA = Data(Path("noisy"), Path("calm"), Path("stills"))
+NAMES = ("one", "two")
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_a_variant_answers_and_differs_from_the_recipe_in_what_it_says(variant: Variant) -> None:
+    base = read_recipe(RECIPE)
+    recipe = recipe_of(variant, base, DATA, 640)
+    (stage,) = recipe.stages
+    assert stage.frames == 640
+    assert stage.data == ("calm" if variant.calm else "noisy")
+    assert (recipe == recipe_of(VARIANTS[0], base, DATA, 640)) == (variant.name == BASE)
+    config = StructureConfig.from_dict({**recipe.policy, "pictures": 1, "state": 4, "actions": 4})
+    policy = StructurePolicy(config, make_backbone(recipe.backbone, 20)).eval()
+    moments = config.window
+    inputs = {
+        "image": torch.zeros(1, moments, 1, 128, 128, 3), "state": torch.zeros(1, moments, 4),
+        "tokens": torch.ones(1, 12, dtype=torch.int64), "token_mask": torch.ones(1, 12),
+    }  # fmt: skip
+    chunk = torch.zeros(1, config.horizon, 4)
+    with torch.no_grad():
+        answer = policy.act(inputs, torch.randn(chunk.shape), chunk, chunk[..., :1])
+    assert answer.shape == chunk.shape
+    assert config.window == 1 or stage.stills is None
+
+
+def result(name: str, success: list[bool]) -> dict[str, Any]:
+    return {"name": name, "what": "w", "parameters": 5, "success": success}
+
+
+def test_a_row_counts_its_own_episodes_and_those_that_the_recipe_won_or_lost() -> None:
+    base = result(BASE, [True] * 10 + [False] * 10)
+    better = result("better", [True] * 20)
+    other = result("same", [True] * 9 + [False] * 11)
+    rows = {row["name"]: row for row in rows_of([base, better, other], NAMES)}
+    assert rows[BASE]["success"] == 0.5
+    assert rows[BASE]["difference"] == 0.0
+    assert rows["better"]["per_task"] == {"one": 1.0, "two": 1.0}
+    assert rows["same"]["per_task"] == {"one": 0.9, "two": 0.0}
+    assert rows["better"]["difference"] == pytest.approx(0.5)
+    assert rows["better"]["difference_ci"][0] > 0.2
+    said = conclusions(list(rows.values()))
+    assert len(said) == 2  # what is shown, and that one training of each is one
+    assert said[0].startswith("better (w) played better: +50.0 points")
+
+
+def test_a_calm_expert_is_not_disturbed() -> None:
+    for calm, seed in ((True, 430_000), (False, 430_001)):
+        group = Group("reach-v3", False, 1, seed)
+        plant, episode = record_episode(group, seed, None, Recording(calm=calm))
+        plant.close()
+        assert episode is not None
+        assert np.array_equal(episode["executed"], episode["expert"]) == calm
+
+
+def test_data_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--data", str(tmp_path), "--work", str(tmp_path / "work")])
+    assert ended.value.code == BadInput.exit_code
+    assert "a folder with dataset.json" in capsys.readouterr().err
