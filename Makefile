@@ -88,7 +88,7 @@ out/mt10/stills/dataset.json: | $(READY)
 	$(VENV)/python -m $(MT).play -o out/mt10/stills --scenes 300
 
 out/mt10/teacher/config.json: examples/metaworld/mt/mt10.toml | out/mt10/data/dataset.json out/mt10/stills/dataset.json
-	OMP_NUM_THREADS=1 $(VENV)/torchrun --standalone --nproc_per_node 2 -m export.structures.train $< -o out/mt10/teacher
+	OMP_NUM_THREADS=1 $(VENV)/torchrun --standalone --nproc_per_node 2 -m export.structures.train $< --half -o out/mt10/teacher
 
 out/mt10/student.bundle: | out/mt10/teacher/config.json
 	$(VENV)/edgevla compress out/mt10/teacher --data out/mt10/data --budget 20m --work out/mt10/work -o $@

@@ -46,6 +46,7 @@ class Recipe:
     bf16: bool = True
     steps: int | None = None
     pause: int | None = None  # step at which to stop before the budget is spent
+    most_s: float | None = None  # seconds of one run, after which to stop likewise
     finish: float = 0.0  # share of the budget, at its end, for which `train` calls its `finish`
 
 
@@ -176,9 +177,10 @@ def train(
     progress, saved, last = run.progress, time.monotonic(), time.monotonic()
     run.model.train()
     progress.elapsed_s, _ = _agree(progress.elapsed_s, 0.0, parallel)
+    until_s = _agree(progress.elapsed_s + (run.recipe.most_s or 0.0), 0.0, parallel)[0] if run.recipe.most_s else None
     while True:
         share = spent(run.recipe, progress)
-        if share >= 1.0 or progress.step == run.recipe.pause:
+        if share >= 1.0 or progress.step == run.recipe.pause or (until_s is not None and progress.elapsed_s >= until_s):
             break
         try:
             batch = draw()

@@ -95,8 +95,12 @@ class StructureTeacher(TeacherPolicy):
 
         return cut(self, depth, d_max)
 
-    def save(self, folder: Path) -> None:
-        """Weights first, then the config, each whole or not at all. Raises BadInput: no room."""
+    def save(self, folder: Path, half: bool = False) -> None:
+        """Weights first, then the config, each whole or not at all. half: rounded to float16, here too, so that what
+        is kept is what plays. Raises BadInput: no room.
+        """
+        if half:
+            self.policy.half().float()
         told = {
             "schema": SCHEMA,
             "structure": self.policy.config.to_dict(),
@@ -105,6 +109,8 @@ class StructureTeacher(TeacherPolicy):
             "words": list(self.known),
         }
         weights = {name: value.detach().clone().contiguous() for name, value in self.policy.state_dict().items()}
+        if half:
+            weights = {n: value.half() if value.is_floating_point() else value for n, value in weights.items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(weights, folder / ".part.safetensors")

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from export.data.ours import OurData
 from export.data.stills import Stills
 from export.distill.alone import alone
 from export.distill.feed import words_of
-from export.distill.loop import CHECKPOINT_S, Progress, Run, train
+from export.distill.loop import CHECKPOINT_S, Progress, Run, spent, train
 from export.distill.loop import Recipe as Settings
 from export.distill.opening import open_data
 from export.distill.parallel import Place, in_turn, join, leave
@@ -56,6 +57,14 @@ MEAN = "backbone.model.stem.mean"  # of a backbone from scratch
 ALONE = Place(0, 1)
 
 
+class Paused(Exception):
+    """Training stopped in time, before its end: the same command goes on."""
+
+    def __init__(self, stage: str, share: float) -> None:
+        super().__init__(f"paused at {100 * share:.0f} % of {stage}: the same command goes on")
+        self.stage, self.share = stage, share
+
+
 @dataclass(frozen=True)
 class Robot:
     """A policy for a robot, and what was recorded with it."""
@@ -74,7 +83,7 @@ class Carried:
 
 def run_recipe(
     recipe: Recipe, out: Path, loud: bool = True, decoded: Path | None = None, words: tuple[str, ...] = (),
-    place: Place = ALONE,
+    place: Place = ALONE, half: bool = False, most_s: float | None = None,
 ) -> tuple[StructureTeacher, float]:  # fmt: skip
     """All stages; the policy of the last one, saved in `out`, and the seconds of training, of stopped runs too.
 
@@ -85,8 +94,11 @@ def run_recipe(
         decoded: where frames of videos are kept, for several recipes of one data set.
         words: of a policy from scratch; none: those of its data sets.
         place: this process among those that train together.
+        half: weights are kept in float16.
+        most_s: of training, after which to pause.
 
     Raises:
+        Paused: the checkpoint is kept; nothing is saved in `out`.
         BadInput: a data set or backbone is unusable.
         Refused: the folder holds another policy, or another session is at work in it.
     """
@@ -105,9 +117,9 @@ def run_recipe(
     with alone(work) if place.chief else contextlib.nullcontext():
         with in_turn(place):
             _declare(work / DECLARED, recipe, list(data.values()))
-        teacher, train_s = _run_stages(recipe, data, words, first, work, loud, place)
+        teacher, train_s = _run_stages(recipe, data, words, first, work, loud, place, most_s)
         if place.chief:
-            teacher.eval().save(out)
+            teacher.eval().save(out, half)
     return teacher, train_s
 
 
@@ -119,9 +131,10 @@ def _run_stages(
     work: Path,
     loud: bool,
     place: Place,
+    most_s: float | None,
 ) -> tuple[StructureTeacher, float]:  # fmt: skip
     """See `run_recipe`. first: the policy of the first stage, not trained yet."""
-    train_s, teacher = 0.0, first
+    train_s, teacher, begun = 0.0, first, time.monotonic()
     known: dict[str, StructurePolicy] = {}  # by data set, the one that was trained last at the end
     for number, stage in enumerate(recipe.stages):
         if number:
@@ -140,9 +153,14 @@ def _run_stages(
             apart = share(own.teacher.policy, guest.teacher.policy)
             robot = f"a robot of {len(guest.data.action_names)} actions"
             _tell(loud, f"{stage.name}: beside it {robot}, its own: {_list(apart)}")
-        settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=max(1, stage.frames // FRAMES_A_STEP))
+        steps, left_s = max(1, stage.frames // FRAMES_A_STEP), None
+        if most_s is not None:
+            left_s = max(1e-3, most_s - (time.monotonic() - begun))
+        settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=steps, most_s=left_s)
         robots = (own, *guests.values())
         progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number, place)
+        if spent(settings, progress) < 1.0:
+            raise Paused(stage.name, spent(settings, progress))
         train_s += progress.elapsed_s
         known = {name: policy for name, policy in known.items() if name != stage.data}
         known |= {name: guest.teacher.policy for name, guest in guests.items()} | {stage.data: own.teacher.policy}
@@ -313,12 +331,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, help="policy folder")
+    parser.add_argument("--half", action="store_true", help="keep the weights in float16: half the bytes")
+    parser.add_argument("--minutes", type=float, help="pause after so long: for a machine that is lent in pieces")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     place = join() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
     try:
         loud = place.chief and not given.json
-        teacher, _ = run_recipe(read_recipe(given.recipe), given.out, loud, place=place)
+        most_s = None if given.minutes is None else 60.0 * given.minutes
+        recipe = read_recipe(given.recipe)
+        teacher, _ = run_recipe(recipe, given.out, loud, place=place, half=given.half, most_s=most_s)
+    except Paused as paused:
+        told = {"paused": paused.stage, "share": paused.share}
+        if place.chief:
+            print(json.dumps(told) if given.json else paused, flush=True)
+        leave()
+        return
     except EdgevlaError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

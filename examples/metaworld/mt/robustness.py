@@ -104,22 +104,41 @@ def spec_of(policy: str, bundle: Path, teacher: Path, disturbance: Disturbed | N
     return PolicySpec(policy, bundle, teacher if policy == "teacher" else None, disturbance=disturbance)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A level of one policy. there: how many of its episodes the file has."""
+
+    spec: PolicySpec
+    episodes: list[Episode]
+    path: Path
+    there: int
+
+    @property
+    def note(self) -> str:
+        return f"{self.spec.kind}, {self.spec.disturbance.name if self.spec.disturbance else 'undisturbed scenes'}"
+
+
 def play_missing(plan: Plan, bundle: Path, teacher: Path, out: Path) -> None:
     """Plays every level that is not there yet, one level of both policies after the other."""
     hears = encoder_of(require_teacher(teacher, bundle))
-    points = plan.points()
-    reporter = Reporter("episodes", len(POLICIES) * sum(len(episodes) for _, episodes in points))
-    done = 0
-    for disturbance, episodes in points:
-        note = "undisturbed" if disturbance is None else disturbance.name
+    jobs = []
+    for disturbance, episodes in plan.points():
+        refused = [episode for episode in episodes if _is_refused(episode, hears)]
+        heard = [episode for episode in episodes if episode not in refused]
         for policy in POLICIES:
-            path = outcomes_of(out, policy)
-            spec = spec_of(policy, bundle, teacher, disturbance)
-            refused = [episode for episode in episodes if _is_refused(episode, hears)]
+            spec, path = spec_of(policy, bundle, teacher, disturbance), outcomes_of(out, policy)
             _keep_refused(spec, refused, path)
-            heard = [episode for episode in episodes if episode not in refused]
-            play_recorded(spec, heard, path, WORKERS, partial(_show, reporter, note, done))
-            done += len(episodes)
+            jobs.append(_Job(spec, heard, path, len(_there(spec, path) & set(heard))))
+    _play(jobs)
+
+
+def _play(jobs: Sequence[_Job]) -> None:
+    reporter = Reporter("episodes", sum(len(job.episodes) - job.there for job in jobs))
+    done = 0
+    for job in jobs:
+        show = partial(_show, reporter, job.note, done - job.there)
+        play_recorded(job.spec, job.episodes, job.path, WORKERS, show)
+        done += len(job.episodes) - job.there
     reporter.close()
 
 
@@ -137,11 +156,16 @@ def _is_refused(episode: Episode, hears: Callable[[str], object]) -> bool:
 
 def _keep_refused(spec: PolicySpec, episodes: Sequence[Episode], path: Path) -> None:
     """An episode that the policy does not begin: no tick, no inference, no success."""
-    policy = spec.identity()
-    there = {row.episode for row in (read_rows(path) if path.exists() else []) if row.policy == policy}
-    missing = [Row(policy, episode, False, 0, 0, 0.0) for episode in episodes if episode not in there]
+    there = _there(spec, path) if episodes else set()
+    missing = [Row(spec.identity(), episode, False, 0, 0, 0.0) for episode in episodes if episode not in there]
     if missing:
         append_rows(path, missing)
+
+
+def _there(spec: PolicySpec, path: Path) -> set[Episode]:
+    """What the policy has played."""
+    policy = spec.identity()
+    return {row.episode for row in (read_rows(path) if path.exists() else []) if row.policy == policy}
 
 
 def recounted(folder: Path, plan: Plan | None = None) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export.data.stills import Stills
 
 from edgevla.errors import BadInput
+from export.data.stills import Stills
 from export.structures.config import StructureConfig
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
 from export.structures.lessons import StillLessons, lit, spec_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,32 @@ def test_a_recipe_trains_and_leaves_a_folder_that_is_a_teacher(desk: Path, tmp_p
     again, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
     before = teacher.policy.state_dict()
     assert all(torch.equal(v, before[n]) for n, v in again.policy.state_dict().items())  # nothing is trained again
+
+
+def test_a_training_that_pauses_goes_on_to_the_same_end(desk: Path, tmp_path: Path, capsys) -> None:
+    arguments = [str(written(desk, tmp_path)), "-o", str(tmp_path / "out"), "--json", "--minutes"]
+    shares = []
+    while not (tmp_path / "out" / "config.json").exists():
+        main([*arguments, "0.005"])  # 0.3 s
+        told = json.loads(capsys.readouterr().out)
+        shares.append(told.get("share", 1.0))
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert shares[0] < 1.0
+    assert "parameters" in told
+    main([*arguments, "0.005"])  # finished: nothing is trained again
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_half_the_bytes_are_the_weights_that_play(desk: Path, tmp_path: Path) -> None:
+    teacher, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
+    whole = (tmp_path / "out" / "model.safetensors").stat().st_size
+    before = {name: value.clone() for name, value in teacher.policy.state_dict().items()}
+    rounded, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False, half=True)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.6 * whole
+    kept = load_policy(tmp_path / "out").policy.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in rounded.policy.state_dict().items())
+    assert all(torch.allclose(value, kept[name], rtol=1e-3, atol=1e-6) for name, value in before.items())
 
 
 def test_a_stage_of_another_robot_hands_on_what_has_the_same_shape(desk: Path, tmp_path: Path, capsys) -> None:
