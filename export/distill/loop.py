@@ -87,6 +87,11 @@ class Run:
         self.progress = Progress()
         self.names: dict[Tensor, str] = {p: name for name, p in self.trained.items()}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(iter(self.trained.values())).device
+
     def save(self) -> None:
         """Writes the whole state atomically.
 
@@ -132,8 +137,8 @@ class Run:
             if f"first.{name}" in tensors:
                 self.optimiser.state[parameter] = {
                     "step": torch.tensor(float(self.progress.step)),
-                    "exp_avg": tensors[f"first.{name}"],
-                    "exp_avg_sq": tensors[f"second.{name}"],
+                    "exp_avg": tensors[f"first.{name}"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device),
                 }
 
     @torch.no_grad()
@@ -183,7 +188,7 @@ def train(
         if share >= 1.0 or progress.step == run.recipe.pause or (until_s is not None and progress.elapsed_s >= until_s):
             break
         try:
-            batch = draw()
+            batch = {key: value.to(run.device) for key, value in draw().items()}
             if finish is not None and share >= 1.0 - run.recipe.finish:
                 finish(batch)
                 finish = None
@@ -248,7 +253,7 @@ def _data_parallel(objective: nn.Module) -> nn.Module:
 def _gradients(run: Run, module: nn.Module, batch: Batch) -> float:
     """The loss of a batch; gradients of all trained parameters."""
     run.optimiser.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=run.recipe.bf16):
+    with torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=run.recipe.bf16):
         value = module(batch)
     value.backward()
     return float(value.detach())

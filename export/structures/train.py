@@ -74,6 +74,22 @@ class Robot:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How a recipe is trained.
+
+    place: this process among those that train together.
+    device: `cpu`, or of a GPU; the same batches and noise on each.
+    most_s: of training, after which to pause.
+    half: weights are kept in float16.
+    """
+
+    place: Place = ALONE
+    device: str = "cpu"
+    most_s: float | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True)
 class Carried:
     """Weights that a stage took over from the one before, and those that it began anew: another robot's shapes."""
 
@@ -83,7 +99,7 @@ class Carried:
 
 def run_recipe(
     recipe: Recipe, out: Path, loud: bool = True, decoded: Path | None = None, words: tuple[str, ...] = (),
-    place: Place = ALONE, half: bool = False, most_s: float | None = None,
+    how: Manner | None = None,
 ) -> tuple[StructureTeacher, float]:  # fmt: skip
     """All stages; the policy of the last one, saved in `out`, and the seconds of training, of stopped runs too.
 
@@ -93,15 +109,15 @@ def run_recipe(
         loud: show how far it is.
         decoded: where frames of videos are kept, for several recipes of one data set.
         words: of a policy from scratch; none: those of its data sets.
-        place: this process among those that train together.
-        half: weights are kept in float16.
-        most_s: of training, after which to pause.
+        how: on what, with whom, how long; None: alone on this processor, to the end.
 
     Raises:
         Paused: the checkpoint is kept; nothing is saved in `out`.
         BadInput: a data set or backbone is unusable.
         Refused: the folder holds another policy, or another session is at work in it.
     """
+    how = how or Manner()
+    place = how.place
     work = out / "work"
     if out.exists() and not out.is_dir():
         raise BadInput(explain(f"{out}", "a folder, or nothing there yet", "a file", "pass another -o"))
@@ -117,9 +133,9 @@ def run_recipe(
     with alone(work) if place.chief else contextlib.nullcontext():
         with in_turn(place):
             _declare(work / DECLARED, recipe, list(data.values()))
-        teacher, train_s = _run_stages(recipe, data, words, first, work, loud, place, most_s)
+        teacher, train_s = _run_stages(recipe, data, words, first, work, loud, how)
         if place.chief:
-            teacher.eval().save(out, half)
+            teacher.eval().save(out, how.half)
     return teacher, train_s
 
 
@@ -130,8 +146,7 @@ def _run_stages(
     first: StructureTeacher,
     work: Path,
     loud: bool,
-    place: Place,
-    most_s: float | None,
+    how: Manner,
 ) -> tuple[StructureTeacher, float]:  # fmt: skip
     """See `run_recipe`. first: the policy of the first stage, not trained yet."""
     train_s, teacher, begun = 0.0, first, time.monotonic()
@@ -154,17 +169,26 @@ def _run_stages(
             robot = f"a robot of {len(guest.data.action_names)} actions"
             _tell(loud, f"{stage.name}: beside it {robot}, its own: {_list(apart)}")
         steps, left_s = max(1, stage.frames // FRAMES_A_STEP), None
-        if most_s is not None:
-            left_s = max(1e-3, most_s - (time.monotonic() - begun))
+        if how.most_s is not None:
+            left_s = max(1e-3, how.most_s - (time.monotonic() - begun))
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=steps, most_s=left_s)
         robots = (own, *guests.values())
-        progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number, place)
+        progress = train_stage(robots, recipe, stage, settings, work / f"stage-{number}", loud, number, how)
         if spent(settings, progress) < 1.0:
             raise Paused(stage.name, spent(settings, progress))
         train_s += progress.elapsed_s
         known = {name: policy for name, policy in known.items() if name != stage.data}
         known |= {name: guest.teacher.policy for name, guest in guests.items()} | {stage.data: own.teacher.policy}
     return teacher, train_s
+
+
+def require_device(device: str) -> None:
+    """Raises BadInput: torch cannot compute there."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise BadInput(explain("--device", "cpu, or one that torch computes on", f"{device}: {said}", "cpu")) from None
 
 
 def short(name: str) -> str:
@@ -210,7 +234,7 @@ def make_backbone(ask: BackboneAsk, words: int) -> Backbone:
 
 def train_stage(
     robots: Sequence[Robot], recipe: Recipe, stage: StageAsk, settings: Settings, folder: Path, loud: bool,
-    number: int = 0, place: Place = ALONE,
+    number: int = 0, how: Manner | None = None,
 ) -> Progress:  # fmt: skip
     """Trains in place; a finished stage is read back.
 
@@ -220,25 +244,27 @@ def train_stage(
         folder: of the checkpoint.
         loud: show how far it is.
         number: of the stage; each draws batches of its own.
-        place: this process among those that train together.
+        how: as in `run_recipe`.
     """
+    how = how or Manner()
     policy, ask = robots[0].teacher.policy, recipe.backbone
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
     places = _places(robots[0], stage)
     trained = [*(robot.teacher.policy for robot in robots), *([] if places is None else [places])]
-    model = nn.ModuleList(trained) if len(trained) > 1 else policy
+    model = (nn.ModuleList(trained) if len(trained) > 1 else policy).to(how.device)
     run = Run(model, settings, folder / "checkpoint.safetensors")
     run.resume()
-    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], place, places)
+    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], how.place, places)
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
         reporter.show(progress.step, f"loss {progress.loss:.4f}")
 
-    progress = train(run, objective, next_batch, report, folder / "log.jsonl")
+    progress = train(run, objective.to(how.device), next_batch, report, folder / "log.jsonl")
     reporter.close()
+    model.to("cpu")
     if ask.lora_rank:
         merge_lora(policy.backbone)
     policy.requires_grad_(True)
@@ -332,15 +358,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, help="policy folder")
     parser.add_argument("--half", action="store_true", help="keep the weights in float16: half the bytes")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda where there is one (default %(default)s)")
     parser.add_argument("--minutes", type=float, help="pause after so long: for a machine that is lent in pieces")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     place = join() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
     try:
+        require_device(given.device)
         loud = place.chief and not given.json
         most_s = None if given.minutes is None else 60.0 * given.minutes
         recipe = read_recipe(given.recipe)
-        teacher, _ = run_recipe(recipe, given.out, loud, place=place, half=given.half, most_s=most_s)
+        how = Manner(place, given.device, most_s, given.half)
+        teacher, _ = run_recipe(recipe, given.out, loud, how=how)
     except Paused as paused:
         told = {"paused": paused.stage, "share": paused.share}
         if place.chief:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from export.structures.heads.head import Stepped, Target, Trunk, committed, weighted
+from export.structures.heads.head import Stepped, Target, Trunk, committed, drawn, weighted
 from export.teachers.reference import waves
 
 
@@ -31,8 +31,7 @@ class Diffusion(Stepped):
         return committed(torch.sin(then) * guess + torch.cos(then) * noise, prefix, mask)
 
     def loss(self, context: Tensor, target: Target, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(target.actions.shape, generator=generator)
-        t = torch.rand(len(noise), generator=generator)
+        noise, t = drawn(target, generator)
         angle = (t * (math.pi / 2))[:, None, None]
         x = committed(torch.sin(angle) * target.actions + torch.cos(angle) * noise, target.prefix, target.mask)
         return weighted((self.clean(context, target.mask, x, t) - target.actions).square(), target)

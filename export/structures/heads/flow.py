@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.structures.heads.head import Head, Stepped, Target, Trunk, committed, weighted
+from export.structures.heads.head import Head, Stepped, Target, Trunk, committed, drawn, weighted
 from export.teachers.reference import waves
 
 
@@ -27,8 +27,8 @@ class Flow(Stepped):
 
     def loss(self, context: Tensor, target: Target, generator: torch.Generator) -> Tensor:
         """Early times are drawn more often: late ones can be read off x and say little of the observation."""
-        noise = torch.randn(target.actions.shape, generator=generator)
-        t = torch.rand(len(noise), generator=generator).square()
+        noise, t = drawn(target, generator)
+        t = t.square()
         x = committed(torch.lerp(noise, target.actions, t[:, None, None]), target.prefix, target.mask)
         error = self.velocity(context, target.mask, x, t) - (target.actions - noise)
         return weighted(error.square(), target)
@@ -50,6 +50,6 @@ class OnePass(Head):
     def loss(self, context: Tensor, target: Target, generator: torch.Generator) -> Tensor:
         noise = target.noise
         if noise is None:
-            noise = torch.randn(target.actions.shape, generator=generator)
+            noise = torch.randn(target.actions.shape, generator=generator).to(target.actions.device)
         chunk = self.answer(context, noise, target.prefix, target.mask)
         return weighted(nn.functional.smooth_l1_loss(chunk, target.actions, reduction="none", beta=0.1), target)

@@ -91,6 +91,13 @@ class Trunk(nn.Module):
         return self.tokens.back(x)
 
 
+def drawn(target: Target, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise of the shape of the actions, and a number in [0, 1) for each chunk (B,): the same on every device."""
+    noise = torch.randn(target.actions.shape, generator=generator)
+    t = torch.rand(len(noise), generator=generator)
+    return noise.to(target.actions.device), t.to(target.actions.device)
+
+
 def weighted(error: Tensor, target: Target) -> Tensor:
     """Mean of an error per number (B, H, A) over the rows that count."""
     weight = target.weight * (1.0 - target.mask)

@@ -58,6 +58,6 @@ class Quantized(Head):
         idle = (self.taken < 0.01).nonzero()[:, 0]
         if len(idle):
             flat = codes.flatten(0, 1)
-            picked = torch.randint(len(flat), (len(idle),), generator=generator)
+            picked = torch.randint(len(flat), (len(idle),), generator=generator).to(flat.device)
             self.book[idle] = flat[picked]
             self.taken[idle] = 1.0

@@ -17,7 +17,7 @@ from edgevla.errors import BadInput, Refused
 from export.data.load import open_dataset
 from export.distill.alone import alone
 from export.structures.recipe import read_recipe
-from export.structures.train import STOPPED, Robot, _lessons, main, run_recipe
+from export.structures.train import STOPPED, Manner, Robot, _lessons, main, run_recipe
 from export.teachers.load import load_policy
 from tests.export.structures.tiny import backbone_of
 from tests.export.user_files import write_recording
@@ -89,11 +89,19 @@ def test_a_training_that_pauses_goes_on_to_the_same_end(desk: Path, tmp_path: Pa
     assert "parameters" in capsys.readouterr().out
 
 
+def test_a_device_that_is_not_there_is_refused(desk: Path, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(written(desk, tmp_path)), "-o", str(tmp_path / "out"), "--device", "cuda:99"])
+    assert ended.value.code == BadInput.exit_code
+    assert "cuda:99" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_half_the_bytes_are_the_weights_that_play(desk: Path, tmp_path: Path) -> None:
     teacher, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False)
     whole = (tmp_path / "out" / "model.safetensors").stat().st_size
     before = {name: value.clone() for name, value in teacher.policy.state_dict().items()}
-    rounded, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False, half=True)
+    rounded, _ = run_recipe(read_recipe(written(desk, tmp_path)), tmp_path / "out", False, how=Manner(half=True))
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.6 * whole
     kept = load_policy(tmp_path / "out").policy.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in rounded.policy.state_dict().items())
