@@ -207,6 +207,7 @@ def loop(report: Report, assets: Assets) -> str:
     body.append(parts.table(head, [[parts.cell(f) for f in figures]]))
     if get(report, "figures.ticks.best_effort"):
         body.append('<div class="banner">Best effort: no real-time priority was to be had for this run.</div>')
+    body += _many(report)
     lead = (
         "How late the servo process woke for each control tick (absolute deadlines). Red triangles: a "
         "chunk that was not "
@@ -215,6 +216,16 @@ def loop(report: Report, assets: Assets) -> str:
         "observed maximum is no bound."
     )
     return parts.section("loop", "Tick jitter over time", lead, *body, parts.foot(report, "loop"))
+
+
+def _many(report: Report) -> list[str]:
+    """What became of the runs of the policy of ten tasks; nothing where it did not run."""
+    tasks = get(report, "many.tasks")
+    if not isinstance(tasks, Mapping) or not tasks:
+        return []
+    late = text.whole(number(report, "many.late_commands"))
+    told = ", ".join(f"{escape(str(task))} {'done' if done else 'not done'}" for task, done in tasks.items())
+    return [f"<p>The committed policy of ten tasks, over the same line by the clock: {told}; {late} late commands.</p>"]
 
 
 def parity(report: Report, assets: Assets) -> str:

@@ -85,7 +85,14 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("misses", text.whole(number(report, "loop.misses"))),
         ("wake latency p99", _us(number(report, "loop.wake_p99_us"))),
         ("wake latency p99.9", _us(number(report, "loop.wake_p999_us"))),
+        *(("ten tasks, by the clock", told) for told in _many(report)),
     ]
+
+
+def _many(report: Mapping[str, Any]) -> list[str]:
+    """How many of the tasks that were tried the policy of ten tasks did; nothing where it did not run."""
+    done = list((get(report, "many.tasks") or {}).values())
+    return [f"{sum(map(bool, done))} of {len(done)} done"] if done else []
 
 
 def _us(value: float | None) -> str:

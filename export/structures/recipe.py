@@ -18,6 +18,7 @@ freeze = []                # of "vision", "language", "words"
 name = "in-domain"
 data = "out/demo/data"
 frames = 960000            # encoder frames
+batch = 64                 # of them a step, of all processes together
 learning_rate = 1e-3
 demonstrations = 0         # of each task; 0: all
 dark = 0.0                 # share of black pictures
@@ -87,6 +88,7 @@ class StageAsk:
     places: float = 0.0
     stills: str | None = None
     stills_share: float = 0.0  # `frames` counts them
+    batch: int = 64
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def _stage(table: RecipeTable) -> StageAsk:
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
         **_lessons(table),
+        **({"batch": table.whole("batch", 1, 1 << 20)} if table.has("batch") else {}),
     )
     if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):
         table.fail("beside", "data of other robots", stage.data)

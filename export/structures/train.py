@@ -52,7 +52,7 @@ from export.teachers.lerobot.words import FILE
 
 DECLARED = "recipe.json"  # beside the checkpoints
 STOPPED = 130  # exit status: Ctrl-C
-FRAMES_A_STEP = 64  # encoder frames: rows times moments
+FRAMES_A_STEP = StageAsk.batch  # where nothing else is asked; encoder frames: rows times moments
 MEAN = "backbone.model.stem.mean"  # of a backbone from scratch
 ALONE = Place(0, 1)
 
@@ -168,7 +168,7 @@ def _run_stages(
             apart = share(own.teacher.policy, guest.teacher.policy)
             robot = f"a robot of {len(guest.data.action_names)} actions"
             _tell(loud, f"{stage.name}: beside it {robot}, its own: {_list(apart)}")
-        steps, left_s = max(1, stage.frames // FRAMES_A_STEP), None
+        steps, left_s = max(1, stage.frames // stage.batch), None
         if how.most_s is not None:
             left_s = max(1e-3, how.most_s - (time.monotonic() - begun))
         settings = Settings(0.0, stage.learning_rate, ema=0.998, steps=steps, most_s=left_s)
@@ -290,7 +290,7 @@ def _lessons(
     mine = [place.rank] if place.rank else []  # a process alone draws what it always drew
     generator = torch.Generator().manual_seed(seed + step + 1_000_003 * stage_number + 7_919 * place.rank)
     objectives, lessons = [], []
-    frames = max(1, FRAMES_A_STEP // place.world)
+    frames = max(1, stage.batch // place.world)
     still = round(frames * stage.stills_share)
     for number, robot in enumerate(robots):
         teacher, window = robot.teacher, robot.teacher.policy.config.window

@@ -41,6 +41,7 @@ def synthetic_report(rounds: int = 300, ticks: int = 14_000) -> dict[str, Any]:
             "demos_only": 0.87,
             "without_z": 0.83,
         },
+        "many": {"bundle": "many.bundle", "tasks": {"reach": True, "push": False}, "late_commands": 0},
         "loop": {
             "ticks": ticks,
             "late_commands": 0,

@@ -80,6 +80,11 @@ def test_every_link_of_the_navigation_leads_somewhere(full, empty):
         assert len(page.ids) == len(ORDER)
 
 
+def test_the_policy_of_ten_tasks_is_told_task_by_task(full, empty):
+    assert "reach done, push not done; 0 late commands" in full
+    assert "ten tasks" not in empty
+
+
 def test_a_full_report_misses_nothing(full):
     assert "missing" not in full.text.lower().replace("0 missing", "")
 
@@ -241,6 +246,7 @@ def test_the_terminal_prints_the_same_figures():
         "4.8 %",
         "13 min 40 s",
         "kept",
+        "1 of 2 done",
         "Host: Test CPU",
     ):
         assert words in said

@@ -30,8 +30,10 @@ def test_a_run_with_a_late_command_is_played_once_more(tmp_path, monkeypatch, to
     script.write_text(LATE)
     monkeypatch.setattr(demo, "OUT", tmp_path)
     monkeypatch.setattr(demo, "_edgevla", lambda *words: [sys.executable, str(script), str(plan), *words])
-    folder = demo._run("drawer-open-v3", "open the drawer", 0)
+    folder = demo._run(demo.BUNDLE, "drawer-open-v3", "open the drawer", 0)
     assert json.loads((folder / "run.json").read_text())["loop"]["late_commands"] == late
     assert folder.with_name(folder.name + demo.FIRST).exists() == first
-    assert demo._run("drawer-open-v3", "open the drawer", 0) == folder  # a demo that goes on plays none again
+    assert (
+        demo._run(demo.BUNDLE, "drawer-open-v3", "open the drawer", 0) == folder
+    )  # a demo that goes on plays none again
     assert json.loads(plan.read_text()) == []
