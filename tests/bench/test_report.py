@@ -81,8 +81,8 @@ def test_every_link_of_the_navigation_leads_somewhere(full, empty):
 
 
 def test_the_policy_of_ten_tasks_is_told_task_by_task(full, empty):
-    assert "reach done, push not done; 0 late commands" in full
-    assert "ten tasks" not in empty
+    assert "reach done, push not done; 0 late commands" in full.text
+    assert "ten tasks" not in empty.text
 
 
 def test_a_full_report_misses_nothing(full):
