@@ -24,6 +24,8 @@ PERIOD_S = 0.0125  # s, Meta-World's frame_skip 5 x 2.5 ms physics steps
 ACTION_SCALE_M = 0.01  # m of displacement per unit of action per tick (SawyerXYZEnv.action_scale)
 SETPOINT_LOW = np.array([-0.5, 0.40, 0.05, -1.0], np.float32)
 SETPOINT_HIGH = np.array([0.5, 1.0, 0.5, 1.0], np.float32)
+# Tasks whose goal is a mark in the air: nothing but its size says how far it is from the camera.
+FLOATING = ("reach-v3", "reach-wall-v3", "pick-place-v3", "pick-place-wall-v3")
 _OBJECTS = (slice(4, 7), slice(11, 14))  # where the full observation holds the objects' x, y, z (m)
 
 
@@ -187,6 +189,13 @@ class MetaworldPlant:
         known = [place if place.any() else np.full(3, np.nan) for place in objects]
         goal = self._env._target_pos
         return np.concatenate([*known, np.full(3, np.nan) if goal is None else goal[:3]]).astype(np.float32)
+
+    def move_goal(self, rng: np.random.Generator) -> None:
+        """Puts the goal of a task in `FLOATING` somewhere else, where a reset may put it. For pictures in training."""
+        if self.task.name not in FLOATING:
+            raise ValueError(f"goal to be moved: expected one of {', '.join(FLOATING)}, got {self.task.name}")
+        space = self._env.goal_space
+        self._env._target_pos = rng.uniform(space.low, space.high)
 
     def step(self, setpoint: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """Advances one period T towards the absolute set-point x, y, z [m], gripper [-1..1]; returns `position()`."""

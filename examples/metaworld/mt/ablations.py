@@ -93,8 +93,8 @@ VARIANTS = (
 
 
 def recipe_of(variant: Variant, base: Recipe, data: Data, frames: int) -> Recipe:
-    """The recipe of a variant, one stage."""
-    (stage,) = base.stages
+    """The recipe of a variant, its first stage alone."""
+    stage = base.stages[0]
     named = {"data": str(data.calm if variant.calm else data.demonstrations), "stills": str(data.stills)}
     return replace(
         base,

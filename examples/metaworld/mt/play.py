@@ -4,9 +4,10 @@
     python -m examples.metaworld.mt.play -o out/mt50/stills --set mt50 --workers 16
 
 In each scene the scripted expert is disturbed (hard, or not at all: then it holds things), and now and then the hand is
-sent somewhere else, with what it holds or letting it go; pictures are taken at random moments. Scenes are none of the
-demonstrations' and none that a policy is judged on. One shard `NAME.npz` for each task, written whole or not at all; a
-run that was stopped goes on with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures:
+sent somewhere else, with what it holds or letting it go; pictures are taken at random moments. A goal that floats is
+somewhere else in each picture, and there are five times as many of them: only its size tells how far it is. Scenes are
+none of the demonstrations' and none that a policy is judged on. One shard `NAME.npz` for each task, written whole or
+not at all; a run that was stopped goes on with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures:
 
     image     uint8   (F, 128, 128, 3) RGB
     state     float32 (F, 4)           hand x, y, z [m], gripper opening [0..1]
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.sim.metaworld import ACTION_SCALE_M, MetaworldPlant
+from edgevla.sim.metaworld import ACTION_SCALE_M, FLOATING, MetaworldPlant
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
 from examples.metaworld.demos import Arrays, Disturbance, commanded, save_whole, scripted_expert, work_through
@@ -42,6 +43,7 @@ LONGEST = (80, 320)  # ticks, between which a scene's length is drawn
 ASIDE_SHARE = 0.3  # of the stretches in which the hand goes somewhere else
 STRETCH = (10, 80)  # ticks
 LET_GO_SHARE = 0.3  # of the stretches aside, with an open gripper; else it stays as it was
+MORE = 5  # times as many pictures where the goal floats, each with the goal elsewhere: 300 were learned by heart
 ROAM_LOW_M, ROAM_HIGH_M = (-0.35, 0.45, 0.06), (0.35, 0.9, 0.4)  # where it goes: what the camera sees
 
 Numbers = npt.NDArray[np.float64]
@@ -96,6 +98,8 @@ def play_scene(shard: Shard, seed: int, reuse: MetaworldPlant | None) -> tuple[M
     playing, setpoint, taken = Playing(shard.task, rng), plant.setpoint0.copy(), []
     for tick in range(max(moments) + 1):
         if tick in moments:
+            if shard.task in FLOATING:
+                plant.move_goal(rng)
             taken.append((plant.render(), plant.position(), plant.places()))
         setpoint = commanded(setpoint, playing.action(plant))
         plant.step(setpoint)
@@ -118,7 +122,10 @@ def take(shard: Shard, out: Path) -> tuple[str, int]:
 
 def plan(which: Which, scenes: int, pictures: int, seed: int) -> list[Shard]:
     """The shards to take; a task has the same scenes in MT10 and in MT50."""
-    return [Shard(task.name, scenes, pictures, seed + SEEDS * ALL_TASKS.index(task.name)) for task in tasks(which)]
+    return [
+        Shard(name, scenes, pictures * (MORE if name in FLOATING else 1), seed + SEEDS * ALL_TASKS.index(name))
+        for name in (task.name for task in tasks(which))
+    ]
 
 
 def take_all(out: Path, which: Which, scenes: int, pictures: int, seed: int, workers: int) -> None:
