@@ -99,15 +99,28 @@ def test_a_recording_and_stills_are_read_back_with_their_camera_and_their_places
     assert data.images([0]).shape == (1, 1, 128, 128, 3)
     play.take_all(tmp_path / "stills", "mt10", 2, 3, seed=1_000_000, workers=1)
     stills = Stills(tmp_path / "stills")
-    assert (len(stills), stills.names) == (6, ["reach-v3"])
-    goals = stills.places[:, 6:].reshape(2, 3, 3)
-    assert (goals == goals[:, :1]).all()
-    assert (goals[0, 0] != goals[1, 0]).any()
+    assert (len(stills), stills.names) == (2 * 3 * play.MORE, ["reach-v3"])
+    assert len(np.unique(stills.places[:, 6:], axis=0)) == len(stills)  # its goal floats: another in each picture
+    assert ((stills.places[:, 6:] >= (-0.1, 0.8, 0.05)) & (stills.places[:, 6:] <= (0.1, 0.9, 0.3))).all()
     assert len(np.unique(stills.state[:3, :3], axis=0)) == 3
     before = (tmp_path / "stills" / "reach-v3.npz").stat().st_mtime_ns
     play.take_all(tmp_path / "stills", "mt10", 2, 3, seed=1_000_000, workers=1)
     assert (tmp_path / "stills" / "reach-v3.npz").stat().st_mtime_ns == before  # what is there is not taken again
     assert json.loads((tmp_path / "stills" / "dataset.json").read_text())["camera"]["name"] == "table"
+
+
+def test_a_goal_that_does_not_float_stays_where_its_scene_has_it(tmp_path):
+    play.take(play.Shard("drawer-open-v3", 2, 3, 1_000_000), tmp_path)
+    with np.load(tmp_path / "drawer-open-v3.npz") as archive:
+        goals = archive["places"][:, 6:].reshape(2, 3, 3)
+    assert (goals == goals[:, :1]).all()
+    assert (goals[0, 0] != goals[1, 0]).any()
+
+
+def test_a_goal_moves_only_where_it_floats():
+    plant = MetaworldPlant("drawer-open-v3", 0, view=TABLE)
+    with pytest.raises(ValueError, match="drawer-open-v3"):
+        plant.move_goal(np.random.default_rng(0))
 
 
 def test_the_same_seed_takes_the_same_stills(tmp_path):
