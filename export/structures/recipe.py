@@ -198,8 +198,8 @@ def _stage(table: RecipeTable) -> StageAsk:
         demonstrations=table.whole("demonstrations", 0, 10**9) if table.has("demonstrations") else 0,
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
+        batch=table.whole("batch", 1, 1 << 20) if table.has("batch") else StageAsk.batch,
         **_lessons(table),
-        **({"batch": table.whole("batch", 1, 1 << 20)} if table.has("batch") else {}),
     )
     if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):
         table.fail("beside", "data of other robots", stage.data)
