@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,23 +49,64 @@ FAILURES = 8  # an expert may leave this many episodes unfinished for each one w
 
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
+Numbers = npt.NDArray[np.float64]
 Recorded = tuple[str, int, int]  # name of a shard, its ticks, unfinished expert episodes
+
+
+class Disturbance:
+    """Correlated noise plus rare hard pushes, added to the expert's displacement."""
+
+    def __init__(
+        self, rng: np.random.Generator, sigmas: Sequence[float] = NOISE_SIGMAS, pushed_share: float = PUSHED_SHARE
+    ) -> None:
+        self._rng = rng
+        self._sigma = rng.choice(sigmas)
+        self._value: Numbers = np.zeros(3)
+        self._push: Numbers = np.zeros(3)
+        self._push_left = 0
+        self._pushes = rng.random() < pushed_share
+
+    def next(self) -> Numbers:
+        rng = self._rng
+        fresh = rng.normal(size=3) * self._sigma * np.sqrt(1 - NOISE_MEMORY**2)
+        self._value = NOISE_MEMORY * self._value + fresh
+        if self._pushes and self._push_left == 0 and rng.random() < PUSH_PROBABILITY:
+            self._push, self._push_left = rng.uniform(-1.5, 1.5, size=3), int(rng.integers(6, 15))
+        push = self._push if self._push_left else np.zeros(3)
+        self._push_left = max(0, self._push_left - 1)
+        return self._value + push
+
+    def disturbed(self, wanted: Numbers) -> Numbers:
+        """The action (4,) that is taken where the expert wants `wanted`."""
+        return np.append(np.clip(wanted[:3] + self.next(), -1, 1), wanted[3])
+
+
+class Calm:
+    """No disturbance: nobody sees how to recover."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        pass
+
+    def disturbed(self, wanted: Numbers) -> Numbers:
+        return wanted
+
+
+class Disturber(Protocol):
+    """What happens to an expert's actions on the way to the arm."""
+
+    def disturbed(self, wanted: Numbers) -> Numbers: ...
 
 
 @dataclass(frozen=True)
 class Recording:
-    """How episodes are recorded. places: also `MetaworldPlant.places()` at every tick, float32 (N, 9). calm: the
-    expert is not disturbed, so nobody sees how to recover."""
+    """How episodes are recorded. places: also `MetaworldPlant.places()` at every tick, float32 (N, 9). disturber: made
+    anew for each episode from its own generator."""
 
     view: View = CORNER
     frame_every: int = FRAME_EVERY  # ticks
     max_ticks: int = MAX_TICKS
     places: bool = False
-    calm: bool = False
-
-    def disturbance(self, seed: int) -> Disturbance:
-        rng = np.random.default_rng(seed)
-        return Disturbance(rng, (0.0,), 0.0) if self.calm else Disturbance(rng)
+    disturber: Callable[[np.random.Generator], Disturber] = Disturbance
 
 
 REFERENCE = Recording()
@@ -92,30 +133,6 @@ def scripted_expert(task: str) -> Any:
     return policies.ENV_POLICY_MAP[task]()
 
 
-class Disturbance:
-    """Correlated noise plus rare hard pushes, added to the expert's displacement."""
-
-    def __init__(
-        self, rng: np.random.Generator, sigmas: Sequence[float] = NOISE_SIGMAS, pushed_share: float = PUSHED_SHARE
-    ) -> None:
-        self._rng = rng
-        self._sigma = rng.choice(sigmas)
-        self._value: npt.NDArray[np.float64] = np.zeros(3)
-        self._push: npt.NDArray[np.float64] = np.zeros(3)
-        self._push_left = 0
-        self._pushes = rng.random() < pushed_share
-
-    def next(self) -> npt.NDArray[np.float64]:
-        rng = self._rng
-        fresh = rng.normal(size=3) * self._sigma * np.sqrt(1 - NOISE_MEMORY**2)
-        self._value = NOISE_MEMORY * self._value + fresh
-        if self._pushes and self._push_left == 0 and rng.random() < PUSH_PROBABILITY:
-            self._push, self._push_left = rng.uniform(-1.5, 1.5, size=3), int(rng.integers(6, 15))
-        push = self._push if self._push_left else np.zeros(3)
-        self._push_left = max(0, self._push_left - 1)
-        return self._value + push
-
-
 def _scene_task(task: str, half_way: bool) -> str:
     """Both instructions of a mechanism start from the same half-way scenes: those of the opening task."""
     return task.replace("-close-", "-open-") if half_way else task
@@ -132,7 +149,7 @@ def record_episode(
 ) -> tuple[MetaworldPlant, Arrays | None]:
     """One disturbed episode; None if the expert did not finish in time."""
     plant = MetaworldPlant(_scene_task(group.task, group.half_way), seed, group.half_way, reuse, how.view)
-    expert, noise = scripted_expert(group.task), how.disturbance(seed)
+    expert, disturber = scripted_expert(group.task), how.disturber(np.random.default_rng(seed))
     setpoint, rows, images, left = plant.setpoint0.copy(), [], [], None
     places = []
     for tick in range(how.max_ticks):
@@ -141,8 +158,7 @@ def record_episode(
         if how.places:
             places.append(plant.places())
         wanted = np.clip(expert.get_action(plant.scripted_observation()), -1, 1)
-        action = wanted.copy()
-        action[:3] = np.clip(action[:3] + noise.next(), -1, 1)
+        action = disturber.disturbed(wanted)
         rows.append((plant.position(), action, wanted, len(images) - 1))
         setpoint = commanded(setpoint, action)
         plant.step(setpoint)

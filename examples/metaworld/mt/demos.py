@@ -9,7 +9,7 @@ Shards as there, with pictures of 128 x 128 and one array more:
 
 `places` is privileged: for the lesson of places in training, never for a policy. The goal is drawn in the pictures, as
 in the published data sets. Of the episodes of a drawer or window task, some start half-way open, where only the words
-say what is to be done.
+say what is to be done. What disturbs the expert is in `pushes.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 from edgevla.sim.metaworld import TASKS
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
-from examples.metaworld.demos import Group, Recording, record_missing, write_meta
+from examples.metaworld.demos import Calm, Group, Recording, record_missing, write_meta
+from examples.metaworld.mt.pushes import Pushes
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
-RECORDING = Recording(TABLE, frame_every=4, max_ticks=400, places=True)
+RECORDING = Recording(TABLE, frame_every=4, max_ticks=400, places=True, disturber=Pushes)
 SEEDS = 10_000  # of a shard: no two have the same scenes; stills begin at 1,000,000, evaluation at 9,000,000
 HALF_WAY_SEED = 600_000
 CAMERA = {"name": TABLE.name, "height": TABLE.size_px, "width": TABLE.size_px}
@@ -47,7 +48,7 @@ def plan(which: Which, episodes: int, half_way: int, seed: int) -> list[Group]:
 def record(out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int, calm: bool = False) -> None:
     """Records all missing shards and writes `dataset.json` last."""
     groups = plan(which, episodes, half_way, seed)
-    record_missing(groups, out, workers, replace(RECORDING, calm=calm))
+    record_missing(groups, out, workers, replace(RECORDING, disturber=Calm) if calm else RECORDING)
     known = {task.name: task.train[0] for task in tasks(which)}
     told = {"instructions": words(which), "known_instructions": known, "vocabulary": vocabulary(which)}
     write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "calm": calm, "camera": CAMERA, **told})

@@ -3,9 +3,9 @@
     python -m examples.metaworld.mt.play -o out/mt10/stills
     python -m examples.metaworld.mt.play -o out/mt50/stills --set mt50 --workers 16
 
-In each scene the scripted expert is disturbed (hard, or not at all: then it holds things), and now and then the hand is
-sent somewhere else, with what it holds or letting it go; pictures are taken at random moments. A goal that floats is
-somewhere else in each picture, and there are five times as many of them: only its size tells how far it is. Scenes are
+In each scene the scripted expert is disturbed (hard, or not at all: then it holds things); now and then the hand comes
+shut and holds nothing, or is sent somewhere else, with what it holds or letting it go. Pictures are taken at random
+moments. A goal that floats is somewhere else in each picture, and there are five times as many of them: only its size tells how far it is. Scenes are
 none of the demonstrations' and none that a policy is judged on. One shard `NAME.npz` for each task, written whole or
 not at all; a run that was stopped goes on with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures:
 
@@ -42,7 +42,8 @@ PUSHED_SHARE = 0.5  # of the scenes
 LONGEST = (80, 320)  # ticks, between which a scene's length is drawn
 ASIDE_SHARE = 0.3  # of the stretches in which the hand goes somewhere else
 STRETCH = (10, 80)  # ticks
-LET_GO_SHARE = 0.3  # of the stretches aside, with an open gripper; else it stays as it was
+LET_GO_SHARE, SHUT_SHARE = 0.3, 0.2  # of the stretches aside, with the gripper open or shut; else it stays as it was
+SHUT_NEAR_SHARE = 0.15  # of the stretches with the expert, shut all the same: it comes, and holds nothing
 MORE = 5  # times as many pictures where the goal floats, each with the goal elsewhere: 300 were learned by heart
 ROAM_LOW_M, ROAM_HIGH_M = (-0.35, 0.45, 0.06), (0.35, 0.9, 0.4)  # where it goes: what the camera sees
 
@@ -66,7 +67,7 @@ class Playing:
         self._expert, self._rng = scripted_expert(task), rng
         self._noise = Disturbance(rng, NOISE_SIGMAS, PUSHED_SHARE)
         self._aside_m: Numbers | None = None  # where the hand is sent; None: the expert leads
-        self._left, self._gripper = 0, -1.0
+        self._left, self._gripper, self._shut = 0, -1.0, False
 
     def action(self, plant: MetaworldPlant) -> Numbers:
         """dx, dy, dz [1 = 0.01 m], gripper [-1..1]."""
@@ -75,6 +76,7 @@ class Playing:
         self._left -= 1
         if self._aside_m is None:
             wanted = np.clip(self._expert.get_action(plant.scripted_observation()), -1, 1)
+            wanted[3] = 1.0 if self._shut else wanted[3]
             self._gripper = float(wanted[3])
         else:
             wanted = np.append((self._aside_m - plant.position()[:3]) / ACTION_SCALE_M, self._gripper)
@@ -84,9 +86,12 @@ class Playing:
     def _choose(self) -> None:
         rng = self._rng
         self._left, self._aside_m = int(rng.integers(*STRETCH)), None
+        self._shut = rng.random() < SHUT_NEAR_SHARE
         if rng.random() < ASIDE_SHARE:
             self._aside_m = rng.uniform(ROAM_LOW_M, ROAM_HIGH_M)
-            self._gripper = -1.0 if rng.random() < LET_GO_SHARE else self._gripper
+            drawn = rng.random()
+            if drawn < LET_GO_SHARE + SHUT_SHARE:
+                self._gripper = -1.0 if drawn < LET_GO_SHARE else 1.0
 
 
 def play_scene(shard: Shard, seed: int, reuse: MetaworldPlant | None) -> tuple[MetaworldPlant, list[tuple[Any, ...]]]:
