@@ -17,7 +17,7 @@ _BOUNDS = {  # of whole numbers, both ends allowed
     "window": (1, LONGEST), "stride": (1, 100_000), "pictures": (1, 64), "state": (1, 4096), "actions": (1, 1024),
     "horizon": (1, 4096), "d_max": (0, 4095), "width": (8, 16_384), "layers": (1, 128), "heads": (1, 256),
     "ticks_per_token": (1, 4096), "latents": (1, 1024), "resampled": (0, 4096), "recurrent_layers": (1, 64),
-    "steps": (1, 1000), "bins": (2, 1 << 20), "codes": (2, 1 << 20),
+    "told": (0, 4096), "steps": (1, 1000), "bins": (2, 1 << 20), "codes": (2, 1 << 20),
 }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ class StructureConfig:
     ticks_per_token: int = 4
     latents: int = 1  # tokens that ask the backbone for an action
     resampled: int = 0  # tokens that a Perceiver leaves of a picture; 0: all of them
+    told: int = 0  # numbers of places that the head is told instead of what was seen; 0: what was seen
     recurrent_layers: int = 2
     steps: int = 10  # of a flow or a diffusion
     bins: int = 256  # values of a discrete number
@@ -70,6 +71,9 @@ class StructureConfig:
         if self.horizon % self.ticks_per_token:
             expected = f"a multiple of ticks_per_token = {self.ticks_per_token}"
             raise BadInput(explain("horizon", expected, self.horizon, "choose another"))
+        if self.told >= self.width or (self.told and self.head == SEQUENTIAL):
+            expected = f"less than width = {self.width}, with a head of its own"
+            raise BadInput(explain("told", expected, f"{self.told} with head {self.head}", "choose a wider policy"))
         if self.head == SEQUENTIAL and self.structure != ONE_STEP:
             todo = "take head discrete, which answers all at once"
             raise BadInput(explain(f"head {SEQUENTIAL}", f"structure {ONE_STEP}", self.structure, todo))

@@ -70,6 +70,7 @@ class Lessons:
         demonstrations: so many of each task, the first ones; 0: all.
         light: largest change of brightness and contrast of a picture, as a share.
         places: whether batches hold the recorded places.
+        foreseen: rows of a chunk count until a disturbance comes: nobody can foresee what is wanted after it.
 
     Raises:
         BadInput: no episode is left to train on.
@@ -77,7 +78,7 @@ class Lessons:
 
     def __init__(
         self, data: Recorded, spec: TeacherSpec, encode: Encode, sizes: Sizes, seed: int | Sequence[int],
-        dark: float = 0.0, demonstrations: int = 0, light: float = 0.0, places: bool = False,
+        dark: float = 0.0, demonstrations: int = 0, light: float = 0.0, places: bool = False, foreseen: bool = False,
     ) -> None:  # fmt: skip
         self._data, self._spec, self._sizes, self._dark, self._light = data, spec, sizes, dark, light
         self._places = require_places(getattr(data, "places", None), "the demonstrations") if places else None
@@ -85,6 +86,9 @@ class Lessons:
         sentences = [list(texts) or [""] for texts in data.wordings] or [[""]]
         self._heard = [[encode(text) for text in texts] for texts in sentences]
         self._ticks = np.flatnonzero(_usable(data, demonstrations))
+        self._disturbed = None
+        if foreseen:
+            self._disturbed = next_disturbed(np.asarray(data.action), np.asarray(data.executed))
         if not len(self._ticks):
             got, todo = f"{len(data)} ticks, all held out", "record more episodes"
             raise BadInput(explain("episodes to train on", "one or more", got, todo))
@@ -127,12 +131,14 @@ class Lessons:
         ahead, last = np.arange(spec.horizon), data.end[ticks][..., None]
         source = np.minimum(ticks[..., None] + ahead, last - 1)
         depth = self.rng.integers(spec.d_max + 1, size=ticks.shape)[..., None]
+        after = np.minimum(ticks[..., None] + depth, last - 1)  # the first tick that is not committed
+        known = last if self._disturbed is None else np.minimum(last, 1 + self._disturbed[after])
         committed = (ahead < depth)[..., None]
         chosen = np.where(committed, np.asarray(data.executed)[source], np.asarray(data.action)[source])
         return {
             "actions": torch.from_numpy(spec.action_stats.apply(chosen)),
             "mask": torch.from_numpy(committed.astype(np.float32)),
-            "valid": torch.from_numpy((ticks[..., None] + ahead < last).astype(np.float32)[..., None]),
+            "valid": torch.from_numpy((ticks[..., None] + ahead < known).astype(np.float32)[..., None]),
         }
 
 
@@ -180,6 +186,14 @@ class StillLessons:
             "valid": nothing,
             "places": torch.from_numpy(stills.places[picked])[:, None],
         }
+
+
+def next_disturbed(wanted: Array, executed: Array) -> npt.NDArray[np.int64]:
+    """For each tick the first one, from there on, at which something else was done than what was wanted (N,); where
+    none comes, the number of ticks."""
+    count = len(wanted)
+    ticks = np.where((wanted != executed).any(axis=1), np.arange(count), count)
+    return np.minimum.accumulate(ticks[::-1])[::-1].astype(np.int64)
 
 
 def _usable(data: Recorded, demonstrations: int) -> npt.NDArray[np.bool_]:

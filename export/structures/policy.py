@@ -25,6 +25,7 @@ from export.structures.heads.discrete import Values
 from export.structures.heads.head import Head, committed
 from export.structures.heads.sequential import Sequential
 from export.structures.history import History, Newest, Recurrent, Transformer, Window
+from export.structures.narrow import Narrow
 from export.structures.resampler import Resampler
 
 
@@ -49,6 +50,7 @@ class StructurePolicy(nn.Module):
         else:
             self.bring: nn.Module = nn.Sequential(nn.LayerNorm(asked), nn.Linear(asked, config.width))
             self.head = make_head(config, self.history.tokens)
+        self.narrow = Narrow(config.told, width, config.width) if config.told else None
 
     def look(self, image: Tensor) -> Tensor:
         """Pictures (B, P, h, w, 3) to tokens (B, P * N, D)."""
@@ -72,7 +74,7 @@ class StructurePolicy(nn.Module):
         """Features (B, T, F) of moments that are read together. known: (B, T), 1 where a moment is there."""
         hidden = self.backbone.read(vision, words, there, queries, known)[:, :, -self.config.latents :]
         found: Tensor = self.bring(hidden.flatten(2))
-        return found
+        return found if self.narrow is None else self.narrow(found, words, there, queries[:, :, 0])
 
     def features(self, image: Tensor, words: Tensor, there: Tensor, state: Tensor) -> Tensor:
         """Features (B, T, F) of rows of moments: image (B, T, P, h, w, 3), words (B, L, D), state (B, T, S)."""

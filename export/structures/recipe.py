@@ -22,6 +22,7 @@ batch = 64                 # of them a step, of all processes together
 learning_rate = 1e-3
 demonstrations = 0         # of each task; 0: all
 dark = 0.0                 # share of black pictures
+foreseen = false           # rows of a chunk count until something else was done than what was wanted
 light = 0.0                # largest change of a picture's brightness and contrast, as a share
 places = 0.0               # weight of a lesson of where things are, for data that has places; 0: none
 stills = "out/mt10/stills" # pictures with places and without actions, for that lesson; left out: none
@@ -89,6 +90,7 @@ class StageAsk:
     stills: str | None = None
     stills_share: float = 0.0  # `frames` counts them
     batch: int = 64
+    foreseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def read_recipe(path: Path) -> Recipe:
     table.nothing_left()
     if told.get("window", 1) != 1 and any(stage.stills for stage in recipe.stages):
         table.fail("stills", "a policy of window 1: a still has no moments before it", f"window {told['window']}")
+    if told.get("told") and not all(stage.places for stage in recipe.stages):
+        table.fail("told", "places in every stage: the lesson of what is told", "a stage without")
     return recipe
 
 
@@ -199,6 +203,7 @@ def _stage(table: RecipeTable) -> StageAsk:
         dark=table.number("dark", 0.0, 0.95) if table.has("dark") else 0.0,
         beside=_texts(table, "beside") if table.has("beside") else (),
         batch=table.whole("batch", 1, 1 << 20) if table.has("batch") else StageAsk.batch,
+        foreseen=table.truth("foreseen") if table.has("foreseen") else False,
         **_lessons(table),
     )
     if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):

@@ -275,8 +275,11 @@ def _places(robot: Robot, stage: StageAsk) -> Places | None:
     """The reader of the lesson of places, where the stage has one. Raises BadInput: data without places."""
     if not stage.places:
         return None
-    recorded = require_places(getattr(robot.data, "places", None), stage.data)
-    return Places(recorded, robot.teacher.policy.config.width, stage.places)
+    recorded, config = require_places(getattr(robot.data, "places", None), stage.data), robot.teacher.policy.config
+    if config.told not in (0, recorded.shape[1]):
+        todo = "set `told` to that in the recipe"
+        raise BadInput(explain(f"told, with {stage.data}", f"{recorded.shape[1]} numbers", config.told, todo))
+    return Places(recorded, config.width, stage.places, config.told)
 
 
 def _lessons(
@@ -298,7 +301,8 @@ def _lessons(
         sizes, few = Sizes(max(1, (frames - still) // window), window), 0 if number else stage.demonstrations
         told = places if number == 0 else None
         lessons.append(Lessons(
-            robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few, stage.light, told is not None
+            robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few, stage.light, told is not None,
+            stage.foreseen,
         ))  # fmt: skip
         objectives.append(StructureObjective(teacher.policy, generator, told))
     if len(robots) > 1:

@@ -1,7 +1,8 @@
 r"""What mattered: the teacher's recipe with one thing changed at a time, at equal cost, on the same fresh scenes.
 
-    python -m examples.metaworld.mt.demos -o out/mt10/calm --calm
-    python -m examples.metaworld.mt.ablations --data out/mt10/data --calm out/mt10/calm --stills out/mt10/stills
+    python -m examples.metaworld.mt.demos -o out/mt10/noise --disturb noise
+    python -m examples.metaworld.mt.demos -o out/mt10/calm --disturb none
+    python -m examples.metaworld.mt.ablations --data out/mt10/data --stills out/mt10/stills
 
 One process for each core; stopped, it goes on when it is called again. Each variant is trained from scratch on as many
 frames, packed in int8 as it is (all its flow steps) and played in the loop of fixed latency. One seed: a difference
@@ -53,33 +54,40 @@ class Data:
     """What the variants are trained on."""
 
     demonstrations: Path
+    noise: Path
     calm: Path
     stills: Path
+
+    def disturbed(self, how: str) -> Path:
+        """The demonstrations that were disturbed so, see `demos.DISTURBERS`."""
+        return {"pushes": self.demonstrations, "noise": self.noise, "none": self.calm}[how]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The recipe with one thing changed. policy, sizes, stage: fields that differ; calm: undisturbed demonstrations."""
+    """The recipe with one thing changed. policy, sizes, stage: fields that differ; disturb: how the
+    demonstrations were disturbed."""
 
     name: str
     what: str
     policy: Mapping[str, Any]
     sizes: Mapping[str, Any]
     stage: Mapping[str, Any]
-    calm: bool = False
+    disturb: str = "pushes"
 
 
-def _variant(name: str, what: str, calm: bool = False, **changed: Mapping[str, Any]) -> Variant:
-    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), calm)
+def _variant(name: str, what: str, disturb: str = "pushes", **changed: Mapping[str, Any]) -> Variant:
+    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), disturb)
 
 
 _NO_STILLS = {"stills": None, "stills_share": 0.0}
 VARIANTS = (
     _variant(BASE, "the recipe of the teacher"),
     _variant("no pictures", "the lesson of places from the demonstrations alone", stage=_NO_STILLS),
-    _variant("no places", "actions alone", stage={"places": 0.0, **_NO_STILLS}),
+    _variant("not told", "a head that is given what was seen; places are a lesson beside it", policy={"told": 0}),
+    _variant("no places", "the same, and no such lesson", policy={"told": 0}, stage={"places": 0.0, **_NO_STILLS}),
+    _variant("unforeseen", "rows behind a push count too", stage={"foreseen": False}),
     _variant("one light", "every picture as it was taken", stage={"light": 0.0}),
-    _variant("patches", "patches of 16 pixels in place of convolutions", sizes={"stem": "patch", "patch": 16}),
     _variant("fine", "convolutions to 64 tokens in place of 16", sizes={"patch": 16}),
     _variant("resampler", "the 64 tokens resampled to 16", policy={"resampled": 16}, sizes={"patch": 16}),
     _variant(
@@ -88,14 +96,15 @@ VARIANTS = (
     ),
     _variant("short chunk", "16 ticks in place of 32", policy={"horizon": 16}),
     _variant("one pass", "a head of one pass, which learns the mean", policy={"head": "flow-one-pass"}),
-    _variant("calm", "demonstrations without disturbance", calm=True),
+    _variant("noise", "noise at every tick in place of pushes", "noise", stage={"foreseen": False}),
+    _variant("calm", "demonstrations without disturbance", "none"),
 )  # fmt: skip
 
 
 def recipe_of(variant: Variant, base: Recipe, data: Data, frames: int) -> Recipe:
     """The recipe of a variant, its first stage alone."""
     stage = base.stages[0]
-    named = {"data": str(data.calm if variant.calm else data.demonstrations), "stills": str(data.stills)}
+    named = {"data": str(data.disturbed(variant.disturb)), "stills": str(data.stills)}
     return replace(
         base,
         policy={**base.policy, **variant.policy},
@@ -162,7 +171,8 @@ def run(data: Data, work: Path, frames: int, per_task: int, which: Which, worker
     for variant in VARIANTS:
         folder = work / variant.name.replace(" ", "-")
         if not is_played(folder / f"result-{per_task}.json"):
-            options = ("--data", str(data.demonstrations), "--calm", str(data.calm), "--stills", str(data.stills))
+            folders = {"data": data.demonstrations, "noise": data.noise, "calm": data.calm, "stills": data.stills}
+            options = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
             sizes = ("--work", str(work), "--frames", str(frames), "--per-task", str(per_task), "--set", which)
             command = ("-m", "examples.metaworld.mt.ablations", *options, *sizes, "--only", variant.name)
             jobs.append(Job(folder, command))
@@ -179,7 +189,7 @@ def run(data: Data, work: Path, frames: int, per_task: int, which: Which, worker
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; with `--only` one variant, as the command calls itself for each."""
     given = _parser().parse_args(arguments)
-    data = Data(given.data, given.calm, given.stills)
+    data = Data(given.data, given.noise, given.calm, given.stills)
     try:
         for name, folder in asdict(data).items():
             if not (folder / "dataset.json").is_file():
@@ -212,8 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("data", "out/mt10/data"), ("calm", "out/mt10/calm"), ("stills", "out/mt10/stills"),
-                          ("work", "out/mt10/ablations"), ("out", "bench/results/mt10/ablations.json")):  # fmt: skip
+    folders = {"data": "data", "noise": "noise", "calm": "calm", "stills": "stills", "work": "ablations"}
+    paths = {name: f"out/mt10/{folder}" for name, folder in folders.items()}
+    for name, default in {**paths, "out": "bench/results/mt10/ablations.json"}.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), help="default %(default)s")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of each variant (default %(default)s)")
     parser.add_argument("--per-task", type=int, default=PER_TASK, help="scenes (default %(default)s)")

@@ -21,10 +21,11 @@ from pathlib import Path
 from edgevla.sim.metaworld import TASKS
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
-from examples.metaworld.demos import Calm, Group, Recording, record_missing, write_meta
+from examples.metaworld.demos import Calm, Disturbance, Group, Recording, record_missing, write_meta
 from examples.metaworld.mt.pushes import Pushes
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
+DISTURBERS = {"pushes": Pushes, "noise": Disturbance, "none": Calm}
 RECORDING = Recording(TABLE, frame_every=4, max_ticks=400, places=True, disturber=Pushes)
 SEEDS = 10_000  # of a shard: no two have the same scenes; stills begin at 1,000,000, evaluation at 9,000,000
 HALF_WAY_SEED = 600_000
@@ -45,13 +46,15 @@ def plan(which: Which, episodes: int, half_way: int, seed: int) -> list[Group]:
     return groups
 
 
-def record(out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int, calm: bool = False) -> None:
+def record(
+    out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int, disturb: str = "pushes"
+) -> None:
     """Records all missing shards and writes `dataset.json` last."""
     groups = plan(which, episodes, half_way, seed)
-    record_missing(groups, out, workers, replace(RECORDING, disturber=Calm) if calm else RECORDING)
+    record_missing(groups, out, workers, replace(RECORDING, disturber=DISTURBERS[disturb]))
     known = {task.name: task.train[0] for task in tasks(which)}
     told = {"instructions": words(which), "known_instructions": known, "vocabulary": vocabulary(which)}
-    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "calm": calm, "camera": CAMERA, **told})
+    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "disturb": disturb, "camera": CAMERA, **told})
 
 
 def main() -> None:
@@ -65,9 +68,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--calm", action="store_true", help="without disturbance, for the ablation of it")
+    parser.add_argument(
+        "--disturb", choices=DISTURBERS, default="pushes", help="the expert; others for ablations (default %(default)s)"
+    )
     asked = parser.parse_args()
-    record(asked.out, asked.set, asked.episodes, asked.half_way, asked.seed, asked.workers, asked.calm)
+    record(asked.out, asked.set, asked.episodes, asked.half_way, asked.seed, asked.workers, asked.disturb)
 
 
 if __name__ == "__main__":

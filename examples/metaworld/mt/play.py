@@ -5,9 +5,10 @@
 
 In each scene the scripted expert is disturbed (hard, or not at all: then it holds things); now and then the hand comes
 shut and holds nothing, or is sent somewhere else, with what it holds or letting it go. Pictures are taken at random
-moments. A goal that floats is somewhere else in each picture, and there are five times as many of them: only its size tells how far it is. Scenes are
-none of the demonstrations' and none that a policy is judged on. One shard `NAME.npz` for each task, written whole or
-not at all; a run that was stopped goes on with the missing ones. Same seed, same bytes. Arrays of a shard, F pictures:
+moments. A goal that floats is somewhere else in each picture, and there are five times as many of them: only its size
+tells how far it is. Scenes are none of the demonstrations' and none that a policy is judged on. One shard `NAME.npz`
+for each task, written whole or not at all; a run that was stopped goes on with the missing ones. Same seed, same bytes.
+Arrays of a shard, F pictures:
 
     image     uint8   (F, 128, 128, 3) RGB
     state     float32 (F, 4)           hand x, y, z [m], gripper opening [0..1]
