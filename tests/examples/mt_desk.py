@@ -40,7 +40,7 @@ class Desk:
 
 def write_desk(folder: Path, head: str = "flow") -> Desk:
     """Trains nothing: random weights, packed as they are."""
-    data = _write_data(folder / "data")
+    data = write_data(folder / "data")
     teacher = teacher_of(data, head)
     teacher.save(folder / "teacher")
     request = Request(
@@ -59,13 +59,25 @@ def teacher_of(data: OurData, head: str) -> StructureTeacher:
     spec = spec_of(data, "structure", (SIDE, SIDE), 32, 8, 16, 1, 8, noise=head == "flow")
     sizes = OwnSizes(len(known) + 1, (SIDE, SIDE), 32, 32, 2, 1, 256)
     config = StructureConfig(
-        "one-step", head, 1, stride=8, pictures=1, state=4, actions=4, horizon=32, d_max=8, width=32, heads=2, steps=2
+        "one-step",
+        head,
+        1,
+        stride=8,
+        pictures=1,
+        state=4,
+        actions=4,
+        horizon=32,
+        d_max=8,
+        width=32,
+        heads=2,
+        steps=2,
+        told=9,
     )
     torch.manual_seed(0)
     return StructureTeacher(StructurePolicy(config, Ours(OwnModel(sizes), sizes.picture)), spec, known).eval()
 
 
-def _write_data(folder: Path) -> OurData:
+def write_data(folder: Path) -> OurData:
     """Random pictures and motions, as `examples.metaworld.mt.demos` writes them."""
     folder.mkdir(parents=True)
     dice = np.random.default_rng(0)

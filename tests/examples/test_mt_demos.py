@@ -13,6 +13,7 @@ from examples.metaworld import demos as reference
 from examples.metaworld.demos import Group, Recording, commanded, record_group
 from examples.metaworld.mt import demos, play
 from examples.metaworld.mt.demos import RECORDING, plan, record
+from examples.metaworld.mt.pushes import LENGTH, Pushes
 from examples.metaworld.mt.tasks import tasks
 from export.data.ours import OurData
 from export.data.stills import Stills
@@ -64,6 +65,23 @@ def test_the_plan_has_fifty_episodes_a_task_some_of_drawers_and_windows_half_way
         assert halves == dict.fromkeys(["drawer-open-v3", "drawer-close-v3", "window-open-v3", "window-close-v3"], 15)
         assert len({g.name for g in groups}) == len(groups)
     assert set(plan("mt10", 50, 15, 0)) <= set(plan("mt50", 50, 15, 0))
+
+
+def test_between_pushes_the_expert_is_left_alone() -> None:
+    wanted = np.array([0.5, 0.0, -0.2, -1.0])
+    taken = []
+    for seed in range(40):
+        pushes = Pushes(np.random.default_rng(seed))
+        taken.append([pushes.disturbed(wanted) for _ in range(150)])
+    actions = np.array(taken)
+    pushed = (actions != wanted).any(2)
+    assert 0.1 < pushed.mean() < 0.35
+    assert np.abs(actions).max() <= 1.0
+    assert (actions[..., 3] != -1.0).any()  # now and then the gripper too
+    assert (actions[..., 3] == -1.0).mean() > 0.85
+    lengths = [len(run) for episode in pushed for run in "".join("x" if one else " " for one in episode).split()]
+    assert min(lengths) >= 1
+    assert np.median(lengths) <= LENGTH[1]
 
 
 def test_no_scene_is_used_twice_or_for_evaluation():
