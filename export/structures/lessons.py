@@ -101,15 +101,15 @@ class Lessons:
         ticks = np.maximum(newest[:, None] - back, data.start[newest][:, None])  # (B, T)
         heard = self._sentences(newest)
         return {
-            "image": self._pictures(ticks),
+            **self._seen(ticks),
             "state": torch.from_numpy(spec.state_stats.apply(np.asarray(data.state)[ticks])),
             **heard,
             **self._chunks(ticks),
             **({} if self._places is None else {"places": torch.from_numpy(self._places[ticks])}),
         }
 
-    def _pictures(self, ticks: Array) -> Tensor:
-        """(B, T, P, h, w, 3) in [-1, 1]."""
+    def _seen(self, ticks: Array) -> dict[str, Tensor]:
+        """image (B, T, P, h, w, 3) in [-1, 1]."""
         flat = ticks.reshape(-1)
         shown = [fit(self._data.image(flat, camera.name), camera) for camera in self._spec.cameras]
         pictures = torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
@@ -117,7 +117,7 @@ class Lessons:
             pictures = lit(pictures, self._light, self.rng)
         if self._dark:
             pictures[torch.from_numpy(self.rng.random(ticks.shape) < self._dark)] = -1.0
-        return pictures
+        return {"image": pictures}
 
     def _sentences(self, ticks: Array) -> dict[str, Tensor]:
         choices: Sequence[Any] = [self._heard[task] for task in np.asarray(self._data.task_index)[ticks]]

@@ -34,8 +34,11 @@ class Narrow(nn.Module):
 
     def forward(self, seen: Tensor, words: Tensor, there: Tensor, body: Tensor) -> Tensor:
         """seen (B, T, F), words (B, L, D) and which are there (B, L), body (B, T, D)."""
-        found = self.find(seen)
+        return self.told(self.find(seen), words, there, body)
+
+    def told(self, found: Tensor, words: Tensor, there: Tensor, body: Tensor) -> Tensor:
+        """The same of places that were found before, (B, T, K)."""
         heard = (words * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp_min(1.0)
-        said = self.say(heard)[:, None].expand(-1, seen.shape[1], -1)
+        said = self.say(heard)[:, None].expand(-1, found.shape[1], -1)
         near = found + NOISE * torch.randn_like(found) if self.training else found
         return torch.cat([found, self.tell(torch.cat([near, said, body], dim=-1))], dim=-1)

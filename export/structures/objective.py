@@ -23,7 +23,7 @@ class StructureObjective(nn.Module):
 
     Batch: image (B, T, P, h, w, 3), tokens int64 (B, L), token_mask (B, L), state (B, T, S), actions (B, T, H, A),
     mask (B, T, H, 1) of committed rows, valid (B, T, H, 1); noise (B, T, H, A) where a teacher gave the actions;
-    places (B, T, K) where they are a lesson too.
+    places (B, T, K) where they are a lesson too; found (B, T, K) in place of pictures that were looked at before.
     """
 
     row_weight: Tensor
@@ -40,7 +40,8 @@ class StructureObjective(nn.Module):
         noise = batch["noise"].flatten(0, 1) if "noise" in batch else None
         target = Target(lessons["actions"], lessons["mask"], self.row_weight * lessons["valid"], noise)
         if policy.head is not None:
-            context = policy.contexts(batch["image"], words, there, batch["state"])
+            see = policy.contexts if "image" in batch else policy.told
+            context = see(batch["image" if "image" in batch else "found"], words, there, batch["state"])
             loss = policy.head.loss(context.flatten(0, 1), target, self.generator)
             return loss if self.places is None else loss + self.places(context, batch["places"])
         moments = batch["image"].shape[1]

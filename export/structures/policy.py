@@ -90,6 +90,12 @@ class StructurePolicy(nn.Module):
         """What the head reads at each moment, (B, T, M, F)."""
         return self.history.over(self.features(image, words, there, state))
 
+    def told(self, found: Tensor, words: Tensor, there: Tensor, state: Tensor) -> Tensor:
+        """The same of a policy that is told where things are, from what it found in the pictures before: (B, T, K)."""
+        if self.narrow is None:
+            raise TypeError("this policy is not told where things are")
+        return self.history.over(self.narrow.told(found, words, there, self.queries(state)[:, :, 0]))
+
     def say(self, vision: Tensor, words: Tensor, there: Tensor, state: Tensor, chunk: Tensor) -> Tensor:
         """Scores (B, H, A, bins) of each number by the language model, which hears those of the chunk before it."""
         saying = self.saying

@@ -21,6 +21,7 @@ frames = 960000            # encoder frames
 batch = 64                 # of them a step, of all processes together
 learning_rate = 1e-3
 demonstrations = 0         # of each task; 0: all
+head_only = false          # of a policy with `told`: each picture is looked at once, and the head is trained
 dark = 0.0                 # share of black pictures
 foreseen = false           # rows of a chunk count until something else was done than what was wanted
 light = 0.0                # largest change of a picture's brightness and contrast, as a share
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgevla.errors import BadInput, explain
-from export.structures.config import StructureConfig
+from export.structures.config import INTERLEAVED, StructureConfig
 from export.structures.families.ours import STEMS, Ours, OwnSizes
 from profiles.strict import Table
 
@@ -91,6 +92,7 @@ class StageAsk:
     stills_share: float = 0.0  # `frames` counts them
     batch: int = 64
     foreseen: bool = False
+    head_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,10 @@ def read_recipe(path: Path) -> Recipe:
     table.nothing_left()
     if told.get("window", 1) != 1 and any(stage.stills for stage in recipe.stages):
         table.fail("stills", "a policy of window 1: a still has no moments before it", f"window {told['window']}")
-    if told.get("told") and not all(stage.places for stage in recipe.stages):
+    if any(stage.head_only for stage in recipe.stages) and (not told.get("told") or told["structure"] == INTERLEAVED):
+        expected = f"a policy that is told where things are (`told`), of another structure than {INTERLEAVED}"
+        table.fail("head_only", expected, f"told = {told.get('told', 0)}, structure {told['structure']}")
+    if told.get("told") and not all(stage.places or stage.head_only for stage in recipe.stages):
         table.fail("told", "places in every stage: the lesson of what is told", "a stage without")
     return recipe
 
@@ -204,8 +209,11 @@ def _stage(table: RecipeTable) -> StageAsk:
         beside=_texts(table, "beside") if table.has("beside") else (),
         batch=table.whole("batch", 1, 1 << 20) if table.has("batch") else StageAsk.batch,
         foreseen=table.truth("foreseen") if table.has("foreseen") else False,
+        head_only=table.truth("head_only") if table.has("head_only") else False,
         **_lessons(table),
     )
+    if stage.head_only and (stage.places or stage.dark or stage.light or stage.beside):
+        table.fail("head_only", "none of places, stills, dark, light, beside: no picture is looked at", "one of them")
     if os.path.normpath(stage.data) in map(os.path.normpath, stage.beside):
         table.fail("beside", "data of other robots", stage.data)
     table.nothing_left()

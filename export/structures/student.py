@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from edgevla.errors import Refused, explain
 from export.structures.backbone import Backbone
 from export.structures.config import StructureConfig
 from export.structures.families.ours import Ours, OwnModel
+from export.structures.heads.flow import Flow, OnePass
 from export.structures.policy import StructurePolicy
 from export.structures.teacher import StructureTeacher, backbone_from_dict, backbone_to_dict
 from export.students.interface import spec_from_dict, spec_to_dict
 from export.students.pruned import OneStepStudent, kept_layers
+from export.teachers.reference import waves
 
 ONE_PASS = {"flow": "flow-one-pass", "diffusion": "flow-one-pass"}  # a head of many steps -> what is taught its end
 
@@ -32,6 +36,7 @@ def cut(teacher: StructureTeacher, depth: float, d_max: int) -> OneStepStudent:
     backbone = shallow(old.backbone, depth)
     policy = StructurePolicy(config, backbone)
     _give(policy, old)
+    _begin(policy, old)
     spec = replace(teacher.spec, d_max=d_max)
     made = StructureTeacher(policy, spec, teacher.known, None, teacher.sha256)
     told = {
@@ -63,6 +68,13 @@ def from_sizes(told: Mapping[str, Any]) -> StructureTeacher:
     """The student's policy with random weights."""
     policy = StructurePolicy(StructureConfig.from_dict(told["structure"]), backbone_from_dict(told["backbone"]))
     return StructureTeacher(policy, spec_from_dict(told["spec"]), tuple(told["words"]), None, told["teacher"])
+
+
+@torch.no_grad()
+def _begin(policy: StructurePolicy, old: StructurePolicy) -> None:
+    """One pass begins as the first step of the teacher's flow taken to the end: what time tells there never changes."""
+    if isinstance(policy.head, OnePass) and isinstance(old.head, Flow):
+        policy.head.trunk.condition.bias.add_(old.head.time(waves(torch.zeros(1)))[0])
 
 
 def _give(policy: StructurePolicy, old: StructurePolicy) -> None:

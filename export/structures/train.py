@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,7 @@ from export.structures.families.ours import Ours, OwnModel, OwnSizes
 from export.structures.lessons import Lessons, Sizes, StillLessons, spec_of
 from export.structures.lora import add_lora, merge_lora
 from export.structures.objective import StructureObjective
+from export.structures.once import Found, find_all, rest
 from export.structures.places import Places, mixed, require_places
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk, read_recipe
@@ -251,12 +254,17 @@ def train_stage(
     freeze(policy.backbone, *(part in ask.freeze for part in ("vision", "language", "words")))
     if ask.lora_rank:
         add_lora(policy.backbone, ask.lora_rank)
+    if stage.head_only:
+        rest(policy)
     places = _places(robots[0], stage)
     trained = [*(robot.teacher.policy for robot in robots), *([] if places is None else [places])]
     model = (nn.ModuleList(trained) if len(trained) > 1 else policy).to(how.device)
     run = Run(model, settings, folder / "checkpoint.safetensors")
     run.resume()
-    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], how.place, places)
+    found = None
+    if stage.head_only and spent(settings, run.progress) < 1.0:
+        found = find_all(robots[0].teacher, robots[0].data, how.place, how.device, loud)
+    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], how.place, places, found)
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
@@ -283,11 +291,16 @@ def _places(robot: Robot, stage: StageAsk) -> Places | None:
 
 
 def _lessons(
-    robots: Sequence[Robot], stage: StageAsk, draw_of: Sequence[int], place: Place = ALONE, places: Places | None = None
+    robots: Sequence[Robot],
+    stage: StageAsk,
+    draw_of: Sequence[int],
+    place: Place = ALONE,
+    places: Places | None = None,
+    found: npt.NDArray[np.float32] | None = None,
 ) -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
     """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have.
 
-    draw_of: seed, step to go on from, number of the stage.
+    draw_of: seed, step to go on from, number of the stage. found: in place of pictures, see `export.structures.once`.
     """
     seed, step, stage_number = draw_of
     mine = [place.rank] if place.rank else []  # a process alone draws what it always drew
@@ -300,11 +313,13 @@ def _lessons(
         draws = [seed, 1 + step, *([stage_number, number] if stage_number or number or mine else []), *mine]
         sizes, few = Sizes(max(1, (frames - still) // window), window), 0 if number else stage.demonstrations
         told = places if number == 0 else None
-        lessons.append(Lessons(
+        lessons.append((Lessons if found is None else Found)(
             robot.data, teacher.spec, teacher.tokenize, sizes, draws, stage.dark, few, stage.light, told is not None,
             stage.foreseen,
         ))  # fmt: skip
         objectives.append(StructureObjective(teacher.policy, generator, told))
+    if isinstance(lessons[0], Found) and found is not None:
+        lessons[0].found = found
     if len(robots) > 1:
         return Together(objectives), partial(draw, lessons)
     if stage.stills is None:

@@ -9,13 +9,20 @@ import pytest
 import torch
 
 from edgevla.errors import BadInput
+from export.data.load import open_dataset
+from export.distill.parallel import Place
 from export.structures.lessons import Lessons, Sizes, next_disturbed, spec_of
+from export.structures.once import find_all
 from export.structures.places import Places
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import read_recipe
+from export.structures.student import cut
+from export.structures.teacher import StructureTeacher
+from export.structures.train import new_teacher, run_recipe, vocabulary
 from tests.export.structures.test_places import CONV
 from tests.export.structures.test_train import written
 from tests.export.structures.tiny import rows, tiny_config, tiny_policy
+from tests.export.user_files import write_recording
 
 K = 6
 
@@ -114,3 +121,45 @@ def test_rows_count_until_a_push_that_is_not_in_the_prefix(foreseen: bool) -> No
         pushes = [push for push in data.pushed if min(tick + committed, end - 1) <= push < end]
         last = pushes[0] + 1 if foreseen and pushes else end
         assert counts.tolist() == [float(tick + k < last) for k in range(8)]
+
+
+def test_a_stage_of_the_head_alone_leaves_what_sees_as_it_was(tmp_path: Path) -> None:
+    """And one process finds what two find together, in the order of the ticks."""
+    write_recording(tmp_path / "data", {"front": (32, 32)}, 3, 2)
+    text = CONV.replace("[policy]", "[policy]\ntold = 6")
+    recipe = read_recipe(written(tmp_path, tmp_path, text + "head_only = true\n"))
+    data = open_dataset(tmp_path / "data", tmp_path, False)
+    torch.manual_seed(recipe.seed)
+    before = new_teacher(recipe, data, vocabulary([data])).policy.state_dict()
+    teacher, _ = run_recipe(recipe, tmp_path / "out", loud=False)
+    after = teacher.policy.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed if ".stem." not in name} <= {"narrow", "head", "history"}
+    assert {name.rsplit(".", 2)[0] for name in changed if name.startswith("narrow")} == {"narrow.say", "narrow.tell"}
+    whole = find_all(teacher, data, Place(0, 1), loud=False)
+    parts = [find_all(teacher, data, Place(rank, 2), loud=False) for rank in range(2)]
+    assert whole.shape == (len(data), 6)
+    assert np.allclose(whole, sum(parts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [("", "head_only = true"), ("told = 6", "head_only = true\nplaces = 1.0"), ("", "places = 1.0\nhead_only = 1")],
+)
+def test_the_head_alone_where_that_cannot_be(tmp_path: Path, told: str, line: str) -> None:
+    with pytest.raises(BadInput, match="head_only"):
+        read_recipe(written(tmp_path, tmp_path, CONV.replace("[policy]", f"[policy]\n{told}") + line + "\n"))
+
+
+def test_a_student_of_a_flow_begins_with_its_first_step() -> None:
+    """A flow of one step is one pass: cut from it, the student answers the same before any training."""
+    policy = tiny_policy("one-step", "flow", steps=1, told=K)
+    batch, c = rows(policy), policy.config
+    spec = spec_of(Pushed(), "structure", (32, 32), c.horizon, c.d_max, 6, 1, 2)
+    student = cut(StructureTeacher(policy, spec, ("a", "b")), 1.0, c.d_max).policy.policy.eval()
+    noise = torch.randn(2, c.horizon, c.actions)
+    prefix, mask = torch.randn_like(noise), (torch.arange(c.horizon) < 2).float()[None, :, None].expand(2, -1, -1)
+    with torch.no_grad():
+        assert torch.allclose(
+            student.act(batch, noise, prefix, mask), policy.act(batch, noise, prefix, mask), atol=1e-5
+        )
