@@ -23,7 +23,8 @@ ONE_PASS = {"flow": "flow-one-pass", "diffusion": "flow-one-pass"}  # a head of 
 
 
 def cut(teacher: StructureTeacher, depth: float, d_max: int) -> OneStepStudent:
-    """A student with this share of the language layers, with the teacher's weights wherever a shape is the same.
+    """A student with this share of the language layers, with the teacher's weights wherever a shape is the same. With
+    all of them only the head is taught.
 
     Raises:
         Refused: fewer layers of a pre-trained backbone, or a policy that the language model speaks.
@@ -37,6 +38,9 @@ def cut(teacher: StructureTeacher, depth: float, d_max: int) -> OneStepStudent:
     policy = StructurePolicy(config, backbone)
     _give(policy, old)
     _begin(policy, old)
+    if depth >= 1.0 and policy.head is not None:
+        policy.requires_grad_(False)  # what it sees is what its teacher sees: taught on less, it would forget
+        policy.head.requires_grad_(True)
     spec = replace(teacher.spec, d_max=d_max)
     made = StructureTeacher(policy, spec, teacher.known, None, teacher.sha256)
     told = {

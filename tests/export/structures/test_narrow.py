@@ -157,6 +157,7 @@ def test_a_student_of_a_flow_begins_with_its_first_step() -> None:
     batch, c = rows(policy), policy.config
     spec = spec_of(Pushed(), "structure", (32, 32), c.horizon, c.d_max, 6, 1, 2)
     student = cut(StructureTeacher(policy, spec, ("a", "b")), 1.0, c.d_max).policy.policy.eval()
+    assert {name.split(".")[0] for name, value in student.named_parameters() if value.requires_grad} == {"head"}
     noise = torch.randn(2, c.horizon, c.actions)
     prefix, mask = torch.randn_like(noise), (torch.arange(c.horizon) < 2).float()[None, :, None].expand(2, -1, -1)
     with torch.no_grad():
