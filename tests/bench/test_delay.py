@@ -132,7 +132,7 @@ def test_pairs_and_goal_are_counted_from_the_rows():
 def test_a_batch_is_written_as_it_ends(tmp_path, monkeypatch, tiny_bundle_path):
     from bench.delay import __main__ as program
 
-    monkeypatch.setattr("edgevla.sim.lockstep.MAX_TICKS", 12)
+    monkeypatch.setattr("export.evidence.rollouts.MAX_TICKS", 12)
     path, spec = tmp_path / "delay.parquet", PolicySpec("int8", tiny_bundle_path)
     episode = Episode("drawer-open-v3", 9_003_000, "open the drawer")
     todo = [(Cell(way, delay), episode) for way, delay in (("zero", 0), ("ours", 2), ("lerobot", 2))]
