@@ -1,7 +1,6 @@
 """Demonstrations and pictures without actions as one data set: what a teacher can be asked about, beyond what was done.
 
-A student that is asked about the demonstrations alone keeps of the teacher what fifty scenes of a task show. A picture
-needs no action for the question what the teacher would do there.
+Demonstrations show few scenes, and a picture needs no action for the question what the teacher would do there.
 """
 
 from __future__ import annotations

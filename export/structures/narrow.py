@@ -1,7 +1,7 @@
 """Where things are, instead of what was seen: a narrow way from the picture to the head.
 
-A head that is given all that was seen learns fifty pictures of a task by heart. Told only where things are, what was
-said and where the robot is, it learns what follows from them, and what follows holds for scenes it never saw. Where
+A head that is given all that was seen may learn fifty scenes of a task by heart. Told only where things are, what was
+said and where the robot is, it can learn what follows from them, which holds for scenes it never saw. Where
 things are is a lesson of its own (`export.structures.places`), from pictures that need no actions.
 """
 
