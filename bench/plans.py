@@ -11,6 +11,7 @@ from edgevla.bundle import Bundle, open_bundle
 from edgevla.control.plan import PlannedCamera, RunPlan, plan_of
 from edgevla.control.schedule import Schedule
 from edgevla.errors import Unsound, Usage, explain
+from profiles import ArmProfile
 
 TARGET, ARM = "host", "metaworld-sawyer"
 PERIOD_S = 0.0125  # T of the reference policy
@@ -44,8 +45,14 @@ def patrol_plan(servo_hz: float) -> RunPlan:
         start_low=low,
         start_high=high,
         observations=1,
-        cameras=tuple(PlannedCamera(c.name, c.width, c.height, c.rate_hz, c.max_age_s, "refuse") for c in arm.cameras),
+        cameras=(_drawn(arm),),
     )
+
+
+def _drawn(arm: ArmProfile) -> PlannedCamera:
+    """The one camera whose frames the virtual arm draws: the arm's first."""
+    camera = arm.cameras[0]
+    return PlannedCamera(camera.name, camera.width, camera.height, camera.rate_hz, camera.max_age_s, "refuse")
 
 
 def bundle_plan(path: Path, servo_hz: float | None) -> tuple[Bundle, RunPlan]:

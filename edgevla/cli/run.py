@@ -145,10 +145,11 @@ def _home(arm: str, port: str, calibration: Path | None) -> str:
 
 
 def _require_cameras(bundle: Bundle, options: RunOptions) -> None:
-    """A real arm needs a real source for every camera that may not be absent. Raises Usage."""
+    """Each camera that may not be absent needs a source; a virtual arm draws the first without one. Raises Usage."""
     given = {*options.cameras, *options.camera_fds}
-    lacking = [c.name for c in bundle.manifest.cameras if c.when_missing == "refuse" and c.name not in given]
-    if options.port is not None and lacking:
+    without = [camera for camera in bundle.manifest.cameras if camera.name not in given]
+    lacking = [c.name for c in (without if options.sim is None else without[1:]) if c.when_missing == "refuse"]
+    if lacking:
         expected, todo = "one --camera NAME=SOURCE for each", "see `edgevla camera list`, then `edgevla camera check`"
         raise Usage(explain(f"no source for camera {', '.join(lacking)}", expected, "none", todo))
 
