@@ -6,16 +6,22 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgevla.cli.main import run_command
+from edgevla.cli.run import _require_cameras
 from edgevla.control.ladder import MOVABLE
+from edgevla.control.options import RunOptions
 from edgevla.control.result import RunResult
+from edgevla.errors import Usage
 from edgevla.flight.reader import observations_of, read_record
 from edgevla.sensors.camera import CameraSlot
+from tests.rich_bundle import FRONT, WRIST
 from tests.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -139,6 +145,24 @@ def test_a_wrong_call_is_one_clear_error_with_its_exit_code(tiny_bundle_path, ar
     assert text in done.stderr
     assert done.stderr.count("expected:") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("second", "given", "lacking"),
+    [
+        (replace(WRIST, when_missing="refuse"), {}, "wrist"),
+        (replace(WRIST, when_missing="refuse"), {"wrist": "v4l2:0"}, ""),
+        (replace(WRIST, when_missing="refuse"), {"front": "v4l2:0"}, ""),
+        (WRIST, {}, ""),
+    ],
+)
+def test_a_virtual_arm_draws_one_camera_and_a_second_that_may_not_be_absent_needs_a_source(second, given, lacking):
+    bundle = SimpleNamespace(manifest=SimpleNamespace(cameras=(FRONT, second)))
+    asked = RunOptions(instruction="open", sim="drawer-open-v3", cameras=given)
+    if not lacking:
+        return _require_cameras(bundle, asked)
+    with pytest.raises(Usage, match=f"no source for camera {lacking}"):
+        _require_cameras(bundle, asked)
 
 
 def test_a_negative_seed_is_a_usage_error_before_anything_starts(tiny_bundle_path):
