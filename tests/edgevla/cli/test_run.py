@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,9 +160,8 @@ def test_a_wrong_call_is_one_clear_error_with_its_exit_code(tiny_bundle_path, ar
 def test_a_virtual_arm_draws_one_camera_and_a_second_that_may_not_be_absent_needs_a_source(second, given, lacking):
     bundle = SimpleNamespace(manifest=SimpleNamespace(cameras=(FRONT, second)))
     asked = RunOptions(instruction="open", sim="drawer-open-v3", cameras=given)
-    if not lacking:
-        return _require_cameras(bundle, asked)
-    with pytest.raises(Usage, match=f"no source for camera {lacking}"):
+    refused = pytest.raises(Usage, match=f"no source for camera {lacking}") if lacking else nullcontext()
+    with refused:
         _require_cameras(bundle, asked)
 
 
