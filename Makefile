@@ -93,7 +93,8 @@ out/mt10/teacher/config.json: examples/metaworld/mt/mt10.toml | out/mt10/data/da
 # From the committed teacher: make policy-mt10 TEACHER=examples/metaworld/mt/teacher
 TEACHER ?= out/mt10/teacher
 out/mt10/student.bundle: | $(TEACHER)/config.json out/mt10/data/dataset.json out/mt10/stills/dataset.json
-	$(VENV)/edgevla compress $(TEACHER) --data examples/metaworld/mt/lessons.py:ten --depth 1 --budget 20m --work out/mt10/work -o $@
+	grep -q chosen_from $(TEACHER)/config.json || OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).starts --teacher $(TEACHER)
+	$(VENV)/edgevla compress $(TEACHER) --data examples/metaworld/mt/lessons.py:ten --depth 1 --budget 15m --work out/mt10/work -o $@
 
 policy-mt10: out/mt10/student.bundle  ## the policy of ten tasks from nothing: data, teacher, student, evidence (some 5 hours on two cores; goes on)
 	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).evaluate --bundle $< --teacher $(TEACHER) -o bench/results/mt10

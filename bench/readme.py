@@ -41,7 +41,10 @@ BUS, FUZZ, CAN = (f"bench/results/{name}.json" for name in ("bus-run", "fuzz", "
 STRUCTURES = "bench/results/structures-run.json"
 RECIPES = "bench/results/recipes.json"
 MT10 = {
-    **{name: f"bench/results/mt10/{name}.json" for name in ("evaluation", "realtime", "robustness", "ablations")},
+    **{
+        name: f"bench/results/mt10/{name}.json"
+        for name in ("evaluation", "realtime", "robustness", "ablations", "starts")
+    },
     "gallery": f"{GALLERY}/gallery.json",
 }
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"

@@ -351,6 +351,13 @@ def mt10_robustness(folder: Path, found: Json) -> Json:
     return recounted(folder / "mt10")
 
 
+def mt10_starts(folder: Path, found: Json) -> Json:
+    """Successes of every candidate, and the chosen one."""
+    from examples.metaworld.mt.starts import recounted
+
+    return recounted(folder / "mt10", found)
+
+
 def mt10_realtime(folder: Path, found: Json) -> Json:
     """Success, pairs and sums from its runs, and from the same episodes in lockstep."""
     from examples.metaworld.mt.realtime import recounted

@@ -52,6 +52,7 @@ SUBJECTS = {
     "policy.json": Subject("mt10/evaluation.json", recount.policy),
     "mt10/evaluation.json": Subject("mt10/outcomes/*.parquet", recount.mt10_evaluation),
     "mt10/robustness.json": Subject("mt10/outcomes/robustness-*.parquet", recount.mt10_robustness),
+    "mt10/starts.json": Subject("mt10/outcomes/starts.parquet", recount.mt10_starts),
     "mt10/realtime.json": Subject("its runs, mt10/outcomes/int8.parquet", recount.mt10_realtime),
 }
 RAW = {

@@ -69,7 +69,7 @@ class PolicySpec:
 
     kind: `int8` or `fp32` (the bundle's graphs), `teacher` (torch eager, from the bundle's noise, or from `noise` =
     seed and scale), `teacher-noise` (fresh noise at every inference), `blank` (the same, never given any words).
-    teacher: a folder of any teacher; `noise` and `blank` are of the reference policy only.
+    teacher: a folder of any teacher; `blank` is of the reference policy only.
     dark: share of the inferences whose picture is black.
     disturbance: of every episode.
     """
@@ -129,11 +129,13 @@ class PolicySpec:
     def _open_other(self, folder: Path) -> Policy:
         from export.teachers.eager import EagerPolicy
         from export.teachers.load import load_policy
+        from export.teachers.noise import drawn
 
-        if self.kind == "blank" or self.noise is not None:
+        if self.kind == "blank":
             raise ValueError(f"policy {self.kind}: expected the reference policy, got the teacher in {folder}")
-        replan = self.loop().schedule.replan
-        return EagerPolicy(load_policy(folder), open_bundle(self._bundle()), replan, self.kind == "teacher-noise")
+        teacher, replan = load_policy(folder), self.loop().schedule.replan
+        noise = None if self.noise is None else drawn((teacher.spec.horizon, teacher.spec.noise), *self.noise)
+        return EagerPolicy(teacher, open_bundle(self._bundle()), replan, self.kind == "teacher-noise", noise)
 
     def _bundle(self) -> Path:
         if self.bundle is None:

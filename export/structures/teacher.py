@@ -33,19 +33,22 @@ from export.structures.stages import stages_of
 from export.students.interface import Student, spec_from_dict, spec_to_dict
 from export.teachers.interface import Inputs, TeacherPolicy, TeacherSpec
 from export.teachers.lerobot.words import FILE, Words
+from export.teachers.noise import drawn
 
 SCHEMA = "edgevla.structure/1"
 
 
 class StructureTeacher(TeacherPolicy):
-    """A trained policy of the family. `words`: of a policy from scratch; else `tokenizer`, a tokenizer.json."""
+    """A trained policy of the family. `words`: of a policy from scratch; else `tokenizer`, a tokenizer.json. `noise`:
+    seed and scale of the z that was chosen for it.
+    """
 
     def __init__(
         self, policy: StructurePolicy, spec: TeacherSpec, words: tuple[str, ...] = (), tokenizer: Path | None = None,
-        sha256: str = "",
+        sha256: str = "", noise: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.policy, self.spec, self.known, self.sha256 = policy, spec, words, sha256
+        self.policy, self.spec, self.known, self.sha256, self.noise = policy, spec, words, sha256, noise
         self._tokenizer = tokenizer
 
     def encode(self, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -65,6 +68,13 @@ class StructureTeacher(TeacherPolicy):
             vision, words, there, state = context
             return self.policy.speak(vision, words, there, state, noise, prefix, mask)
         return self.policy.head.answer(context[0], noise, prefix, mask)
+
+    def bundle_noise(self, seed: int) -> tuple[npt.NDArray[np.float32], float]:
+        """The z of the bundle, (H, Z), and the deviation of all others: as chosen for this policy (`noise` of its
+        config), else 0, the middle of those that the head learned from. A drawn one may serve a task badly.
+        """
+        chosen = self.noise or {"seed": seed, "scale": 0.0}
+        return drawn((self.spec.horizon, self.spec.noise), int(chosen["seed"]), float(chosen["scale"])), 1.0
 
     def features(self, context: tuple[Tensor, ...]) -> Tensor | None:
         return None if self.policy.head is None else context[0]
@@ -107,6 +117,7 @@ class StructureTeacher(TeacherPolicy):
             "backbone": backbone_to_dict(self.policy.backbone),
             "spec": spec_to_dict(self.spec),
             "words": list(self.known),
+            **({"noise": dict(self.noise)} if self.noise else {}),
         }
         weights = {name: value.detach().clone().contiguous() for name, value in self.policy.state_dict().items()}
         if half:
@@ -141,6 +152,7 @@ def load_structure(folder: Path, tokenizer: Path | None = None) -> StructureTeac
         config = StructureConfig.from_dict(told["structure"])
         policy = StructurePolicy(config, backbone_from_dict(told["backbone"]))
         spec, words = spec_from_dict(told["spec"]), tuple(map(str, told["words"]))
+        noise = _chosen(told.get("noise"))
         weights = load_file(folder / "model.safetensors")
         policy.load_state_dict(weights)
     except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
@@ -151,7 +163,17 @@ def load_structure(folder: Path, tokenizer: Path | None = None) -> StructureTeac
         raise BadInput(explain(f"{folder}", "finite weights", f"NaN or infinity in {bad[0]}", "train it again"))
     where = tokenizer or (folder if (folder / FILE).is_file() else None)
     file = None if where is None else where / FILE
-    return StructureTeacher(policy, spec, words, file, hashlib.sha256(raw).hexdigest())
+    return StructureTeacher(policy, spec, words, file, hashlib.sha256(raw).hexdigest(), noise)
+
+
+def _chosen(told: Any) -> dict[str, Any] | None:
+    """What `examples.metaworld.mt.starts` wrote; nothing: none was chosen. Raises ValueError, TypeError, KeyError."""
+    if told is None:
+        return None
+    seed, scale = int(told["seed"]), float(told["scale"])
+    if seed < 0 or not 0.0 <= scale <= 10.0:
+        raise ValueError(f"noise: expected seed >= 0 and scale 0 .. 10, got {seed} and {scale:g}")
+    return dict(told)
 
 
 def backbone_to_dict(backbone: Backbone) -> dict[str, Any]:

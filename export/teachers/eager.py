@@ -27,6 +27,7 @@ class EagerPolicy:
         teacher: loaded, in evaluation mode.
         bundle: says what its actions mean, and has the noise it starts from.
         replan: ticks between two inferences; observations of a teacher that looks back are so far apart.
+        noise: (H, Z), in place of the bundle's.
         fresh_noise: draw the noise anew at every inference, from the words and the first picture of the episode:
             played again, it is the same.
 
@@ -34,14 +35,18 @@ class EagerPolicy:
         BadInput: it needs more cameras than one or other moments, or bundle and teacher are not of one policy.
     """
 
-    def __init__(self, teacher: TeacherPolicy, bundle: Bundle, replan: int, fresh_noise: bool = False) -> None:
+    def __init__(
+        self, teacher: TeacherPolicy, bundle: Bundle, replan: int, fresh_noise: bool = False,
+        noise: npt.NDArray[np.float32] | None = None,
+    ) -> None:  # fmt: skip
         _require_fits(teacher, bundle, replan)
         spec, channels = teacher.spec, bundle.manifest.channels
         self._teacher, self._spec = teacher, spec
         self._delta = np.array([channel.kind == "delta" for channel in channels])
         self._low = np.array([channel.minimum for channel in channels], np.float32)
         self._high = np.array([channel.maximum for channel in channels], np.float32)
-        noise = np.zeros((spec.horizon, spec.noise), np.float32) if bundle.noise is None else bundle.noise
+        none = np.zeros((spec.horizon, spec.noise), np.float32)
+        noise = next((given for given in (noise, bundle.noise) if given is not None), none)
         self._noise = None if fresh_noise and spec.noise else torch.from_numpy(np.array(noise))[None]
         self._scale = float(getattr(teacher, "noise_scale", 1.0))
         self._generator: torch.Generator | None = None

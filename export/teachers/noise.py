@@ -13,11 +13,15 @@ import numpy.typing as npt
 from export.teachers.folder import Teacher
 
 
+def drawn(shape: tuple[int, int], seed: int, scale: float) -> npt.NDArray[np.float32]:
+    """z float32 (H, Z) of a candidate."""
+    return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
 def draw_noise(teacher: Teacher, seed: int, scale: float) -> npt.NDArray[np.float32]:
-    """z float32 (H, A) of a candidate."""
+    """z float32 (H, A) of a candidate for the reference policy."""
     config = teacher.model.config
-    values = np.random.default_rng(seed).standard_normal((config.horizon, config.actions))
-    return (scale * values).astype(np.float32)
+    return drawn((config.horizon, config.actions), seed, scale)
 
 
 def noise_scale(teacher: Teacher) -> float:

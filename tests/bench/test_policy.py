@@ -80,6 +80,15 @@ def ablations():
     return {"host": HOST, "frames": 1_280_000, "rows": [row], "conclusions": ["places matter most", ""]}
 
 
+def starts():
+    """Invented."""
+    first = {"seed": 0, "scale": 0.0, "policy": "a", "episodes": 4, "successes": 3, "ticks": 9}
+    second = {"seed": 5, "scale": 1.0, "policy": "b", "episodes": 4, "successes": 4, "ticks": 8}
+    per_task = {"push-v3": 1, "reach-v3": 2}
+    rows = [{**first, "per_task": per_task}, {**second, "per_task": {**per_task, "push-v3": 2}}]
+    return {"host": HOST, "rows": rows, "chosen": {"seed": 5, "scale": 1.0}}
+
+
 def gallery():
     """Invented."""
     ends = {"push-v3": "no success in 500 ticks", "reach-v3": "success after 9 ticks", "door-open-v3": "the third"}
@@ -186,6 +195,13 @@ def test_ablations_stand_with_their_interval_and_what_may_be_said():
     assert "| no places | without the lesson | 61.0 % | 55.0 to 66.0 | 300 |" in shown
     assert "Frames a training: 1,280,000." in shown
     assert shown.endswith("Places matter most.")
+
+
+def test_every_start_stands_with_its_successes_and_the_chosen_one_is_marked():
+    shown = sections(block(starts=starts()))["Where it starts"]
+    assert "| z | all | push | reach |" in shown
+    assert "| z = 0 | 3 of 4 | 1 | 2 |" in shown
+    assert "| drawn from seed 5 (chosen) | 4 of 4 | 2 | 2 |" in shown
 
 
 def test_pictures_of_the_gallery_stand_two_a_line_with_how_they_ended():
@@ -331,7 +347,7 @@ def test_the_short_list_is_written_from_its_source_and_a_planted_figure_is_named
     assert difference.startswith("mt10.mean: 0.99")
 
 
-@pytest.mark.parametrize("name", ["evaluation", "robustness", "realtime"])
+@pytest.mark.parametrize("name", ["evaluation", "robustness", "realtime", "starts"])
 def test_a_result_without_its_outcomes_is_a_difference(tmp_path, name):
     (tmp_path / "mt10").mkdir()
     (tmp_path / f"mt10/{name}.json").write_text(json.dumps({"runs": []}))

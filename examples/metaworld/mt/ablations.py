@@ -30,13 +30,12 @@ from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.stats import wilson_interval
 from examples.metaworld.mt.episodes import fresh
+from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.tasks import Which, tasks
-from export.compress import compress
 from export.data.ours import OurData
 from export.distill.alone import alone
 from export.evidence.paired import compare
 from export.evidence.rollouts import PolicySpec, play_all
-from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
 from export.structures.recipe import Recipe, read_recipe
 from export.structures.train import run_recipe
 from export.study.play import claim, is_played, keep, read, simulator
@@ -123,11 +122,8 @@ def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task:
     if is_played(done):
         return
     teacher, train_s = run_recipe(recipe, folder / "policy")
-    bundle, started = folder / "policy.bundle", time.monotonic()
-    if not bundle.is_dir():
-        asked = TeacherAsk(str(folder / "policy"))
-        artifact = ArtifactAsk("dynamic-s8", smooth=False)
-        compress(Request(asked, str(where), bundle, folder / "work", "1s", 0, 1, mode=DIRECT, artifact=artifact))
+    started = time.monotonic()
+    bundle = packed(folder / "policy", where, folder)
     outcomes = play_all(PolicySpec("int8", bundle), fresh(which, per_task, FIRST), workers=1)
     keep(done, {
         "name": variant.name, "what": variant.what, "parameters": teacher.parameters_total, "frames": frames,
