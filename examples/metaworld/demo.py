@@ -50,7 +50,7 @@ CORES = len(os.sched_getaffinity(0))
 LIMITS = [
     "Virtual hardware: Meta-World (MuJoCo) is arm and camera, a pty the serial line. Nothing here is a Jetson figure.",
     "Success is counted in lockstep ticks, where every policy answers in time; punctuality is measured in real time.",
-    "Six tasks, one camera, one lighting: a policy to show the line with, not one to ship.",
+    "Six tasks, one camera, one lighting: a policy to show the line with. One of ten tasks: docs/policy.md.",
 ]
 
 
@@ -76,8 +76,7 @@ def main() -> int:
     timed("latency", lambda: _latency(report))
     timed("paired episodes", lambda: _episodes(report))
     timed("real time", lambda: _real_time(report))
-    if MANY.exists():  # it is committed once its evidence is
-        timed("ten tasks", lambda: _many(report))
+    timed("ten tasks", lambda: _many(report))
     report["steps_s"], report["total_s"] = steps, round(sum(steps.values()), 1)
     _write(report)
     print_figures(report)
@@ -302,7 +301,7 @@ def _verdict(report: dict[str, Any]) -> int:
     if upper > MOST_LOSS:
         print(f"FAILED: int8 may lose {100 * upper:.1f} points against its teacher (upper 95 % bound); 8 are allowed")
         return 1
-    if late := report["loop"]["late_commands"] + report.get("many", {}).get("late_commands", 0):
+    if late := report["loop"]["late_commands"] + report["many"]["late_commands"]:
         print(f"FAILED: {late} late commands, 0 allowed")
         return 1
     return 0

@@ -49,19 +49,20 @@ class Plan:
 def play_starts(plan: Plan, bundle: Path, teacher: Path, outcomes: Path) -> dict[Start, list[Row]]:
     """The rows of every candidate; what stands in `outcomes` is not played again."""
     reporter, rows = Reporter("episodes", len(plan.starts) * len(plan.episodes)), dict[Start, list[Row]]()
-    for number, start in enumerate(plan.starts):
-        done = number * len(plan.episodes)
+
+    def shown(count: int) -> None:
+        reporter.show(len(rows) * len(plan.episodes) + count, "")
+
+    for start in plan.starts:
         spec = PolicySpec("teacher", bundle, teacher, noise=start)
-        rows[start] = play_recorded(
-            spec, plan.episodes, outcomes, WORKERS, lambda count, done=done: reporter.show(done + count, "")
-        )
+        rows[start] = play_recorded(spec, plan.episodes, outcomes, WORKERS, shown)
     reporter.close()
     return rows
 
 
 def result_of(rows: dict[Start, list[Row]]) -> dict[str, Any]:
     """Successes of each start, in all and per task, and the chosen one."""
-    table = [
+    table: list[dict[str, Any]] = [
         {
             "seed": seed,
             "scale": scale,
