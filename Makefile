@@ -92,15 +92,16 @@ out/mt10/teacher/config.json: examples/metaworld/mt/mt10.toml | out/mt10/data/da
 
 # From the committed teacher: make policy-mt10 TEACHER=examples/metaworld/mt/teacher
 TEACHER ?= out/mt10/teacher
+RESULTS := out/mt10/results
 out/mt10/student.bundle: | $(TEACHER)/config.json out/mt10/data/dataset.json out/mt10/stills/dataset.json
 	grep -q chosen_from $(TEACHER)/config.json || OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).starts --teacher $(TEACHER)
 	$(VENV)/edgevla compress $(TEACHER) --data examples/metaworld/mt/lessons.py:ten --depth 1 --budget 15m --work out/mt10/work -o $@
 
 policy-mt10: out/mt10/student.bundle  ## the policy of ten tasks from nothing: data, teacher, student, evidence (some 5 hours on two cores; goes on)
-	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).evaluate --bundle $< --teacher $(TEACHER) -o bench/results/mt10
-	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).robustness --bundle $< --teacher $(TEACHER) -o bench/results/mt10
-	$(VENV)/python -m $(MT).realtime --bundle $< -o bench/results/mt10
-	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).gallery --bundle $< -o docs/images/mt10
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).evaluate --bundle $< --teacher $(TEACHER) -o $(RESULTS)
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).robustness --bundle $< --teacher $(TEACHER) -o $(RESULTS)
+	$(VENV)/python -m $(MT).realtime --bundle $< -o $(RESULTS)
+	OMP_NUM_THREADS=1 $(VENV)/python -m $(MT).gallery --bundle $< -o out/mt10/gallery
 
 out/demo/data/dataset.json:
 	@echo "no demonstrations in out/demo/data: run make demo first" >&2; exit 4

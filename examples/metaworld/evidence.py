@@ -50,6 +50,7 @@ class Player:
     def __init__(self, folder: Path, ray: str | None = None, recount: bool = False) -> None:
         self._folder, self._ray, self._recount = folder, ray, recount
         self.policies: dict[str, str] = {}
+        self.has_played = False  # this one, and not only found
 
     def play(self, name: str, spec: PolicySpec, episodes: list[Episode]) -> list[Row]:
         path = self._folder / f"{name}.parquet"
@@ -64,7 +65,12 @@ class Player:
 
     def _play(self, name: str, spec: PolicySpec, episodes: list[Episode], path: Path) -> list[Row]:
         reporter = Reporter(name, len(episodes))
-        rows = play_recorded(spec, episodes, path, WORKERS, reporter.show, self._ray)
+
+        def show(done: int) -> None:
+            self.has_played = True
+            reporter.show(done)
+
+        rows = play_recorded(spec, episodes, path, WORKERS, show, self._ray)
         reporter.close()
         return rows
 

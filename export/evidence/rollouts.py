@@ -153,13 +153,19 @@ def _is_reference(folder: Path) -> bool:
 
 
 def _teacher_hash(folder: Path) -> str:
-    """Of the reference policy's weights, of all weights and settings in any other folder. Raises BadInput: none."""
+    """Of the reference policy's weights, of all weights and settings in any other folder but for the noise that was
+    chosen for it: which one plays is told apart from it. Raises BadInput: none."""
     reference = _is_reference(folder)
     files = sorted(folder.glob("model.safetensors" if reference else "*.safetensors"))
     if not files:
         raise BadInput(explain("teacher folder", "weights (*.safetensors)", f"none in {folder}", "check the path"))
-    files += [] if reference else sorted(folder.glob("*.json"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    settings = [] if reference else [_settings(file) for file in sorted(folder.glob("*.json"))]
+    return hashlib.sha256(b"".join([file.read_bytes() for file in files] + settings)).hexdigest()
+
+
+def _settings(file: Path) -> bytes:
+    found = json.loads(file.read_bytes())
+    return json.dumps({**found, "noise": None} if isinstance(found, dict) else found, sort_keys=True).encode()
 
 
 def reference_loop() -> Loop:

@@ -28,7 +28,8 @@ def test_a_variant_answers_and_differs_from_the_recipe_in_what_it_says(variant: 
     (stage,) = recipe.stages
     assert stage.frames == 640
     assert stage.data == variant.disturb
-    assert (recipe == recipe_of(VARIANTS[0], base, DATA, 640)) == (variant.name == BASE)
+    (other,) = (one for one in VARIANTS if one.name == variant.beside)
+    assert (recipe == recipe_of(other, base, DATA, 640)) == (variant.name == BASE)
     config = StructureConfig.from_dict({**recipe.policy, "pictures": 1, "state": 4, "actions": 4})
     policy = StructurePolicy(config, make_backbone(recipe.backbone, 20)).eval()
     moments = config.window
@@ -60,7 +61,21 @@ def test_a_row_counts_its_own_episodes_and_those_that_the_recipe_won_or_lost() -
     assert rows["better"]["difference_ci"][0] > 0.2
     said = conclusions(list(rows.values()))
     assert len(said) == 2  # what is shown, and that one training of each is one
-    assert said[0].startswith("better (w) played better: +50.0 points")
+    assert said[0].startswith("better (w) played better than as it is: +50.0 points")
+
+
+def test_a_difference_stands_beside_its_own_variant() -> None:
+    results = [result(BASE, [True] * 20), result("fine", [True] * 10 + [False] * 10), result("resampler", [True] * 20)]
+    rows = {row["name"]: row for row in rows_of(results, NAMES)}
+    assert (rows["resampler"]["beside"], rows["resampler"]["difference"]) == ("fine", 0.5)
+
+
+def test_among_many_comparisons_chance_is_not_told_as_a_difference() -> None:
+    """One of twelve at p = 0.03 is what chance gives; alone it would be told."""
+    told = {"what": "w", "beside": BASE, "difference": 0.2, "difference_ci": [0.02, 0.4]}
+    rows = [{**told, "name": f"v{k}", "p": 0.03 if k == 0 else 0.6} for k in range(12)]
+    assert len(conclusions(rows)) == 1
+    assert len(conclusions(rows[:1])) == 2
 
 
 @pytest.mark.parametrize("name", DISTURBERS)

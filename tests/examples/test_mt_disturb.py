@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from examples.metaworld.mt.disturb import (
 )
 from examples.metaworld.mt.robustness import CURVES
 from examples.metaworld.mt.tasks import tasks, vocabulary
+from export.structures.recipe import read_recipe
 
 EPISODE = Episode("door-open-v3", 9_000_003, "get the door open")
 STILL = {"camera moved": 4.0, "camera turned": 4.0, "light": 0.5, "background": 0.5}  # kind -> a level
@@ -179,6 +181,11 @@ def test_whatever_is_not_disturbed_passes_through():
 
 
 # --- words ---
+
+
+@pytest.mark.parametrize("which", ["mt10", "mt50"])
+def test_a_policy_hears_as_many_words_as_are_said_at_most(which):
+    assert read_recipe(Path(f"examples/metaworld/mt/{which}.toml")).max_tokens == LONGEST
 
 
 def test_added_words_are_known_ones_around_the_sentence_and_never_too_many():

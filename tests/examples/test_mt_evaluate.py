@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput
 from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode
@@ -22,13 +24,13 @@ from examples.metaworld.mt.episodes import FRESH_SEED, fresh, half_way
 from examples.metaworld.mt.evaluate import OUTCOMES, RESULT, Plan, evaluate, first_scenes, recounted, successes
 from examples.metaworld.mt.robustness import Curve
 from examples.metaworld.mt.tasks import tasks
+from examples.metaworld.publish_student import publish
 from export.evidence.outcomes import Row, read_rows, write_rows
 from export.evidence.paired import Design
 from export.evidence.rollouts import PolicySpec, loop_of
 from tests.examples.mt_desk import MT, Desk, in_this_process, write_desk
 
-SMALL = Plan(MT, Design(0.02, 0.05, (2, 4)), fresh_per_task=2, published_per_task=1, float_pairs=2,
-             half_way_per_instruction=1)  # fmt: skip
+SMALL = Plan(MT, Design(0.02, 0.05, (2, 4)), published_per_task=1, half_way_per_instruction=1)
 CURVES = (
     Curve("light", "times", (0.5, 1.0), neutral=1.0),
     Curve("delay", "ticks more", (0, 6)),
@@ -83,20 +85,24 @@ def test_both_instructions_start_from_the_same_half_way_scenes():
 def test_the_declared_looks_are_whole_scenes_of_every_task():
     for which in ("mt10", "mt50"):
         plan = Plan(tasks(which))
-        for pairs in (*plan.design.looks, plan.float_pairs):
+        for pairs in plan.design.looks:
             assert len(plan.pairs(pairs)) == pairs
     assert (plan.design.margin, plan.design.alpha) == (0.02, 0.05)
 
 
 def test_the_result_says_everything_that_was_asked_for(judged, desk):
     found = judged[1]
-    assert found["schema"] == "edgevla.mt/1"
+    assert found["schema"] == "edgevla.mt/2"
     episodes = {name: told["episodes"] for name, told in found["success"].items()}
     pairs = found["sequential"]["paired"]["pairs"]
     assert pairs in SMALL.design.looks
     assert episodes == {
-        "teacher_fresh": 4, "teacher_fresh_10": 2, "teacher": pairs, "student_fp32": 2, "int8": pairs, "int8_10": 2,
+        "teacher_fresh": pairs, "teacher_fresh_10": 2, "teacher": pairs, "student_fp32": pairs, "int8": pairs,
+        "int8_10": 2,
     }  # fmt: skip
+    steps = ["teacher_fresh", "teacher", "student_fp32", "int8"]
+    assert [(one["reference_policy"], one["policy"]) for one in found["steps"]] == list(pairwise(steps))
+    assert {one["pairs"] for one in found["steps"]} == {pairs}
     assert set(found["success"]["int8"]["per_task"]) == {task.name for task in MT}
     assert found["bundle"]["bytes"] == sum(file.stat().st_size for file in (desk.bundle / "model").iterdir())
     assert found["teacher"]["bytes"] == (desk.teacher / "model.safetensors").stat().st_size
@@ -109,7 +115,7 @@ def test_what_was_written_is_counted_again_from_the_outcomes_alone(judged):
     out, found = judged
     again = recounted(out, SMALL)
     assert again == {key: found[key] for key in again}
-    assert set(again) == {"success", "sequential", "halfway", "policies"}
+    assert set(again) == {"success", "sequential", "steps", "halfway", "policies"}
 
 
 def test_one_changed_outcome_changes_the_recount(judged, tmp_path):
@@ -132,9 +138,23 @@ def test_nothing_is_played_twice(judged, desk, monkeypatch):
     out, found = judged
     played = in_this_process(monkeypatch, TICKS)
     monkeypatch.setattr(judging, "ROUNDS", 5)
+    (out / judging.RESULT).write_text(json.dumps({**found, "host": {"cpu": "the one that played"}}))
     again = evaluate(SMALL, "mt10", desk.bundle, desk.teacher, out)
     assert played == []
     assert again["success"] == found["success"]
+    assert again["host"] == {"cpu": "the one that played"}  # and not the one that only counted
+
+
+def test_a_bundle_without_its_float_graphs_is_judged_without_them(judged, desk, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judging, "ROUNDS", 5)
+    in_this_process(monkeypatch, TICKS)
+    publish(open_bundle(desk.bundle), tmp_path / "small.bundle")
+    found = evaluate(SMALL, "mt10", tmp_path / "small.bundle", desk.teacher, tmp_path / "out")
+    assert "student-fp32: not played" in capsys.readouterr().out
+    assert "student_fp32" not in found["success"]
+    assert [one["policy"] for one in found["steps"]] == ["teacher", "int8"]
+    assert found["success"]["int8"] == judged[1]["success"]["int8"]
+    assert recounted(tmp_path / "out", SMALL)["success"] == found["success"]
 
 
 def test_a_teacher_that_the_bundle_was_not_made_from_is_refused(desk, tmp_path):

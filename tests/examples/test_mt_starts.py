@@ -14,7 +14,7 @@ from edgevla.bundle.reader import open_bundle
 from edgevla.errors import BadInput
 from edgevla.sim.lockstep import Episode
 from examples.metaworld.mt import starts
-from examples.metaworld.mt.episodes import fresh
+from examples.metaworld.mt.episodes import practice
 from examples.metaworld.mt.starts import Plan, play_starts, result_of, write_choice
 from export.distill.start import bundle_noise
 from export.evidence.outcomes import Row
@@ -55,7 +55,7 @@ def test_most_successes_win_then_fewest_ticks() -> None:
 
 def test_candidates_are_played_once_each_from_its_own_z(desk: Desk, tmp_path: Path, monkeypatch: Any) -> None:
     played = in_this_process(monkeypatch, 40)
-    plan = Plan(fresh(MT[:1], 1, starts.FIRST_SCENE), STARTS)
+    plan = Plan(practice(MT[:1], 1), STARTS)
     rows = play_starts(plan, desk.bundle, desk.teacher, tmp_path / "starts.parquet")
     assert [spec.noise for spec in played] == list(STARTS)
     assert [[row.episode.seed for row in own] for own in rows.values()] == [[9_200_000], [9_200_000]]

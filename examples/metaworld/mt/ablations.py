@@ -1,12 +1,12 @@
-r"""What mattered: the teacher's recipe with one thing changed at a time, at equal cost, on the same fresh scenes.
+r"""What mattered: the teacher's recipe and others that each differ in one thing from it, or from one that does.
 
     python -m examples.metaworld.mt.demos -o out/mt10/noise --disturb noise
     python -m examples.metaworld.mt.demos -o out/mt10/calm --disturb none
     python -m examples.metaworld.mt.ablations --data out/mt10/data --stills out/mt10/stills
 
-One process for each core; stopped, it goes on when it is called again. Each variant is trained from scratch on as many
-frames, packed in int8 as it is (all its flow steps) and played in the loop of fixed latency. One seed: a difference
-between two rows is that of two trainings, and no more is claimed.
+One process for each core; stopped, it goes on when it is called again. Each variant is trained from scratch on as
+many frames, packed in int8 as it is (all its flow steps, from z = 0) and played in the loop of fixed latency, all on
+the same fresh scenes. One seed: a difference between two rows is that of two trainings, and no more is claimed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ SCHEMA = "edgevla.ablations/1"
 RECIPE = Path("examples/metaworld/mt/mt10.toml")
 BASE = "as it is"
 FRAMES, PER_TASK = 128_000, 10
+ALPHA = 0.05  # that any difference is told which is none
 FIRST = 100_000  # its scenes are others than those of the evidence
 
 
@@ -64,8 +66,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Variant:
-    """The recipe with one thing changed. policy, sizes, stage: fields that differ; disturb: how the
-    demonstrations were disturbed."""
+    """The recipe with something changed. policy, sizes, stage: fields that differ; disturb: how the demonstrations
+    were disturbed; beside: the variant that it differs from in one thing."""
 
     name: str
     what: str
@@ -73,10 +75,13 @@ class Variant:
     sizes: Mapping[str, Any]
     stage: Mapping[str, Any]
     disturb: str = "pushes"
+    beside: str = BASE
 
 
-def _variant(name: str, what: str, disturb: str = "pushes", **changed: Mapping[str, Any]) -> Variant:
-    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), disturb)
+def _variant(
+    name: str, what: str, disturb: str = "pushes", beside: str = BASE, **changed: Mapping[str, Any]
+) -> Variant:
+    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), disturb, beside)
 
 
 _NO_STILLS = {"stills": None, "stills_share": 0.0}
@@ -84,18 +89,23 @@ VARIANTS = (
     _variant(BASE, "the recipe of the teacher"),
     _variant("no pictures", "the lesson of places from the demonstrations alone", stage=_NO_STILLS),
     _variant("not told", "a head that is given what was seen; places are a lesson beside it", policy={"told": 0}),
-    _variant("no places", "the same, and no such lesson", policy={"told": 0}, stage={"places": 0.0, **_NO_STILLS}),
+    _variant(
+        "no places", "the same, and no such lesson, so no pictures for it", beside="not told",
+        policy={"told": 0}, stage={"places": 0.0, **_NO_STILLS},
+    ),
     _variant("unforeseen", "rows behind a push count too", stage={"foreseen": False}),
     _variant("one light", "every picture as it was taken", stage={"light": 0.0}),
     _variant("fine", "convolutions to 64 tokens in place of 16", sizes={"patch": 16}),
-    _variant("resampler", "the 64 tokens resampled to 16", policy={"resampled": 16}, sizes={"patch": 16}),
     _variant(
-        "history", "a policy head over 4 moments, to be compared with no pictures",
+        "resampler", "the 64 tokens resampled to 16", beside="fine", policy={"resampled": 16}, sizes={"patch": 16}
+    ),
+    _variant(
+        "history", "a policy head over 4 moments", beside="no pictures",
         policy={"structure": "policy-head", "window": 4}, stage=_NO_STILLS,
     ),
     _variant("short chunk", "16 ticks in place of 32", policy={"horizon": 16}),
     _variant("one pass", "a head of one pass, which learns the mean", policy={"head": "flow-one-pass"}),
-    _variant("noise", "noise at every tick in place of pushes", "noise", stage={"foreseen": False}),
+    _variant("noise", "noise at every tick in place of pushes", "noise", "unforeseen", stage={"foreseen": False}),
     _variant("calm", "demonstrations without disturbance", "none"),
 )  # fmt: skip
 
@@ -118,7 +128,9 @@ def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task:
     done = folder / f"result-{per_task}.json"
     recipe = recipe_of(variant, read_recipe(RECIPE), data, frames)
     where = Path(recipe.stages[0].data)
-    claim(folder, {"frames": frames, "data": OurData(where).sha256, "variant": json.loads(json.dumps(asdict(variant)))})
+    stills = OurData(data.stills).sha256 if recipe.stages[0].stills else None
+    told = {"recipe": json.loads(json.dumps(asdict(recipe), default=str)), "demonstrations": OurData(where).sha256}
+    claim(folder, {**told, "stills": stills})
     if is_played(done):
         return
     teacher, train_s = run_recipe(recipe, folder / "policy")
@@ -133,32 +145,39 @@ def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task:
 
 
 def rows_of(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a variant: success, and the paired difference to the recipe as it is. names: of the tasks, in order."""
-    (base,) = (result["success"] for result in results if result["name"] == BASE)
+    """A row a variant: success, and the paired difference to the one that it stands beside. names: of the tasks, in
+    order."""
+    success, beside = {result["name"]: result["success"] for result in results}, {v.name: v.beside for v in VARIANTS}
     rows = []
     for result in results:
         mine, count = result["success"], len(result["success"])
-        each = count // len(names)
-        pair = compare(base, mine)
+        each, other = count // len(names), beside.get(result["name"], BASE)
+        pair = compare(success[other], mine)
         rows.append({
             "name": result["name"], "what": result["what"], "parameters": result["parameters"], "episodes": count,
             "success": sum(mine) / count, "success_ci": list(wilson_interval(sum(mine), count)),
-            "difference": -pair.loss, "difference_ci": [-pair.high, -pair.low],
+            "beside": other, "difference": -pair.loss, "difference_ci": [-pair.high, -pair.low], "p": pair.mcnemar_p,
             "per_task": {name: sum(mine[i * each : (i + 1) * each]) / each for i, name in enumerate(names)},
         })  # fmt: skip
     return rows
 
 
 def conclusions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What may be said with one seed: which differences the episodes show."""
+    """What may be said with one seed: the differences that the episodes show, by Holm's method among all."""
     told = []
-    for row in rows:
+    for row in _shown(rows):
         low, high = row["difference_ci"]
-        if row["name"] != BASE and not low <= 0 <= high:
-            way = "better" if low > 0 else "worse"
-            amount = f"{100 * row['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-            told.append(f"{row['name']} ({row['what']}) played {way}: {amount}")
+        way = "better" if row["difference"] > 0 else "worse"
+        amount = f"{100 * row['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+        told.append(f"{row['name']} ({row['what']}) played {way} than {row['beside']}: {amount}")
     return [*told, "one training of each: another seed may turn a difference that is small"]
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows whose difference is none of chance at 5 % in all, however many were compared (Holm 1979), surest first."""
+    compared = sorted((row for row in rows if row["name"] != BASE), key=lambda row: row["p"])
+    surest = takewhile(lambda k: compared[k]["p"] <= ALPHA / (len(compared) - k), range(len(compared)))
+    return [compared[k] for k in surest]
 
 
 def run(data: Data, work: Path, frames: int, per_task: int, which: Which, workers: int) -> dict[str, Any]:
@@ -210,9 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(found))
         return
     shown = [
-        (r["name"], r["what"], f"{100 * r['success']:.1f} %", f"{100 * r['difference']:+.1f}") for r in found["rows"]
+        (r["name"], r["what"], f"{100 * r['success']:.1f} %", r["beside"], f"{100 * r['difference']:+.1f}")
+        for r in found["rows"]
     ]
-    print_table("ablations", ("variant", "what", "success", "points"), shown)
+    print_table("ablations", ("variant", "what", "success", "beside", "points"), shown)
     print("\n".join([*found["conclusions"], f"wrote {given.out}"]))
 
 
@@ -220,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = {"data": "data", "noise": "noise", "calm": "calm", "stills": "stills", "work": "ablations"}
     paths = {name: f"out/mt10/{folder}" for name, folder in folders.items()}
-    for name, default in {**paths, "out": "bench/results/mt10/ablations.json"}.items():
+    for name, default in {**paths, "out": "out/mt10/results/ablations.json"}.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), help="default %(default)s")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of each variant (default %(default)s)")
     parser.add_argument("--per-task", type=int, default=PER_TASK, help="scenes (default %(default)s)")

@@ -12,18 +12,25 @@ from typing import Any
 
 from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.errors import BadInput, EdgevlaError, Usage, explain
+from edgevla.telemetry.host import describe_host
 from examples.metaworld.mt.tasks import SETS
 
+RESULTS = "results"
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
-def parser_of(words: str | None, out: str) -> argparse.ArgumentParser:
-    """A parser with --bundle, --set and -o. words: the module's docstring; out: where results go by default."""
+def parser_of(words: str | None, out: str = RESULTS) -> argparse.ArgumentParser:
+    """A parser with --bundle, --set and -o. words: the module's docstring; out: see `out_of`."""
     parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="of the student, int8")
     parser.add_argument("--set", choices=SETS, default="mt10", help="of tasks (default %(default)s)")
-    parser.add_argument("-o", "--out", type=Path, help=f"folder (default {out}/SET)")
+    parser.add_argument("-o", "--out", type=Path, help=f"folder (default out/SET/{out})")
     return parser
+
+
+def out_of(asked: argparse.Namespace, out: str = RESULTS) -> Path:
+    """Where to write: what is committed is never what a command writes to unasked."""
+    return asked.out or Path("out") / asked.set / out
 
 
 def add_teacher(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +85,12 @@ def require_newest(out: Path, newest: dict[str, str], asked: dict[str, str]) -> 
         if newest[name] != policy:
             todo = "pass another -o, or remove them"
             raise BadInput(explain(f"outcomes of {name} in {out}", policy, newest[name], todo))
+
+
+def host_of(result: Path, played: bool) -> dict[str, Any]:
+    """The host of a result: this one, or where nothing was played the one that it names already."""
+    then = None if played or not result.exists() else read_result(result).get("host")
+    return then or describe_host()
 
 
 def read_result(path: Path) -> dict[str, Any]:

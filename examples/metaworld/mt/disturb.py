@@ -29,7 +29,7 @@ BACKGROUND = ("table_wood", "basic_floor", "wall_metal")  # materials of the sce
 CHECK_PX = 32  # of a replaced texture, side of a field
 POLITE = ("please", "now", "robot", "could", "you", "for", "me")  # known words that say nothing of the task
 UNKNOWN = ("kindly", "immediately", "buddy")  # words that no sentence of training has
-LONGEST = 16  # words, `max_tokens` of the policies
+LONGEST = 12  # words, `max_tokens` of the recipes
 
 
 # --- around the plant ---

@@ -9,6 +9,7 @@ from edgevla.sim.metaworld import TASKS
 from examples.metaworld.mt.tasks import MtTask, Which, tasks
 
 FRESH_SEED = 9_000_000  # training scenes use seeds below 2,000,000
+PRACTICE_SEED = 9_200_000
 HALF_WAY_SEED = 9_500_000
 
 
@@ -16,6 +17,12 @@ def fresh(which: Which | Sequence[MtTask], per_task: int, first: int = 0) -> lis
     """`per_task` scenes of each task of the set, grouped by task; `first` skips scenes already played."""
     judged = tasks(which) if isinstance(which, str) else which
     return [_episode(task, FRESH_SEED + first + i, False) for task in judged for i in range(per_task)]
+
+
+def practice(known: Sequence[MtTask], per_task: int) -> list[Episode]:
+    """Scenes to choose by, with sentences of the training: neither has a part in what a policy is judged on."""
+    seeds = range(PRACTICE_SEED, PRACTICE_SEED + per_task)
+    return [Episode(task.name, seed, task.train[seed % len(task.train)]) for task in known for seed in seeds]
 
 
 def half_way(per_instruction: int, which: Which | Sequence[MtTask] = "mt10") -> list[Episode]:

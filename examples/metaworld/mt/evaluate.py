@@ -3,12 +3,13 @@ r"""Success of the policy of many tasks, and what int8 costs of it; stop it at a
     python -m examples.metaworld.mt.evaluate --bundle out/mt10/student.bundle --teacher out/mt10/teacher
 
 On fresh scenes, with sentences that training never saw:
-1. the teacher as its authors would run it: fresh noise at every inference, 50 scenes a task, of which the first 10;
-2. teacher and student int8 on the same seeds, in the fixed-latency loop of the bundle and from its one noise,
-   group-sequentially up to the last look declared in `DESIGN`; the student in FP32 on the first pairs;
+1. teacher and student int8 on the same seeds, in the fixed-latency loop of the bundle and from its one noise,
+   group-sequentially up to the last look declared in `DESIGN`;
+2. on the same scenes the student in FP32, and the teacher as its authors would run it: fresh noise at every inference;
 3. both instructions of a mechanism from the same half-way scenes;
 4. at the end, alone: how long an inference of int8 takes on one core.
-Outcomes (parquet) and evaluation.json go to bench/results/mt10. `--recount` plays nothing and measures nothing: it
+A bundle that was published without its FP32 graphs is played without them.
+Outcomes (parquet) and evaluation.json go to out/mt10/results. `--recount` plays nothing and measures nothing: it
 computes evaluation.json again from the outcomes that are there.
 """
 
@@ -17,18 +18,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 import profiles
 from bench.files import write_json
-from edgevla.bundle.reader import Bundle
+from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.errors import BadInput, explain
 from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode
@@ -39,6 +43,8 @@ from examples.metaworld.evidence import Player
 from examples.metaworld.mt.command import (
     add_teacher,
     ended,
+    host_of,
+    out_of,
     parser_of,
     read_result,
     require_given,
@@ -51,7 +57,12 @@ from export.evidence.outcomes import Row, read_rows, share
 from export.evidence.paired import Design, PairCounts, compare_counts, count_pairs, sequential_verdict
 from export.evidence.rollouts import PolicySpec, loop_of
 
-SCHEMA = "edgevla.mt/1"
+SCHEMA = "edgevla.mt/2"
+FLOAT = "student-fp32"
+STORED = {
+    "int8": (onnx.TensorProto.INT8, onnx.TensorProto.UINT8),
+    "float": (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16),
+}
 OUTCOMES, RESULT = "outcomes", "evaluation.json"
 # Declared before the first look: one-sided, O'Brien-Fleming spending, equal shares of every task.
 DESIGN = Design(margin=0.02, alpha=0.05, looks=(500, 1000, 1500, 2000, 2500))
@@ -64,9 +75,7 @@ class Plan:
 
     tasks: tuple[MtTask, ...]
     design: Design = DESIGN
-    fresh_per_task: int = 50
     published_per_task: int = 10  # of the published protocol
-    float_pairs: int = 500
     half_way_per_instruction: int = 25
 
     def pairs(self, count: int) -> list[Episode]:
@@ -87,11 +96,12 @@ class Specs:
 
 def figures(player: Player, plan: Plan, specs: Specs) -> dict[str, Any]:
     """Every figure that comes from outcomes; the player plays them, or finds them."""
-    authors = player.play("teacher-fresh", specs.of("teacher-noise"), fresh(plan.tasks, plan.fresh_per_task))
     reference, candidate, verdict = sequential(player, plan, specs)
-    student = player.play("student-fp32", specs.of("fp32"), plan.pairs(plan.float_pairs))
+    played = [row.episode for row in candidate]
+    authors = player.play("teacher-fresh", specs.of("teacher-noise"), played)
+    student = player.play(FLOAT, specs.of("fp32"), played) if _has_float(player, specs) else []
     halves = {
-        "teacher": player.play("half-way-teacher", specs.of("teacher-noise"), _halves(plan)),
+        "teacher": player.play("half-way-teacher", specs.of("teacher"), _halves(plan)),
         "int8": player.play("half-way-int8", specs.of("int8"), _halves(plan)),
     }
     few = plan.published_per_task
@@ -100,11 +110,31 @@ def figures(player: Player, plan: Plan, specs: Specs) -> dict[str, Any]:
         "student_fp32": student, "int8": candidate, "int8_10": first_scenes(candidate, few),
     }  # fmt: skip
     return {
-        "success": {name: successes(rows, plan.tasks) for name, rows in success.items()},
+        "success": {name: successes(rows, plan.tasks) for name, rows in success.items() if rows},
         "sequential": verdict,
+        "steps": _steps({"teacher_fresh": authors, "teacher": reference, "student_fp32": student, "int8": candidate}),
         "halfway": halfway_rows(halves),
         "policies": dict(player.policies),
     }
+
+
+def _has_float(player: Player, specs: Specs) -> bool:
+    """Whether the student in FP32 can be played, or counted again."""
+    if specs.bundle is None:
+        return player.has(FLOAT)
+    found = any(name.startswith("float/") for name in open_bundle(specs.bundle).manifest.files)
+    if not found:
+        print(f"{FLOAT}: not played, {specs.bundle} was published without its FP32 graphs", flush=True)
+    return found
+
+
+def _steps(played: Mapping[str, list[Row]]) -> list[dict[str, Any]]:
+    """What each step from the first policy to the last costs on the same scenes: each beside the one before it."""
+    chain = [(name, [row.success for row in rows]) for name, rows in played.items() if rows]
+    return [
+        {"reference_policy": before, "policy": name, **compare_counts(count_pairs(mine, own)).as_dict()}
+        for (before, mine), (name, own) in pairwise(chain)
+    ]
 
 
 def sequential(player: Player, plan: Plan, specs: Specs) -> tuple[list[Row], list[Row], dict[str, Any]]:
@@ -158,12 +188,12 @@ def recounted(folder: Path, plan: Plan | None = None) -> dict[str, Any]:
 
 def set_in(folder: Path) -> Which:
     """The set of tasks whose outcomes are in the folder. Raises BadInput: of none of them."""
-    played = {row.episode.task for row in read_rows(folder / OUTCOMES / "teacher-fresh.parquet")}
+    played = {row.episode.task for row in read_rows(folder / OUTCOMES / "teacher.parquet")}
     for which in SETS:
         if played == {task.name for task in tasks(which)}:
             return which
     expected = " or ".join(f"all tasks of {which}" for which in SETS)
-    raise BadInput(explain("teacher-fresh.parquet", expected, f"{len(played)} tasks", "let evaluate go on"))
+    raise BadInput(explain("teacher.parquet", expected, f"{len(played)} tasks", "let evaluate go on"))
 
 
 def evaluate(plan: Plan, which: str, bundle: Path, teacher: Path, out: Path) -> dict[str, Any]:
@@ -177,24 +207,33 @@ def evaluate(plan: Plan, which: str, bundle: Path, teacher: Path, out: Path) -> 
     return {
         "schema": SCHEMA,
         "set": which,
-        "host": describe_host(),
+        "host": host_of(out / RESULT, player.has_played),
         "bundle": identity(opened),
         "teacher": {"parameters": opened.manifest.teacher.parameters, "bytes": weights.stat().st_size},
-        "latency": latency(opened),
+        "latency": {**latency(opened), "host": describe_host()},
         **found,
     }
 
 
 def identity(bundle: Bundle) -> dict[str, Any]:
-    """Size, parameters and hash of a bundle. bytes: of the int8 graphs; sha256: of its manifest, which holds all."""
+    """Size, parameters and hash of a bundle. bytes: of the int8 graphs; int8_parameters, float_parameters: numbers in
+    them; sha256: of its manifest, which holds all."""
     manifest = bundle.manifest
+    graphs = [onnx.load_from_string(bundle.read(name)) for name in manifest.files if name.endswith(".onnx")
+              and name.startswith("model/")]  # fmt: skip
+    stored = [tensor for graph in graphs for tensor in graph.graph.initializer]
     return {
         "bytes": bundle.total_bytes("model/"),
+        **{f"{kind}_parameters": _numbers(stored, types) for kind, types in STORED.items()},
         "parameters": manifest.student.parameters,
         "sha256": bundle.sha256,
         "teacher_sha256": manifest.teacher.sha256,
         "artifact": manifest.artifact,
     }
+
+
+def _numbers(tensors: Sequence[onnx.TensorProto], types: Sequence[int]) -> int:
+    return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type in types)
 
 
 def latency(bundle: Bundle, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -230,13 +269,13 @@ def _one_core() -> Iterator[None]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = parser_of(__doc__, "bench/results")
+    parser = parser_of(__doc__)
     add_teacher(parser)
     return ended(_work, parser, given)
 
 
 def _work(asked: argparse.Namespace) -> None:
-    out = asked.out or Path("bench/results") / asked.set
+    out = out_of(asked)
     plan = Plan(tasks(asked.set))
     if asked.recount:
         found = {**read_result(out / RESULT), **recounted(out, plan)}

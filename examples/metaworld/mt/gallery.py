@@ -3,7 +3,7 @@ r"""One small animated picture a task: int8 in the loop, in the first fresh scen
     python -m examples.metaworld.mt.gallery --bundle out/mt10/student.bundle
 
 Nothing is chosen: the scene is the first one that `evaluate` plays. TASK.gif and gallery.json, which says how each
-episode ended, go to docs/images/mt10. What was commanded is played once more and drawn larger: the policy itself saw
+episode ended, go to out/mt10/gallery. What was commanded is played once more and drawn larger: the policy itself saw
 the pictures of its own camera.
 """
 
@@ -27,7 +27,7 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode, Loop, Outcome, Plant, Policy, Runner, play
 from edgevla.sim.metaworld import MetaworldPlant
 from edgevla.sim.view import View
-from examples.metaworld.mt.command import ended, parser_of, require_given
+from examples.metaworld.mt.command import ended, out_of, parser_of, require_given
 from examples.metaworld.mt.disturb import Around
 from examples.metaworld.mt.episodes import fresh
 from export.distill.progress import Reporter
@@ -145,12 +145,12 @@ def _entry(film: Film, file: str) -> dict[str, Any]:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    return ended(_work, parser_of(__doc__, "docs/images"), given)
+    return ended(_work, parser_of(__doc__, "gallery"), given)
 
 
 def _work(asked: argparse.Namespace) -> None:
     require_given(asked, "bundle")
-    out = asked.out or Path("docs/images") / asked.set
+    out = out_of(asked, "gallery")
     found = gallery(fresh(asked.set, 1), asked.bundle, out)
     write_json(out / "gallery.json", found)
     for entry in found["episodes"]:

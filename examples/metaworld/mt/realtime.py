@@ -28,8 +28,7 @@ from edgevla.control.ladder import MOVABLE
 from edgevla.errors import BadInput, DeviceFault, explain
 from edgevla.flight.reader import read_record
 from edgevla.sim.lockstep import Episode, Loop
-from edgevla.telemetry.host import describe_host
-from examples.metaworld.mt.command import ended, parser_of, read_result, require_given, require_newest
+from examples.metaworld.mt.command import ended, host_of, out_of, parser_of, read_result, require_given, require_newest
 from examples.metaworld.mt.episodes import fresh
 from examples.metaworld.mt.evaluate import OUTCOMES, identity
 from examples.metaworld.mt.tasks import MtTask, tasks
@@ -157,19 +156,21 @@ def realtime(plan: Plan, which: str, bundle: Path, out: Path, play: Play = edgev
     lockstep = recorded(out / OUTCOMES / "int8.parquet", plan.episodes)
     require_newest(out, {"int8": lockstep[0].policy}, {"int8": policy})
     key = {"schema": SCHEMA, "set": which, "policy": policy, "bundle": identity(open_bundle(bundle))}
+    played = len(_runs_there(out / RESULT, key)) < len(plan.episodes)
+    key["host"] = host_of(out / RESULT, played)
     runs = run_missing(plan, bundle, out, key, play)
     write_json(out / RESULT, {**key, "runs": runs})
-    return {**key, "duration_s": DURATION_S, "host": describe_host(), **recounted(out), "runs": runs}
+    return {**key, "duration_s": DURATION_S, **recounted(out), "runs": runs}
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    return ended(_work, parser_of(__doc__, "bench/results"), given)
+    return ended(_work, parser_of(__doc__), given)
 
 
 def _work(asked: argparse.Namespace) -> None:
     require_given(asked, "bundle")
-    out = asked.out or Path("bench/results") / asked.set
+    out = out_of(asked)
     found = realtime(Plan(tasks(asked.set)), asked.set, asked.bundle, out)
     write_json(out / RESULT, found)
     print(f"{100 * found['success']:.1f} % of {found['episodes']}, {found['same_outcome']} as in lockstep")

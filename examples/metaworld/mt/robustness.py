@@ -4,7 +4,7 @@ r"""What disturbances cost: success of teacher and int8 on the same scenes; stop
 
 Ten fresh scenes a task at every level of `CURVES`, in the loop of the bundle; both policies start from its one noise.
 A sentence that a policy refuses to hear is an episode without success: `refused` counts them. Outcomes (parquet) and
-robustness.json go to bench/results/mt10; `--recount` plays nothing. Some 40 levels: hours on two cores.
+robustness.json go to out/mt10/results; `--recount` plays nothing. Some 40 levels: hours on two cores.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from bench.files import write_json
 from edgevla.errors import BadInput, explain
 from edgevla.policy.words import encoder_of
 from edgevla.sim.lockstep import Episode
-from edgevla.telemetry.host import describe_host
 from examples.metaworld.evidence import WORKERS
 from examples.metaworld.mt.command import (
     add_teacher,
     ended,
+    host_of,
+    out_of,
     parser_of,
     read_result,
     require_given,
@@ -118,8 +119,8 @@ class _Job:
         return f"{self.spec.kind}, {self.spec.disturbance.name if self.spec.disturbance else 'undisturbed scenes'}"
 
 
-def play_missing(plan: Plan, bundle: Path, teacher: Path, out: Path) -> None:
-    """Plays every level that is not there yet, one level of both policies after the other."""
+def play_missing(plan: Plan, bundle: Path, teacher: Path, out: Path) -> bool:
+    """Plays every level that is not there yet, one level of both policies after the other; whether any was missing."""
     hears = encoder_of(require_teacher(teacher, bundle))
     jobs = []
     for disturbance, episodes in plan.points():
@@ -130,6 +131,7 @@ def play_missing(plan: Plan, bundle: Path, teacher: Path, out: Path) -> None:
             _keep_refused(spec, refused, path)
             jobs.append(_Job(spec, heard, path, len(_there(spec, path) & set(heard))))
     _play(jobs)
+    return any(job.there < len(job.episodes) for job in jobs)
 
 
 def _play(jobs: Sequence[_Job]) -> None:
@@ -231,21 +233,21 @@ def _set_in(rows: Sequence[Row]) -> Which:
 
 def robustness(plan: Plan, which: str, bundle: Path, teacher: Path, out: Path) -> dict[str, Any]:
     """Plays what is missing; robustness.json. Raises BadInput: `out` has outcomes of later policies."""
-    play_missing(plan, bundle, teacher, out)
+    played = play_missing(plan, bundle, teacher, out)
     found = recounted(out, plan)
     require_newest(out, found["policies"], {policy: spec_of(policy, bundle, teacher).identity() for policy in POLICIES})
-    return {"schema": SCHEMA, "set": which, "host": describe_host(), **found}
+    return {"schema": SCHEMA, "set": which, "host": host_of(out / RESULT, played), **found}
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = parser_of(__doc__, "bench/results")
+    parser = parser_of(__doc__)
     add_teacher(parser)
     return ended(_work, parser, given)
 
 
 def _work(asked: argparse.Namespace) -> None:
-    out = asked.out or Path("bench/results") / asked.set
+    out = out_of(asked)
     plan = Plan(tasks(asked.set))
     if asked.recount:
         found = {**read_result(out / RESULT), **recounted(out, plan)}

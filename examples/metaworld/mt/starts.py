@@ -5,7 +5,7 @@ r"""Which z the policy of many tasks starts from: the teacher plays from candida
 A bundle carries one z, and a policy that always starts from the same one may be stuck where another is not. Candidates
 are played on scenes that no other evaluation uses, in the fixed-latency loop; the one with most successes (then: the
 fewest ticks) goes into the teacher's config.json, from where `edgevla compress` takes it. Stopped, it goes on when it
-is called again. Results: bench/results/SET/starts.json.
+is called again. Results: out/SET/results/starts.json.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.evidence import WORKERS
-from examples.metaworld.mt.command import ended
-from examples.metaworld.mt.episodes import fresh
+from examples.metaworld.mt.command import ended, out_of
+from examples.metaworld.mt.episodes import practice
 from examples.metaworld.mt.evaluate import OUTCOMES
 from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.tasks import SETS, tasks
@@ -34,7 +34,6 @@ from export.evidence.outcomes import Row, play_recorded, read_rows
 from export.evidence.rollouts import PolicySpec
 
 SCHEMA = "edgevla.mt.starts/1"
-FIRST_SCENE = 200_000
 Start = tuple[int, float]  # seed and scale of z
 
 
@@ -107,9 +106,9 @@ def _work(given: argparse.Namespace) -> None:
             got, todo = str(getattr(given, name)), "see --help"
             raise BadInput(explain(f"--{name}", f"a folder with {file}", got, todo))
     known = tasks(given.set)
-    plan = Plan(fresh(known, given.per_task, FIRST_SCENE))
+    plan = Plan(practice(known, given.per_task))
     bundle = packed(given.teacher, given.data, given.work)
-    out = given.out or Path("bench/results") / given.set
+    out = out_of(given)
     found = result_of(play_starts(plan, bundle, given.teacher, out / OUTCOMES / "starts.parquet"))
     write_json(out / "starts.json", {"schema": SCHEMA, "set": given.set, "host": describe_host(), **found})
     write_choice(given.teacher, found)
@@ -130,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=Path, default=Path(f"out/mt10/{name}"), help="default %(default)s")
     parser.add_argument("--set", choices=SETS, default="mt10", help="of tasks (default %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("out/mt10/starts"), help="default %(default)s")
-    parser.add_argument("--per-task", type=int, default=10, help="scenes (default %(default)s)")
-    parser.add_argument("-o", "--out", type=Path, help="folder (default bench/results/SET)")
+    parser.add_argument("--per-task", type=int, default=20, help="scenes (default %(default)s)")
+    parser.add_argument("-o", "--out", type=Path, help="folder (default out/SET/results)")
     parser.add_argument("--json", action="store_true")
     return ended(_work, parser, arguments)
 
