@@ -133,9 +133,10 @@ def _measured(found: Json, host: Callable[[Json], str], parts: Callable[[Json], 
 # --- beside the published table ---
 
 _PUBLISHED_WORDS = (
-    "Published: Meta-World **MT50**, ten trials a task ([Shukor et al. 2025](https://arxiv.org/abs/2506.01844), table 2, which quotes TinyVLA's paper for "
-    "the first two). Ours: **MT10**: ten tasks in place of fifty, none of them very hard, and other training data per "
-    f"task. The rows stand side by side and rank nothing. Ours on MT50: null, {MT50_REASON}."
+    "Published: Meta-World **MT50**, ten trials a task ([Shukor et al. 2025](https://arxiv.org/abs/2506.01844), table "
+    "2, which quotes TinyVLA's paper for the first two). Ours: **MT10**: ten tasks in place of fifty, none of them "
+    "very hard, and other training data per task. The rows stand side by side and rank nothing. Ours on MT50: null, "
+    f"{MT50_REASON}."
 )
 _MEANS_WORDS = (
     "The published average is the mean of the four groups, though 28 of the 50 tasks are easy and five very hard; "
