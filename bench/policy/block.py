@@ -296,8 +296,13 @@ def _per_task(told: Json) -> str:
         return NOT_MEASURED
     shares = {name: get(told, f"success.{name}.per_task") or {} for name in NAMES}
     body = [(task, *(_shown(as_number(of.get(task)), text.percent) for of in shares.values())) for task in tasks]
-    head = (f"{title}, of {_whole(told, f'success.{name}.episodes')}" for name, title in NAMES.items())
-    return table(("task", *head), body)
+    return "\n\n".join((table(("task", *NAMES.values()), body), _episodes_each(told, len(tasks))))
+
+
+def _episodes_each(told: Json, tasks: int) -> str:
+    counts = [number(told, f"success.{name}.episodes") for name in NAMES]
+    shown = ", ".join(NOT_MEASURED if count is None else text.whole(count / tasks) for count in counts)
+    return f"Episodes of each task, column by column: {shown}."
 
 
 # --- real time, robustness, ablations, pictures ---

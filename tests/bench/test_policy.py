@@ -176,6 +176,7 @@ def test_words_and_tasks_have_their_rows():
     shown = block(evaluation=evaluation())
     assert "| drawer half open | open | student int8 | 47 of 50 |" in shown
     assert "| push-v3 | 90.0 % | 90.0 % | 90.0 % | 90.0 % |" in shown
+    assert "Episodes of each task, column by column: 50, 50, 50, 50." in shown
 
 
 def test_real_time_stands_against_lockstep():
