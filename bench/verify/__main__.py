@@ -17,15 +17,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.verify.replay import chosen, parts, replay
+from bench.verify.replay import Part, chosen, parts, replay
 from bench.verify.subjects import Verdict, verdicts
 from edgevla.cli.output import print_json, print_table, say
 from edgevla.errors import EdgevlaError
 from export.distill.progress import Reporter
 
 RESULTS = Path("bench/results")
-BUNDLES = (Path("out/demo/student.bundle"), Path("examples/metaworld/student.bundle"))
-TEACHER = Path("examples/metaworld/teacher")
+JUDGED = {  # folder of outcomes -> bundles and teacher that can play them again
+    "metaworld": (
+        (Path("out/demo/student.bundle"), Path("examples/metaworld/student.bundle")),
+        Path("examples/metaworld/teacher"),
+    ),
+    "mt10": ((Path("examples/metaworld/mt/student.bundle"),), Path("examples/metaworld/mt/teacher")),
+}
 SHOWN = 12  # differences of a file that are printed
 
 
@@ -55,13 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _episodes(asked: argparse.Namespace, seed: str) -> dict[str, Any]:
     """Plays what was drawn, and says what was not and why."""
     told: dict[str, Any] = {"seed": seed, "played": [], "left_out": [], "differences": [], "other_paths": []}
-    folder = asked.results / "metaworld" / "outcomes"
-    if asked.episodes == 0 or not folder.is_dir():
+    here = [name for name in JUDGED if (asked.results / name / "outcomes").is_dir()]
+    if asked.episodes == 0 or not here:
         told["left_out"].append({"name": "all", "why": "--episodes 0" if asked.episodes == 0 else "no outcomes here"})
         return told
-    found = parts(folder, asked.bundle or BUNDLES, asked.teacher)
-    told["left_out"] += [{"name": p.name, "policy": p.policy, "episodes": len(p.rows), "why": p.why_not}
-                         for p in found if p.why_not]  # fmt: skip
+    found = [part for name in here for part in _parts(asked, name)]
+    told["left_out"] += _left_out(found)
     if (asked.results / "delay.parquet").is_file():
         told["left_out"].append(
             {"name": "delay.parquet", "why": "41 ways and delays of its own: make delay plays them"}
@@ -75,6 +79,24 @@ def _episodes(asked: argparse.Namespace, seed: str) -> dict[str, Any]:
             reporter.close()
         told["played"].append({"name": part.name, "policy": part.policy, "episodes": len(rows), "of": len(part.rows)})
     return told
+
+
+def _parts(asked: argparse.Namespace, name: str) -> list[Part]:
+    bundles, teacher = JUDGED[name]
+    return parts(asked.results / name, asked.bundle or bundles, asked.teacher or teacher)
+
+
+def _left_out(found: Sequence[Part]) -> list[dict[str, Any]]:
+    """A line for each file and reason."""
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in found:
+        if part.why_not:
+            groups.setdefault((part.name, part.why_not), []).append(part)
+    return [
+        {"name": name, "policy": ", ".join(p.policy for p in group[:2]) + (" ..." if len(group) > 2 else ""),
+         "episodes": sum(len(p.rows) for p in group), "why": why}
+        for (name, why), group in groups.items()
+    ]  # fmt: skip
 
 
 def _commit() -> str:
@@ -113,7 +135,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, help="so many instead of 5 %%; 0: none")
     parser.add_argument("--seed", help="of the draw (default: the commit that is checked out)")
     parser.add_argument("--bundle", type=Path, action="append", help="to play with; again for more than one")
-    parser.add_argument("--teacher", type=Path, default=TEACHER)
+    parser.add_argument("--teacher", type=Path, help="to play with (default: the committed ones)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes that play")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)

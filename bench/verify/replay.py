@@ -20,9 +20,15 @@ SHARE = 0.05
 DRAWS = ("teacher-noise", "blank")  # kinds that draw noise at each inference: an episode depends on those before it
 
 
+DISTURBED = ", disturbed"
+
+
 @dataclass(frozen=True)
 class Part:
-    """Rows of one file and policy. `why_not` empty: they can be played; `spec` is then there."""
+    """Rows of one file and policy; those of all its disturbances together.
+
+    why_not: empty where they can be played; `spec` is then there.
+    """
 
     name: str
     policy: str
@@ -32,15 +38,20 @@ class Part:
 
 
 def parts(folder: Path, bundles: Sequence[Path], teacher: Path) -> list[Part]:
-    """Every file of outcomes, by name."""
+    """Every file of outcomes, by the name of what was judged and its own."""
     known = identities(bundles, teacher)
     found = []
-    for path in sorted(folder.glob("*.parquet")):
-        rows = read_rows(path)
-        for policy in dict.fromkeys(row.policy for row in rows):
-            mine = tuple(row for row in rows if row.policy == policy)
-            found.append(_part(path.stem, policy, mine, known))
+    for path in sorted((folder / "outcomes").glob("*.parquet")):
+        rows: dict[str, list[Row]] = {}
+        for row in read_rows(path):
+            rows.setdefault(_without_level(row.policy), []).append(row)
+        found += [_part(f"{folder.name}/{path.stem}", policy, tuple(mine), known) for policy, mine in rows.items()]
     return found
+
+
+def _without_level(policy: str) -> str:
+    plain, comma, _ = policy.partition(", ")
+    return plain + DISTURBED if comma else plain
 
 
 def identities(bundles: Sequence[Path], teacher: Path) -> dict[str, PolicySpec]:
@@ -60,6 +71,8 @@ def _part(name: str, policy: str, rows: tuple[Row, ...], known: dict[str, Policy
         return Part(
             name, policy, rows, None, "draws new noise at every inference: an episode depends on those before it"
         )
+    if policy.endswith(DISTURBED):
+        return Part(name, policy, rows, None, "disturbed on purpose: the command of the curves plays them")
     if policy in known:
         return Part(name, policy, rows, known[policy], "")
     if " of student " in policy:

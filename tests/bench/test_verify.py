@@ -14,7 +14,7 @@ from bench.verify import subjects
 from bench.verify.differ import compared
 from bench.verify.replay import Part, chosen, differences, other_paths, parts
 from edgevla.sim.lockstep import Episode, Outcome
-from export.evidence.outcomes import Row
+from export.evidence.outcomes import Row, write_rows
 from export.evidence.rollouts import PolicySpec
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
@@ -134,13 +134,28 @@ def row(policy, seed, success=True, ticks=80):
 
 
 def test_what_cannot_be_played_again_is_left_out_with_its_reason():
-    found = parts(RESULTS / "metaworld" / "outcomes", [], Path("nowhere"))
+    found = parts(RESULTS / "metaworld", [], Path("nowhere"))
     reasons = {(part.name, "of student" in part.policy): part.why_not for part in found}
-    assert "was not kept" in reasons["sequential-int8", True]
-    assert "not here (here: none)" in reasons["sequential-int8", False]
-    assert "draws new noise" in reasons["half-way-teacher", False]
-    assert "not here (here: none)" in reasons["sequential-teacher", False]
+    assert "was not kept" in reasons["metaworld/sequential-int8", True]
+    assert "not here (here: none)" in reasons["metaworld/sequential-int8", False]
+    assert "draws new noise" in reasons["metaworld/half-way-teacher", False]
+    assert "not here (here: none)" in reasons["metaworld/sequential-teacher", False]
     assert chosen(found, "seed", None) == []
+
+
+def test_the_committed_policy_of_ten_tasks_can_be_played_again():
+    bundles, teacher = verify.JUDGED["mt10"]
+    able = {part.name: part for part in parts(RESULTS / "mt10", bundles, teacher) if part.spec is not None}
+    assert {"mt10/int8", "mt10/teacher", "mt10/half-way-int8", "mt10/half-way-teacher"} <= set(able)
+    assert len(able["mt10/int8"].rows) == len(able["mt10/teacher"].rows) == 1000
+
+
+def test_disturbed_episodes_are_left_out_together(tmp_path):
+    rows = [row(policy, 5) for policy in ("int8 1", "int8 1, light 0.4", "int8 1, delay 8")]
+    write_rows(tmp_path / "mt10" / "outcomes" / "robustness-int8.parquet", rows)
+    plain, disturbed = parts(tmp_path / "mt10", [], Path("nowhere"))
+    assert (len(plain.rows), len(disturbed.rows)) == (1, 2)
+    assert "on purpose" in disturbed.why_not
 
 
 def test_five_percent_are_drawn_by_the_seed():
