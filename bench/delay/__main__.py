@@ -15,10 +15,8 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from edgevla.telemetry.host import describe_host
 from examples.metaworld.episodes import paired
 from export.distill.progress import Reporter
 from export.evidence.rollouts import PolicySpec
+from export.spawned import spawned
 
 FIRST_SCENE = 3_000  # scenes 0 .. 2,999 belong to the demo and the evidence of the reference policy
 DELAYS = (4, 2, 8, 1, 6, 3, 5, 7)  # in this order, so that a run stopped early has the ones that matter
@@ -108,8 +107,7 @@ def play_batches(spec: PolicySpec, todo: list[Asked], jobs: int) -> Iterator[lis
         worker = Worker(spec)
         yield from map(worker.play, batches)
         return
-    context = get_context("spawn")  # MuJoCo does not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(spec,)) as pool:
+    with spawned(jobs, _start, spec) as pool:
         yield from pool.map(_play, batches)
 
 

@@ -23,9 +23,8 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +35,7 @@ from edgevla.errors import BadInput, explain
 from edgevla.sim.metaworld import ACTION_SCALE_M, PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
 from edgevla.sim.view import CORNER, View
 from examples.metaworld.instructions import SHORT, WORDINGS, vocabulary
+from export.spawned import spawned
 
 FRAME_EVERY = 2  # ticks
 MAX_TICKS = 220
@@ -256,7 +256,7 @@ def work_through(
 ) -> None:
     """Does the jobs (function, arguments) on fresh processes: one line for each that is done, with the time left."""
     started = time.monotonic()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:  # MuJoCo does not survive a fork
+    with spawned(workers) as pool:
         futures = [pool.submit(function, *arguments) for function, arguments in jobs]
         for number, future in enumerate(as_completed(futures), 1):
             line = told(future.result())

@@ -16,8 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from examples.so101.scene import IMAGE_SIZE, JOINTS, PERIOD_S, TASKS, So101, Tas
 from export.data.interface import Camera
 from export.data.video import Encoding
 from export.data.writer import Episode, Layout, LeRobotWriter
+from export.spawned import spawned
 
 FRAME_EVERY = 4  # ticks: the meshes are many, a picture takes 60 ms without a GPU
 MAX_FAILED = 10  # unfinished episodes for each wanted one, before a task is given up
@@ -88,7 +88,7 @@ def record(out: Path, episodes: int, seed: int, workers: int) -> None:
     _declare(shards / "asked.json", {"episodes": episodes, "seed": seed})
     missing = [(i, task) for i, task in enumerate(TASKS) if not (shards / f"{task.name}.npz").exists()]
     started = time.monotonic()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # a forked process has no picture of its own
+    with spawned(workers) as pool:
         jobs = [pool.submit(record_task, task, episodes, seed + 100_000 * i, shards) for i, task in missing]
         for number, job in enumerate(as_completed(jobs), 1):
             name, ticks, failed = job.result()

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from edgevla.sim.metaworld import MetaworldPlant
 from edgevla.sim.view import CORNER, TABLE, View, view_of
 from export.channels import PERIOD_S, action_channels
 from export.evidence.dark import Dark
+from export.spawned import spawned
 
 RAY_LOCAL = "local"  # a Ray of this machine, started for the run and ended with it
 _ENGINE_FILES = ("noise.npy", "stats.json", "text/")
@@ -250,8 +251,8 @@ def stream(
 @contextmanager
 def _pool(spec: PolicySpec, workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that have the policy open; whatever stops the caller ends them in the middle of their batches."""
-    context, others = get_context("spawn"), set(active_children())  # torch and MuJoCo do not survive a fork
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(spec,)) as pool:
+    others = set(active_children())
+    with spawned(workers, _start, spec) as pool:
         try:
             yield pool
         except BaseException:
