@@ -14,8 +14,8 @@ from torch import Tensor
 from edgevla.errors import BadInput, explain
 from export.data.interface import held_out
 from export.data.stills import Stills
-from export.distill.feed import fit
 from export.distill.source import Recorded
+from export.structures.pictures import light_of, shown, stacked
 from export.structures.places import require_places
 from export.teachers.interface import Affine, CameraSpec, TeacherSpec
 
@@ -94,7 +94,11 @@ class Lessons:
             raise BadInput(explain("episodes to train on", "one or more", got, todo))
 
     def next(self) -> dict[str, Tensor]:
-        """A batch."""
+        """A batch, as the objective takes it."""
+        return shown(self.drawn())
+
+    def drawn(self) -> dict[str, Tensor]:
+        """A batch before `export.structures.pictures.shown`, which costs most: where it is best done, others know."""
         data, spec, count = self._data, self._spec, self._sizes.rows
         newest = self._ticks[self.rng.integers(len(self._ticks), size=count)]
         back = spec.stride * np.arange(self._sizes.moments - 1, -1, -1)
@@ -109,15 +113,11 @@ class Lessons:
         }
 
     def _seen(self, ticks: Array) -> dict[str, Tensor]:
-        """image (B, T, P, h, w, 3) in [-1, 1]."""
-        flat = ticks.reshape(-1)
-        shown = [fit(self._data.image(flat, camera.name), camera) for camera in self._spec.cameras]
-        pictures = torch.from_numpy(np.stack(shown, axis=1)).unflatten(0, ticks.shape)
-        if self._light:
-            pictures = lit(pictures, self._light, self.rng)
-        if self._dark:
-            pictures[torch.from_numpy(self.rng.random(ticks.shape) < self._dark)] = -1.0
-        return {"image": pictures}
+        """image (B, T, P, h, w, 3) and the light of each."""
+        flat, cameras = ticks.reshape(-1), self._spec.cameras
+        images = stacked([self._data.image(flat, camera.name) for camera in cameras], cameras)
+        light = light_of(ticks.shape[0], ticks.shape[1], self._light, self._dark, self.rng)
+        return {"image": images.unflatten(0, ticks.shape), "light": light}
 
     def _sentences(self, ticks: Array) -> dict[str, Tensor]:
         choices: Sequence[Any] = [self._heard[task] for task in np.asarray(self._data.task_index)[ticks]]
@@ -142,13 +142,6 @@ class Lessons:
         }
 
 
-def lit(pictures: Tensor, most: float, rng: np.random.Generator) -> Tensor:
-    """Pictures (B, ..., h, w, 3) in [-1, 1] under other light: each with a gain and an offset of its own."""
-    shape = (len(pictures), *[1] * (pictures.dim() - 1))
-    gain, offset = (torch.from_numpy(rng.uniform(-most, most, shape).astype(np.float32)) for _ in range(2))
-    return (pictures * (1.0 + gain) + offset).clamp_(-1.0, 1.0)
-
-
 class StillLessons:
     """Batches of pictures without actions (`export.data.stills`), with the keys of `Lessons`: window 1.
 
@@ -169,15 +162,19 @@ class StillLessons:
         self._heard = [[encode(text) for text in texts] for texts in stills.wordings]
 
     def next(self) -> dict[str, Tensor]:
-        """A batch."""
+        """A batch, as the objective takes it."""
+        return shown(self.drawn())
+
+    def drawn(self) -> dict[str, Tensor]:
+        """As of `Lessons`."""
         stills, spec, rng = self._stills, self._spec, self.rng
         picked = rng.integers(len(stills.state), size=self._rows)
-        shown = torch.from_numpy(fit(stills.images(picked), spec.cameras[0]))[:, None, None]
         heard = [self._heard[task][rng.integers(len(self._heard[task]))] for task in stills.task_index[picked]]
         tokens, mask = (torch.from_numpy(np.stack(column)) for column in zip(*heard, strict=True))
         nothing = torch.zeros(self._rows, 1, spec.horizon, 1)
         return {
-            "image": lit(shown, self._light, rng) if self._light else shown,
+            "image": stacked([stills.images(picked)], spec.cameras[:1])[:, None],
+            "light": light_of(self._rows, 1, self._light, 0.0, rng),
             "state": torch.from_numpy(spec.state_stats.apply(stills.state[picked]))[:, None],
             "tokens": tokens,
             "token_mask": mask,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
+from export.structures.pictures import numbers
 
 Array = npt.NDArray[np.float32]
 BETA = 0.1  # deviations: errors below count less and less
@@ -69,7 +70,12 @@ class Places(nn.Module):
 
 def mixed(batch: Mapping[str, Tensor], stills: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rows of both in one batch; of pictures without actions nothing counts but the places."""
-    return {key: torch.cat([value, stills[key]]) for key, value in batch.items()}
+    return {key: torch.cat(_alike(value, stills[key])) for key, value in batch.items()}
+
+
+def _alike(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures of which only some had to be fitted are numbers in both."""
+    return (mine, theirs) if mine.dtype == theirs.dtype else (numbers(mine), numbers(theirs))
 
 
 def require_places(recorded: Array | None, where: str) -> Array:

@@ -30,8 +30,8 @@ class Together(nn.Module):
 
 
 def draw(lessons: Sequence[Lessons]) -> dict[str, Tensor]:
-    """A batch of each robot, for `Together`."""
-    return {f"{number}/{key}": value for number, one in enumerate(lessons) for key, value in one.next().items()}
+    """A batch of each robot, for `Together` once it is `shown`."""
+    return {f"{number}/{key}": value for number, one in enumerate(lessons) for key, value in one.drawn().items()}
 
 
 def share(own: StructurePolicy, guest: StructurePolicy) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
     python -m export.structures.train RECIPE.toml -o out/policy
     torchrun --standalone --nproc_per_node 2 -m export.structures.train RECIPE.toml -o out/policy
 
-Under `torchrun` each process draws its share of a batch. What comes out is a policy folder: `edgevla compress
-out/policy --mode direct` packs it as it is, `--mode distil` makes a student of it.
+Under `torchrun` or `accelerate launch` each process draws its share of a batch. What comes out is a policy folder:
+`edgevla compress out/policy --mode direct` packs it as it is, `--mode distil` makes a student of it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from export.structures.lessons import Lessons, Sizes, StillLessons, spec_of
 from export.structures.lora import add_lora, merge_lora
 from export.structures.objective import StructureObjective
 from export.structures.once import Found, find_all, rest
+from export.structures.pictures import on_device
 from export.structures.places import Places, mixed, require_places
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import BackboneAsk, Recipe, StageAsk, read_recipe
@@ -264,13 +265,14 @@ def train_stage(
     found = None
     if stage.head_only and spent(settings, run.progress) < 1.0:
         found = find_all(robots[0].teacher, robots[0].data, how.place, how.device, loud)
-    objective, next_batch = _lessons(robots, stage, [recipe.seed, run.progress.step, number], how.place, places, found)
+    objective, drawn = _lessons(robots, stage, [recipe.seed, run.progress.step, number], how.place, places, found)
     reporter = Reporter(stage.name, settings.steps or 1, loud)
 
     def report(progress: Progress) -> None:
         reporter.show(progress.step, f"loss {progress.loss:.4f}")
 
-    progress = train(run, objective.to(how.device), next_batch, report, folder / "log.jsonl")
+    with on_device(drawn, how.device) as next_batch:
+        progress = train(run, objective.to(how.device), next_batch, report, folder / "log.jsonl")
     reporter.close()
     model.to("cpu")
     if ask.lora_rank:
@@ -298,7 +300,8 @@ def _lessons(
     places: Places | None = None,
     found: npt.NDArray[np.float32] | None = None,
 ) -> tuple[nn.Module, Callable[[], dict[str, Tensor]]]:
-    """What is minimised, and its next batch. The stage's own robot is the first; the others show all they have.
+    """What is minimised, and its next batch as it is drawn (`export.structures.pictures`). The stage's own robot is
+    the first; the others show all they have.
 
     draw_of: seed, step to go on from, number of the stage. found: in place of pictures, see `export.structures.once`.
     """
@@ -323,10 +326,10 @@ def _lessons(
     if len(robots) > 1:
         return Together(objectives), partial(draw, lessons)
     if stage.stills is None:
-        return objectives[0], lessons[0].next
+        return objectives[0], lessons[0].drawn
     spec, seeds = robots[0].teacher.spec, [seed, 2 + step, stage_number, place.rank]
     stills = StillLessons(Stills(Path(stage.stills)), spec, robots[0].teacher.tokenize, still, seeds, stage.light)
-    return objectives[0], lambda: mixed(lessons[0].next(), stills.next())
+    return objectives[0], lambda: mixed(lessons[0].drawn(), stills.drawn())
 
 
 def whiten(teacher: StructureTeacher, data: Recorded, seed: int, demonstrations: int = 0) -> None:

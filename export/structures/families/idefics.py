@@ -32,7 +32,8 @@ class Idefics(Backbone):
         x = torch.cat([words[:, None].expand(-1, moments, -1, -1), queries], dim=2)
         one = torch.cat([there, torch.ones_like(queries[:, 0, :, 0])], dim=1)
         present = over_moments(one, moments, known)
-        own = torch.eye(moments).repeat_interleave(x.shape[2], 0)[None].expand(len(x), -1, -1)  # which moment's picture
+        own = torch.eye(moments, device=x.device).repeat_interleave(x.shape[2], 0)  # which moment's picture
+        own = own[None].expand(len(x), -1, -1)
         shown = "perceiver_embeddings" if self.model.config.use_resampler else "image_encoder_embeddings"
         found = self.model(
             inputs_embeds=x.flatten(1, 2), attention_mask=causal(present), image_attention_mask=own,

@@ -46,4 +46,4 @@ class Qwen2VL(Backbone):
         inside = ((place >= 0) & (place < pictures)) * turned[:, place % len(cell)]
         before = place.clamp(0, pictures) // len(cell) + torch.arange(moments)[:, None] * (pictures // len(cell))
         moved = (inside - before * (len(cell) - max(rows, columns))).flatten(1)
-        return super().places(present, moments, pictures) + moved[:, None]
+        return super().places(present, moments, pictures) + moved[:, None].to(present.device)

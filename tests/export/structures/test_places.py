@@ -16,7 +16,7 @@ from edgevla.errors import BadInput
 from export.data.stills import Stills
 from export.structures.config import StructureConfig
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
-from export.structures.lessons import StillLessons, lit, spec_of
+from export.structures.lessons import StillLessons, spec_of
 from export.structures.objective import StructureObjective
 from export.structures.places import Places, mixed
 from export.structures.policy import StructurePolicy
@@ -121,13 +121,6 @@ def test_pictures_without_actions_count_for_places_alone(tmp_path: Path) -> None
     assert loss(still) == 0.0
     assert loss(rows) > 0.0
     assert not both["valid"][3:].any()
-
-
-def test_light_changes_each_picture_its_own_way() -> None:
-    pictures = torch.zeros(3, 1, 1, 4, 4, 3)
-    changed = lit(pictures, 0.2, np.random.default_rng(0))
-    assert len({float(picture.mean()) for picture in changed}) == 3
-    assert float(changed.abs().max()) <= 0.2
 
 
 def test_what_is_not_there_is_no_lesson() -> None:
