@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,25 @@ import torch
 
 from edgevla.errors import BadInput
 from examples.metaworld.demos import Group, Recording, record_episode
-from examples.metaworld.mt.ablations import BASE, RECIPE, VARIANTS, Data, Variant, conclusions, main, recipe_of, rows_of
+from examples.metaworld.mt.ablations import (
+    BASE,
+    RECIPE,
+    VARIANTS,
+    Data,
+    Variant,
+    conclusions,
+    learns_from,
+    main,
+    recipe_of,
+    rows_of,
+)
 from examples.metaworld.mt.demos import DISTURBERS
 from export.structures.config import StructureConfig
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import read_recipe
 from export.structures.train import make_backbone
+from tests.examples.mt_desk import write_data
+from tests.export.structures.test_places import write_stills
 
 DATA = Data(Path("pushes"), Path("noise"), Path("none"), Path("stills"))
 NAMES = ("one", "two")
@@ -42,6 +56,17 @@ def test_a_variant_answers_and_differs_from_the_recipe_in_what_it_says(variant: 
         answer = policy.act(inputs, torch.randn(chunk.shape), chunk, chunk[..., :1])
     assert answer.shape == chunk.shape
     assert config.window == 1 or stage.stills is None
+
+
+def test_a_variant_is_known_by_its_recipe_its_demonstrations_and_its_pictures(tmp_path: Path) -> None:
+    demonstrations, stills = write_data(tmp_path / "data"), write_stills(tmp_path / "stills", 40)
+    data = Data(*[tmp_path / "data"] * 3, tmp_path / "stills")
+    told = {variant.name: learns_from(recipe_of(variant, read_recipe(RECIPE), data, 640)) for variant in VARIANTS}
+    assert {one["demonstrations"] for one in told.values()} == {demonstrations.sha256}
+    assert told[BASE]["stills"] == stills.sha256
+    assert told["no pictures"]["stills"] is None
+    assert told[BASE]["recipe"] != told["fine"]["recipe"]
+    json.dumps(told)
 
 
 def result(name: str, success: list[bool]) -> dict[str, Any]:

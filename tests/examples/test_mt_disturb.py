@@ -17,6 +17,7 @@ from examples.metaworld.mt.disturb import (
     PLANTS,
     POLITE,
     SCENES,
+    THINGS,
     UNKNOWN,
     WORDS,
     Delayed,
@@ -197,6 +198,21 @@ def test_added_words_are_known_ones_around_the_sentence_and_never_too_many():
             assert sentence in told
             assert set(told.split()) <= known
             assert len(told.split()) == min(LONGEST, len(sentence.split()) + 4)
+
+
+@pytest.mark.parametrize("which", ["mt10", "mt50"])
+def test_another_task_s_thing_is_named_in_known_words_behind_what_is_to_be_done(which):
+    known = set(vocabulary(which))
+    for task in tasks(which):
+        for sentence in task.held_out:
+            told = said("another thing named", 1, Episode(task.name, 9_000_000, sentence)).instruction.split()
+            asked = [word for word in sentence.split() if word not in POLITE]
+            assert told[:-4] == asked
+            assert told[-4:-1] == ["across", "from", "the"]
+            assert told[-1] in set(THINGS) - set(asked)
+            assert set(told) <= known
+            assert len(told) <= LONGEST
+    assert said("another thing named", 0, EPISODE) == EPISODE
 
 
 def test_an_unknown_word_is_in_no_sentence_of_any_task():

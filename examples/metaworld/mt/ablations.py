@@ -34,6 +34,7 @@ from examples.metaworld.mt.episodes import fresh
 from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.tasks import Which, tasks
 from export.data.ours import OurData
+from export.data.stills import Stills
 from export.distill.alone import alone
 from export.evidence.paired import compare
 from export.evidence.rollouts import PolicySpec, play_all
@@ -122,15 +123,23 @@ def recipe_of(variant: Variant, base: Recipe, data: Data, frames: int) -> Recipe
     )
 
 
+def learns_from(recipe: Recipe) -> dict[str, Any]:
+    """What decides a variant: its recipe, and hashes of what it learns from. Raises BadInput: these cannot be read."""
+    (stage,) = recipe.stages
+    return {
+        "recipe": json.loads(json.dumps(asdict(recipe), default=str)),
+        "demonstrations": OurData(Path(stage.data)).sha256,
+        "stills": Stills(Path(stage.stills)).sha256 if stage.stills else None,
+    }
+
+
 def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task: int, which: Which) -> None:
     """Trains, packs and plays one; what stands in its folder is not done again."""
     folder = work / variant.name.replace(" ", "-")
     done = folder / f"result-{per_task}.json"
     recipe = recipe_of(variant, read_recipe(RECIPE), data, frames)
     where = Path(recipe.stages[0].data)
-    stills = OurData(data.stills).sha256 if recipe.stages[0].stills else None
-    told = {"recipe": json.loads(json.dumps(asdict(recipe), default=str)), "demonstrations": OurData(where).sha256}
-    claim(folder, {**told, "stills": stills})
+    claim(folder, learns_from(recipe))
     if is_played(done):
         return
     teacher, train_s = run_recipe(recipe, folder / "policy")

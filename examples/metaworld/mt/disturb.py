@@ -29,6 +29,7 @@ BACKGROUND = ("table_wood", "basic_floor", "wall_metal")  # materials of the sce
 CHECK_PX = 32  # of a replaced texture, side of a field
 POLITE = ("please", "now", "robot", "could", "you", "for", "me")  # known words that say nothing of the task
 UNKNOWN = ("kindly", "immediately", "buddy")  # words that no sentence of training has
+THINGS = ("puck", "door", "drawer", "button", "peg", "window")  # known words, each of a task
 LONGEST = 12  # words, `max_tokens` of the recipes
 
 
@@ -215,6 +216,14 @@ def unknown(sentence: str, level: float, dice: Dice) -> str:
     return " ".join([*(UNKNOWN[i] for i in dice.integers(len(UNKNOWN), size=round(level))), sentence])
 
 
+def distracted(sentence: str, level: float, dice: Dice) -> str:
+    """`level` times it is said that a thing of another task is opposite. What is only polite makes room."""
+    words = [word for word in sentence.split() if word not in POLITE] if level else sentence.split()
+    for thing in dice.permutation([thing for thing in THINGS if thing not in words])[: round(level)]:
+        words += ["across", "from", "the", str(thing)]
+    return " ".join(words)
+
+
 # --- all of them by name ---
 
 Wrap = Callable[[Plant, float, Dice], Plant]
@@ -224,7 +233,11 @@ PLANTS: dict[str, Wrap] = {
 SCENES: dict[str, Wrap] = {
     "camera moved": camera_moved, "camera turned": camera_turned, "light": light, "background": background,
 }  # fmt: skip
-WORDS: dict[str, Callable[[str, float, Dice], str]] = {"words added": polite, "unknown words": unknown}
+WORDS: dict[str, Callable[[str, float, Dice], str]] = {
+    "words added": polite,
+    "another thing named": distracted,
+    "unknown words": unknown,
+}
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ CURVES = (
     Curve("light", "times", (0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 1.8), neutral=1.0),
     Curve("background", "share replaced", (0, 0.25, 0.5, 0.75, 1)),
     Curve("words added", "known words", (0, 1, 2, 4)),
+    Curve("another thing named", "things", (0, 1)),
     Curve("unknown words", "words", (0, 1)),
     Curve("state noise", "mm", (0, 2, 5, 10, 20)),
     Curve("pixel noise", "of 255", (0, 4, 8, 16, 32)),
