@@ -111,6 +111,9 @@ def test_the_command_packs_plays_writes_and_says_what_it_chose(
     assert len(found["rows"]) == 9
     assert load_structure(teacher).noise["seed"] == found["chosen"]["seed"]
     assert open_bundle(desk.bundle).noise is not None
+    (tmp_path / "out" / "starts.json").write_text(json.dumps({**written, "host": {"name": "who played"}}))
+    assert starts.main([*folders, "--per-task", "1", "-o", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads((tmp_path / "out" / "starts.json").read_text())["host"] == {"name": "who played"}
 
 
 def test_folders_that_are_not_there_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 r"""Which z the policy of many tasks starts from: the teacher plays from candidates, and the best is written down.
 
-    python -m examples.metaworld.mt.starts --teacher out/mt10/teacher --data out/mt10/data
+    python -m examples.metaworld.mt.starts
 
 A bundle carries one z, and a policy that always starts from the same one may be stuck where another is not. Candidates
 are played on scenes that no other evaluation uses, in the fixed-latency loop; the one with most successes (then: the
@@ -22,9 +22,8 @@ from bench.files import write_json
 from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
-from edgevla.telemetry.host import describe_host
 from examples.metaworld.evidence import WORKERS
-from examples.metaworld.mt.command import ended, out_of
+from examples.metaworld.mt.command import ended, host_of, out_of
 from examples.metaworld.mt.episodes import practice
 from examples.metaworld.mt.evaluate import OUTCOMES
 from examples.metaworld.mt.packed import packed
@@ -34,6 +33,7 @@ from export.evidence.outcomes import Row, play_recorded, read_rows
 from export.evidence.rollouts import PolicySpec
 
 SCHEMA = "edgevla.mt.starts/1"
+RESULT = "starts.json"
 Start = tuple[int, float]  # seed and scale of z
 
 
@@ -101,34 +101,39 @@ def write_choice(teacher: Path, found: dict[str, Any]) -> None:
 
 
 def _work(given: argparse.Namespace) -> None:
-    for name, file in (("teacher", "config.json"), ("data", "dataset.json")):
-        if not (getattr(given, name) / file).is_file():
-            got, todo = str(getattr(given, name)), "see --help"
-            raise BadInput(explain(f"--{name}", f"a folder with {file}", got, todo))
-    known = tasks(given.set)
-    plan = Plan(practice(known, given.per_task))
-    bundle = packed(given.teacher, given.data, given.work)
+    ours = Path("out") / given.set
+    teacher, data, work = given.teacher or ours / "teacher", given.data or ours / "data", given.work or ours / "starts"
+    for name, folder, file in (("teacher", teacher, "config.json"), ("data", data, "dataset.json")):
+        if not (folder / file).is_file():
+            raise BadInput(explain(f"--{name}", f"a folder with {file}", str(folder), "see --help"))
+    plan = Plan(practice(tasks(given.set), given.per_task))
+    bundle = packed(teacher, data, work)
     out = out_of(given)
-    found = result_of(play_starts(plan, bundle, given.teacher, out / OUTCOMES / "starts.parquet"))
-    write_json(out / "starts.json", {"schema": SCHEMA, "set": given.set, "host": describe_host(), **found})
-    write_choice(given.teacher, found)
+    outcomes = out / OUTCOMES / "starts.parquet"
+    there = _rows_in(outcomes)
+    found = result_of(play_starts(plan, bundle, teacher, outcomes))
+    host = host_of(out / RESULT, _rows_in(outcomes) > there)
+    write_json(out / RESULT, {"schema": SCHEMA, "set": given.set, "host": host, **found})
+    write_choice(teacher, found)
     if given.json:
         print(json.dumps(found))
         return
     shown = [(row["seed"], f"{row['scale']:g}", f"{row['successes']} of {row['episodes']}") for row in found["rows"]]
     print_table("successes of the teacher", ("seed of z", "scale", "successes"), shown)
-    print(
-        f"chosen: seed {found['chosen']['seed']}, scale {found['chosen']['scale']:g}; wrote {given.teacher}/config.json"
-    )
+    print(f"chosen: seed {found['chosen']['seed']}, scale {found['chosen']['scale']:g}; wrote {teacher}/config.json")
+
+
+def _rows_in(outcomes: Path) -> int:
+    return len(read_rows(outcomes)) if outcomes.exists() else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("teacher", "data"):
-        parser.add_argument(f"--{name}", type=Path, default=Path(f"out/mt10/{name}"), help="default %(default)s")
+        parser.add_argument(f"--{name}", type=Path, help=f"folder (default out/SET/{name})")
     parser.add_argument("--set", choices=SETS, default="mt10", help="of tasks (default %(default)s)")
-    parser.add_argument("--work", type=Path, default=Path("out/mt10/starts"), help="default %(default)s")
+    parser.add_argument("--work", type=Path, help="folder (default out/SET/starts)")
     parser.add_argument("--per-task", type=int, default=20, help="scenes (default %(default)s)")
     parser.add_argument("-o", "--out", type=Path, help="folder (default out/SET/results)")
     parser.add_argument("--json", action="store_true")
