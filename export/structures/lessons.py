@@ -161,10 +161,6 @@ class StillLessons:
         self.rng = np.random.default_rng(seed)
         self._heard = [[encode(text) for text in texts] for texts in stills.wordings]
 
-    def next(self) -> dict[str, Tensor]:
-        """A batch, as the objective takes it."""
-        return shown(self.drawn())
-
     def drawn(self) -> dict[str, Tensor]:
         """As of `Lessons`."""
         stills, spec, rng = self._stills, self._spec, self.rng

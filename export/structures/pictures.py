@@ -20,7 +20,6 @@ from torch import Tensor
 from export.distill.feed import fit
 from export.teachers.interface import CameraSpec
 
-Array = npt.NDArray[Any]
 Batch = dict[str, Tensor]
 AHEAD = 3  # batches
 

@@ -18,6 +18,7 @@ from export.structures.config import StructureConfig
 from export.structures.families.ours import Ours, OwnModel, OwnSizes
 from export.structures.lessons import StillLessons, spec_of
 from export.structures.objective import StructureObjective
+from export.structures.pictures import shown
 from export.structures.places import Places, mixed
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import read_recipe
@@ -84,11 +85,12 @@ def test_a_small_square_is_found_within_two_pixels_after_200_steps(tmp_path: Pat
     spec = spec_of(FourJoints(), "structure", (SIDE, SIDE), 8, 2, 6, 1, 2)
     teacher = StructureTeacher(policy, spec, ("arm", "move", "the"))
     lessons = StillLessons(stills, spec, teacher.tokenize, 32, [0, 0], light=0.1)
-    policy.backbone.model.stem.whiten(lessons.next()["image"].flatten(0, 2))
+    policy.backbone.model.stem.whiten(shown(lessons.drawn())["image"].flatten(0, 2))
     places = Places(stills.places, policy.config.width, 1.0)
     objective = StructureObjective(policy, torch.Generator().manual_seed(0), places)
     optimiser = torch.optim.AdamW(objective.parameters(), 2e-3)
-    fresh = StillLessons(write_stills(tmp_path / "fresh", 200, 1), spec, teacher.tokenize, 200, [1, 0]).next()
+    unseen = StillLessons(write_stills(tmp_path / "fresh", 200, 1), spec, teacher.tokenize, 200, [1, 0])
+    fresh = shown(unseen.drawn())
 
     def error_m() -> float:
         with torch.no_grad():
@@ -99,7 +101,7 @@ def test_a_small_square_is_found_within_two_pixels_after_200_steps(tmp_path: Pat
     before = error_m()
     for _ in range(200):
         optimiser.zero_grad()
-        objective(lessons.next()).backward()
+        objective(shown(lessons.drawn())).backward()
         optimiser.step()
     assert before > 0.05
     assert error_m() < 0.02  # two pixels; a patch is sixteen
@@ -109,7 +111,7 @@ def test_pictures_without_actions_count_for_places_alone(tmp_path: Path) -> None
     policy, stills = conv_policy(), write_stills(tmp_path / "stills", 40)
     spec = spec_of(FourJoints(), "structure", (SIDE, SIDE), 8, 2, 6, 1, 2)
     teacher = StructureTeacher(policy, spec, ("arm", "move", "the"))
-    still = StillLessons(stills, spec, teacher.tokenize, 6, [0, 0]).next()
+    still = shown(StillLessons(stills, spec, teacher.tokenize, 6, [0, 0]).drawn())
     rows = {key: value[:3].clone() for key, value in still.items()}
     rows |= {"actions": torch.randn(3, 1, 8, 4), "valid": torch.ones(3, 1, 8, 1)}
 
