@@ -30,10 +30,10 @@ from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.png import encode_png
 from export.embodiment import Embodiment
 from export.onnx.chain import blank_memory, onnx_stage, run_chain
-from export.onnx.cost import multiply_adds
 from export.onnx.stages import IR_VERSION, OPSET, StageSpec, interface
 from export.parity.frames import Frames
 from export.parity.stages import StageParity
+from export.quantize.graph import load, multiply_adds
 from export.students.interface import Feeding, SavedStudent, teacher_feeding
 from export.teachers.interface import TeacherPolicy, TeacherSpec
 
@@ -275,7 +275,7 @@ def manifest_of(
         "student": {"name": policy.name, "sha256": policy.sha256, "parameters": policy.parameters},
         "recipe": {
             **recipe,
-            "multiply_adds": sum(multiply_adds(graphs.floats[stage]) for stage in each),
+            "multiply_adds": sum(sum(multiply_adds(load(graphs.floats[stage])).values()) for stage in each),
             "student": dict(policy.config),
         },
         "opset": OPSET,

@@ -19,8 +19,8 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.policy.preprocess import image_tensor, prefix_tensors, state_tensor
 from edgevla.telemetry.interleaved import Interleaved, measure
 from export.channels import TRAINING_CAMERA
-from export.onnx.cost import multiply_adds
 from export.onnx.teacher import OnnxTeacher
+from export.quantize.graph import load, multiply_adds
 from export.teachers.engine import TeacherEngine
 from export.teachers.folder import Teacher, load_teacher
 
@@ -74,6 +74,7 @@ def model_table(bundle: Bundle, teacher: Teacher, teacher_folder: Path, run: Int
     """`models{}` of report.json."""
     summary, manifest = run.summary(), bundle.manifest
     graphs = OnnxTeacher(teacher.model).graphs
+    macs = {name: sum(multiply_adds(load(graph)).values()) for name, graph in graphs.items()}
     steps = teacher.model.config.flow_steps
     student_macs = int(manifest.recipe["multiply_adds"])
     student = {"parameters": manifest.student.parameters, "macs": student_macs}
@@ -85,7 +86,7 @@ def model_table(bundle: Bundle, teacher: Teacher, teacher_folder: Path, run: Int
         "teacher": {
             "parameters": teacher.parameters,
             "bytes": (teacher_folder / "model.safetensors").stat().st_size,
-            "macs": multiply_adds(graphs["encode"]) + steps * multiply_adds(graphs["step"]),
+            "macs": macs["encode"] + steps * macs["step"],
             **timing("teacher_eager"),
             "ort_fp32_p50_ms": timing("teacher_fp32")["p50_ms"],
             "ort_fp32_p99_ms": timing("teacher_fp32")["p99_ms"],

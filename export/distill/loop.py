@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgevla.errors import BadInput, explain
 from export.distill.board import Board
 from export.distill.failures import is_out_of_memory, out_of_memory, writing
+from export.shards import files_of, load_shards, save_shards
 
 CHECKPOINT_S = 30.0
 LOG_EVERY = 50  # steps
@@ -75,10 +73,16 @@ def learning_rate(recipe: Recipe, share: float) -> float:
 
 
 class Run:
-    """A model in training: parameters, averaged parameters, optimiser and progress, saved and resumed as one file."""
+    """A model in training: parameters, averaged parameters, optimiser and progress, saved and resumed as one.
 
-    def __init__(self, model: nn.Module, recipe: Recipe, path: Path) -> None:
-        self.model, self.recipe, self.path = model, recipe, path
+    Args:
+        model, recipe: what is trained, and how.
+        path: of the state, a safetensors file.
+        most_bytes: of a file; where it is more, the state lies in several (`export.shards`).
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, path: Path, most_bytes: int | None = None) -> None:
+        self.model, self.recipe, self.path, self.most_bytes = model, recipe, path, most_bytes
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
@@ -103,20 +107,16 @@ class Run:
         for parameter, state in self.optimiser.state.items():
             name = self.names[parameter]
             tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
-        temporary = self.path.with_suffix(".part")
-        with writing(self.path, temporary):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata={"progress": json.dumps(vars(self.progress))})
-            os.replace(temporary, self.path)
+        with writing(self.path):
+            save_shards(tensors, self.path, {"progress": json.dumps(vars(self.progress))}, self.most_bytes)
 
     def resume(self) -> bool:
-        """Continues from the file if there is one."""
-        if not self.path.exists():
-            return False
+        """Continues from what was saved, if anything was."""
         try:
-            with safe_open(self.path, framework="pt") as archive:
-                tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-                self.progress = Progress(**json.loads(archive.metadata()["progress"]))
+            if not files_of(self.path):
+                return False
+            tensors, told = load_shards(self.path)
+            self.progress = Progress(**json.loads(told["progress"]))
             self._load(tensors)
         except Exception as error:
             raise BadInput(

@@ -69,13 +69,18 @@ def play_recorded(
     missing = [episode for episode in episodes if episode not in rows]
     waiting: list[Row] = []
     done = len(episodes) - len(missing)
-    for batch in stream(spec, missing, workers, ray) if missing else ():
-        waiting += [_played(policy, missing[len(waiting) + k], played) for k, played in enumerate(batch)]
-        progress(done + len(waiting))
-        if len(waiting) >= SAVE_EVERY or len(waiting) == len(missing):
+    try:
+        for batch in stream(spec, missing, workers, ray) if missing else ():
+            waiting += [_played(policy, missing[len(waiting) + k], played) for k, played in enumerate(batch)]
+            progress(done + len(waiting))
+            if len(waiting) >= SAVE_EVERY:
+                append_rows(path, waiting)
+                rows |= {row.episode: row for row in waiting}
+                done, missing, waiting = done + len(waiting), missing[len(waiting) :], []
+    finally:  # Ctrl-C and the end alike: nothing that was played is lost
+        if waiting:
             append_rows(path, waiting)
-            rows |= {row.episode: row for row in waiting}
-            done, missing, waiting = done + len(waiting), missing[len(waiting) :], []
+    rows |= {row.episode: row for row in waiting}
     return [rows[episode] for episode in episodes]
 
 
@@ -109,16 +114,20 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file whole or not at all. Raises BadInput: no room, or no right to."""
     parquet = library("pyarrow.parquet", "data")
     arrow = library("pyarrow", "data")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    with temporary.open("wb") as stream:
-        parquet.write_table(arrow.Table.from_pylist([_values(row) for row in rows], _schema(arrow)), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            parquet.write_table(arrow.Table.from_pylist([_values(row) for row in rows], _schema(arrow)), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        todo = "free space, or pass another folder; the same command goes on"
+        raise BadInput(explain(f"outcomes in {path}", "room for them", error, todo)) from error
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -128,6 +137,8 @@ def read_rows(path: Path) -> list[Row]:
         BadInput: it cannot be read, has other columns, or a value is missing.
     """
     parquet, arrow = library("pyarrow.parquet", "data"), library("pyarrow", "data")
+    if not path.exists():
+        raise BadInput(explain(f"outcomes in {path}", "episodes that were played", "no such file", "play them first"))
     try:
         with path.open("rb") as stream:
             table = parquet.read_table(stream)

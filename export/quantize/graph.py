@@ -210,16 +210,30 @@ def initializers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds of one pass by node: matrix products, of weights and of activations, and convolutions."""
-    shapes = shapes_of(model)
+    """Multiply-adds of one pass by node: matrix products, of weights and of activations, and convolutions. What depends
+    on no input, as the first queries of a resampler, costs none: ONNX Runtime computes it once, when it loads."""
+    shapes, moving = shapes_of(model), _depends_on_inputs(model)
     costs = {}
     for node in model.graph.node:
-        if node.op_type in PRODUCTS:
+        if node.op_type in PRODUCTS and node.name not in moving:
+            costs[node.name] = 0
+        elif node.op_type in PRODUCTS:
             first, second = shapes[node.input[0]], shapes[node.input[1]]
             transposed = node.op_type == "Gemm" and attribute(node, "transA", 0)
             depth = math.prod(second[1:]) if node.op_type == "Conv" else first[0 if transposed else -1]
             costs[node.name] = math.prod(shapes[node.output[0]]) * depth
     return costs
+
+
+def _depends_on_inputs(model: onnx.ModelProto) -> set[str]:
+    """Names of nodes; the graph is in the order of its computation."""
+    tensors = {value.name for value in model.graph.input} - set(initializers(model))
+    nodes = set()
+    for node in model.graph.node:
+        if tensors & set(node.input):
+            nodes.add(node.name)
+            tensors |= set(node.output)
+    return nodes
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:

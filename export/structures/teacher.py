@@ -1,13 +1,12 @@
 """A policy of the family behind the interface that all teachers share, and its folder.
 
 config.json          schema, structure, backbone (family and its sizes or config), spec, words
-model.safetensors    every weight
+model.safetensors    every weight; where that was asked for, in several files (`export.shards`)
 tokenizer.json       of a pre-trained backbone; a policy from scratch brings its words
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgevla.errors import BadInput, explain
 from edgevla.policy.tokens import Vocabulary
 from export.onnx.stages import StageSpec
+from export.shards import hash_of, load_shards, save_shards
 from export.structures.backbone import Backbone
 from export.structures.config import StructureConfig
 from export.structures.families import random_backbone
@@ -36,6 +35,7 @@ from export.teachers.lerobot.words import FILE, Words
 from export.teachers.noise import drawn
 
 SCHEMA = "edgevla.structure/1"
+WEIGHTS = "model.safetensors"
 
 
 class StructureTeacher(TeacherPolicy):
@@ -105,9 +105,9 @@ class StructureTeacher(TeacherPolicy):
 
         return cut(self, depth, d_max)
 
-    def save(self, folder: Path, half: bool = False) -> None:
+    def save(self, folder: Path, half: bool = False, most_bytes: int | None = None) -> None:
         """Weights first, then the config, each whole or not at all. half: rounded to float16, here too, so that what
-        is kept is what plays. Raises BadInput: no room.
+        is kept is what plays. most_bytes: of a file. Raises BadInput: no room.
         """
         if half:
             self.policy.half().float()
@@ -124,8 +124,7 @@ class StructureTeacher(TeacherPolicy):
             weights = {n: value.half() if value.is_floating_point() else value for n, value in weights.items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / ".part.safetensors")
-            os.replace(folder / ".part.safetensors", folder / "model.safetensors")
+            save_shards(weights, folder / WEIGHTS, None, most_bytes)
             if self._tokenizer is not None:
                 (folder / FILE).write_bytes(self._tokenizer.read_bytes())
             (folder / ".part.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -142,18 +141,16 @@ def load_structure(folder: Path, tokenizer: Path | None = None) -> StructureTeac
     """
     try:
         told = json.loads((folder / "config.json").read_text())
-        raw = (folder / "model.safetensors").read_bytes()
+        sha256 = hash_of(folder / WEIGHTS)
     except (OSError, ValueError) as error:
         todo = "check the path"
-        raise BadInput(
-            explain("policy folder", "config.json and model.safetensors", f"{folder}: {error}", todo)
-        ) from error
+        raise BadInput(explain("policy folder", f"config.json and {WEIGHTS}", f"{folder}: {error}", todo)) from error
     try:
         config = StructureConfig.from_dict(told["structure"])
         policy = StructurePolicy(config, backbone_from_dict(told["backbone"]))
         spec, words = spec_from_dict(told["spec"]), tuple(map(str, told["words"]))
         noise = _chosen(told.get("noise"))
-        weights = load_file(folder / "model.safetensors")
+        weights, _ = load_shards(folder / WEIGHTS)
         policy.load_state_dict(weights)
     except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -163,7 +160,7 @@ def load_structure(folder: Path, tokenizer: Path | None = None) -> StructureTeac
         raise BadInput(explain(f"{folder}", "finite weights", f"NaN or infinity in {bad[0]}", "train it again"))
     where = tokenizer or (folder if (folder / FILE).is_file() else None)
     file = None if where is None else where / FILE
-    return StructureTeacher(policy, spec, words, file, hashlib.sha256(raw).hexdigest(), noise)
+    return StructureTeacher(policy, spec, words, file, sha256, noise)
 
 
 def _chosen(told: Any) -> dict[str, Any] | None:

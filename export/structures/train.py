@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgevla.errors import BadInput, EdgevlaError, Refused, explain
+from edgevla.errors import BadInput, EdgevlaError, Refused, Usage, explain
 from export.data.ours import OurData
 from export.data.stills import Stills
 from export.distill.alone import alone
@@ -38,6 +39,7 @@ from export.distill.opening import open_data
 from export.distill.parallel import Place, in_turn, join, leave
 from export.distill.progress import Reporter
 from export.distill.source import Recorded
+from export.shards import MIB
 from export.structures.backbone import Backbone, freeze
 from export.structures.config import StructureConfig
 from export.structures.families import open_backbone
@@ -85,12 +87,14 @@ class Manner:
     device: `cpu`, or of a GPU; the same batches and noise on each.
     most_s: of training, after which to pause.
     half: weights are kept in float16.
+    most_bytes: of a file of weights or of a checkpoint, see `export.shards`.
     """
 
     place: Place = ALONE
     device: str = "cpu"
     most_s: float | None = None
     half: bool = False
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def run_recipe(
             _declare(work / DECLARED, recipe, list(data.values()))
         teacher, train_s = _run_stages(recipe, data, words, first, work, loud, how)
         if place.chief:
-            teacher.eval().save(out, how.half)
+            teacher.eval().save(out, how.half, how.most_bytes)
     return teacher, train_s
 
 
@@ -260,7 +264,7 @@ def train_stage(
     places = _places(robots[0], stage)
     trained = [*(robot.teacher.policy for robot in robots), *([] if places is None else [places])]
     model = (nn.ModuleList(trained) if len(trained) > 1 else policy).to(how.device)
-    run = Run(model, settings, folder / "checkpoint.safetensors")
+    run = Run(model, settings, folder / "checkpoint.safetensors", how.most_bytes)
     run.resume()
     found = None
     if stage.head_only and spent(settings, run.progress) < 1.0:
@@ -382,15 +386,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--half", action="store_true", help="keep the weights in float16: half the bytes")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda where there is one (default %(default)s)")
     parser.add_argument("--minutes", type=float, help="pause after so long: for a machine that is lent in pieces")
+    parser.add_argument("--shards", type=int, metavar="MIB", help="weights and checkpoints in files of at most so much")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     place = join() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
     try:
         require_device(given.device)
         loud = place.chief and not given.json
-        most_s = None if given.minutes is None else 60.0 * given.minutes
+        most_s = _seconds(given.minutes)
         recipe = read_recipe(given.recipe)
-        how = Manner(place, given.device, most_s, given.half)
+        how = Manner(place, given.device, most_s, given.half, _bytes(given.shards))
         teacher, _ = run_recipe(recipe, given.out, loud, how=how)
     except Paused as paused:
         told = {"paused": paused.stage, "share": paused.share}
@@ -409,6 +414,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = {"policy": str(given.out), "parameters": teacher.parameters_total, "words": len(teacher.known)}
     print(json.dumps(told) if given.json else f"wrote {given.out}: {teacher.parameters_total:,} parameters")
     leave()
+
+
+def _seconds(minutes: float | None) -> float | None:
+    """Of --minutes. Raises Usage: none."""
+    if minutes is not None and not 0.0 < minutes < math.inf:
+        raise Usage(explain("--minutes", "more than 0", minutes, "8.5 for a machine that is lent for nine"))
+    return None if minutes is None else 60.0 * minutes
+
+
+def _bytes(shards: int | None) -> int | None:
+    """In a file at most, of --shards. Raises Usage: less than one."""
+    if shards is not None and shards < 1:
+        raise Usage(explain("--shards", "1 or more MiB", shards, "15 for a machine that sends files of 15 MiB"))
+    return None if shards is None else shards * MIB
 
 
 if __name__ == "__main__":

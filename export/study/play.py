@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ from export.compress import compress
 from export.data.ours import OurData
 from export.evidence.rollouts import PolicySpec, play_all
 from export.request import DIRECT, ArtifactAsk, Request, TeacherAsk
+from export.shards import hash_of
+from export.structures.teacher import WEIGHTS
 from export.teachers.lerobot.weights import sha256_of
 
 FRESH_SEED = 9_700_000  # of the episodes; training scenes are below 2,000,000
@@ -38,7 +39,7 @@ def played(folder: Path, where: Path, data: OurData, pairs: int, seed: int, dark
         dark: share of black pictures.
     """
     bundle, started = folder / BUNDLE, time.monotonic()
-    trained = hashlib.sha256((folder / POLICY / "model.safetensors").read_bytes()).hexdigest()
+    trained = hash_of(folder / POLICY / WEIGHTS)
     if bundle.is_dir() and open_bundle(bundle).manifest.teacher.sha256 != trained:
         shutil.rmtree(bundle)
     if not bundle.is_dir():

@@ -25,9 +25,11 @@ class Job:
 
 
 def run_all(jobs: Sequence[Job], workers: int) -> None:
-    """Runs every job, `workers` at a time, and says what is left. Raises BadInput: one failed; its log is named."""
+    """Runs every job, `workers` at a time, and says what is left; one that fails stops no other, for each may take
+    hours. Raises BadInput, at the end: some failed; their logs are named.
+    """
     waiting, running = list(jobs), {}  # type: list[Job], dict[str, tuple[Job, subprocess.Popen[bytes]]]
-    begun, done = time.monotonic(), 0
+    begun, done, failed = time.monotonic(), 0, {}  # type: float, int, dict[str, tuple[Job, int]]
     while waiting or running:
         while waiting and len(running) < workers:
             job = waiting.pop(0)
@@ -37,16 +39,16 @@ def run_all(jobs: Sequence[Job], workers: int) -> None:
             if process.poll() is None:
                 continue
             del running[name]
-            if process.returncode:
-                for _, other in running.values():
-                    other.terminate()
-                got, todo = f"exit {process.returncode}", f"see {job.folder / LOG}"
-                raise BadInput(explain(f"cell {name}", "exit 0", got, todo))
             done += 1
+            if process.returncode:
+                failed[name] = (job, process.returncode)
             left_s = (time.monotonic() - begun) / done * (len(jobs) - done)
-            print(
-                f"{name} is done: {done} of {len(jobs)}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True
-            )
+            end = f"failed, see {job.folder / LOG}" if process.returncode else "is done"
+            print(f"{name} {end}: {done} of {len(jobs)}, about {left_s / 60:.0f} min left", file=sys.stderr, flush=True)
+    if failed:
+        got = ", ".join(f"exit {code}" for _, code in failed.values())
+        todo = "see " + ", ".join(str(job.folder / LOG) for job, _ in failed.values())
+        raise BadInput(explain(f"cell {', '.join(failed)}", "exit 0", got, todo))
 
 
 def _started(job: Job) -> subprocess.Popen[bytes]:

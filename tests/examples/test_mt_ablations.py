@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgevla.errors import BadInput
+from edgevla.bundle.manifest import Timing
+from edgevla.control.timing import schedule_of
+from edgevla.errors import BadInput, Usage
+from edgevla.sim.metaworld import PERIOD_S
 from examples.metaworld.demos import Group, Recording, record_episode
 from examples.metaworld.mt.ablations import (
     BASE,
@@ -28,6 +31,7 @@ from export.structures.config import StructureConfig
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import read_recipe
 from export.structures.train import make_backbone
+from profiles import load_target
 from tests.examples.mt_desk import write_data
 from tests.export.structures.test_places import write_stills
 
@@ -46,6 +50,7 @@ def test_a_variant_answers_and_differs_from_the_recipe_in_what_it_says(variant: 
     assert (recipe == recipe_of(other, base, DATA, 640)) == (variant.name == BASE)
     config = StructureConfig.from_dict({**recipe.policy, "pictures": 1, "state": 4, "actions": 4})
     policy = StructurePolicy(config, make_backbone(recipe.backbone, 20)).eval()
+    schedule_of(Timing(PERIOD_S, config.horizon, config.d_max), load_target("host"))  # the loop takes such chunks
     moments = config.window
     inputs = {
         "image": torch.zeros(1, moments, 1, 128, 128, 3), "state": torch.zeros(1, moments, 4),
@@ -120,3 +125,12 @@ def test_data_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFi
         main(["--data", str(tmp_path), "--work", str(tmp_path / "work")])
     assert ended.value.code == BadInput.exit_code
     assert "a folder with dataset.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--workers", "--frames", "--per-task"])
+@pytest.mark.parametrize("number", ["0", "-5", "2.5", "many"])
+def test_numbers_that_make_no_sense_are_refused(option: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"{option}={number}"])
+    assert ended.value.code == Usage.exit_code
+    assert f"{option}: expected a whole number, 1 or more, got '{number}'" in capsys.readouterr().err

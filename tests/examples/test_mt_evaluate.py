@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -163,6 +164,66 @@ def test_a_teacher_that_the_bundle_was_not_made_from_is_refused(desk, tmp_path):
         evaluate(SMALL, "mt10", desk.bundle, tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("text", [None, '{"schema": ', "[]", "{}"])
+def test_a_teacher_without_its_config_is_refused_before_anything_is_played(desk, tmp_path, text):
+    shutil.copy(desk.teacher / "model.safetensors", tmp_path)
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.json"):
+        evaluate(SMALL, "mt10", desk.bundle, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_student_of_another_bundle_is_not_counted_as_this_one_s(judged, desk, tmp_path, monkeypatch, capsys):
+    """Rows in FP32 lie there, of a student that was judged before in the same folder."""
+    monkeypatch.setattr(judging, "ROUNDS", 5)
+    in_this_process(monkeypatch, TICKS)
+    publish(open_bundle(desk.bundle), tmp_path / "small.bundle")
+    for path in (judged[0] / OUTCOMES).iterdir():
+        write_rows(tmp_path / "out" / OUTCOMES / path.name, read_rows(path))
+    path = tmp_path / "out" / OUTCOMES / f"{judging.FLOAT}.parquet"
+    write_rows(path, [replace(row, policy="fp32 other", success=False) for row in read_rows(path)])
+    found = evaluate(SMALL, "mt10", tmp_path / "small.bundle", desk.teacher, tmp_path / "out")
+    assert "student_fp32" not in found["success"]
+    assert [one["policy"] for one in found["steps"]] == ["teacher", "int8"]
+
+
+def test_counting_again_says_whether_the_figures_were_the_same(judged, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judging, "Plan", lambda tasks: SMALL)
+    for path in (judged[0] / OUTCOMES).iterdir():
+        write_rows(tmp_path / OUTCOMES / path.name, read_rows(path))
+    told = json.loads(json.dumps(judged[1]))
+    for what, says in (
+        (told, "the same figures as before"),
+        ({**told, "success": {}, "steps": []}, "differed in success, steps"),
+    ):
+        (tmp_path / judging.RESULT).write_text(json.dumps(what))
+        assert judging.main(["--recount", "-o", str(tmp_path)]) == 0
+        assert says in capsys.readouterr().out
+        assert json.loads((tmp_path / judging.RESULT).read_text()) == told
+    (tmp_path / judging.RESULT).write_text(json.dumps({**told, "policies": {**told["policies"], "int8": "int8 other"}}))
+    assert judging.main(["--recount", "-o", str(tmp_path)]) == BadInput.exit_code
+    assert "int8 other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "no"])
+def test_a_result_of_another_shape_is_refused(judged, tmp_path, text, capsys):
+    (tmp_path / judging.RESULT).write_text(text)
+    assert judging.main(["--recount", "-o", str(tmp_path)]) == BadInput.exit_code
+    assert "evaluation.json" in capsys.readouterr().err
+    assert (tmp_path / judging.RESULT).read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_played(desk, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    told = ["--bundle", str(desk.bundle), "--teacher", str(desk.teacher), "-o"]
+    for where in (tmp_path / "file", tmp_path / "file" / "out"):
+        for command in (judging, robustness):
+            assert command.main([*told, str(where)]) == BadInput.exit_code
+            assert "-o" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_looking_ends_at_the_first_crossing_and_every_task_counts_alike():
     rows = [Row("p", Episode(task.name, FRESH_SEED + i, "do"), i > 0, 9, 2, 0.0) for task in MT for i in range(4)]
     told = successes([*rows[:4], *rows[4:6]], MT)
@@ -282,11 +343,14 @@ def test_runs_by_the_clock_are_kept_counted_and_not_made_twice(judged, desk, tmp
     assert (more["late_commands"], more["runs_with_late_commands"], more["episodes"]) == (1, 1, 4)
 
 
-def test_runs_of_another_bundle_are_not_taken_for_this_one_s(judged, desk, tmp_path):
+def test_runs_of_another_bundle_are_not_taken_for_this_one_s(judged, desk, tmp_path, flights, capsys, monkeypatch):
+    in_this_process(monkeypatch, TICKS)
     write_rows(tmp_path / OUTCOMES / "int8.parquet", read_rows(judged[0] / OUTCOMES / "int8.parquet"))
     (tmp_path / realtime.RESULT).write_text(json.dumps({"policy": "int8 other", "runs": []}))
-    with pytest.raises(BadInput, match="int8 other"):
-        realtime.realtime(realtime.Plan(MT, 1), "mt10", desk.bundle, tmp_path, Clock())
+    realtime.realtime(realtime.Plan(MT, 1), "mt10", desk.bundle, tmp_path, Clock())
+    assert "int8 other: it is realtime-other.json now" in capsys.readouterr().out
+    assert json.loads((tmp_path / "realtime-other.json").read_text()) == {"policy": "int8 other", "runs": []}
+    assert len(json.loads((tmp_path / realtime.RESULT).read_text())["runs"]) == len(MT)
 
 
 def test_a_run_without_a_record_says_what_the_command_said(monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from edgevla.errors import BadInput
 from edgevla.sim.lockstep import Episode
 from examples.metaworld.mt import starts
 from examples.metaworld.mt.episodes import practice
+from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.starts import Plan, play_starts, result_of, write_choice
 from export.distill.start import bundle_noise
 from export.evidence.outcomes import Row
@@ -114,6 +115,12 @@ def test_the_command_packs_plays_writes_and_says_what_it_chose(
     (tmp_path / "out" / "starts.json").write_text(json.dumps({**written, "host": {"name": "who played"}}))
     assert starts.main([*folders, "--per-task", "1", "-o", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads((tmp_path / "out" / "starts.json").read_text())["host"] == {"name": "who played"}
+
+
+def test_a_bundle_of_weights_that_were_trained_anew_is_made_anew(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "policy.bundle").symlink_to(desk.bundle)
+    assert packed(desk.teacher, desk.teacher.parent / "data", tmp_path) == tmp_path / "policy.bundle"
+    assert open_bundle(tmp_path / "policy.bundle").sha256 == open_bundle(desk.bundle).sha256  # taken as it is
 
 
 def test_folders_that_are_not_there_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

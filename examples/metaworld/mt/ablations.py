@@ -30,6 +30,7 @@ from edgevla.control.realtime import die_with_parent
 from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.stats import wilson_interval
+from examples.metaworld.arguments import positive
 from examples.metaworld.mt.episodes import fresh
 from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.tasks import Which, tasks
@@ -104,7 +105,7 @@ VARIANTS = (
         "history", "a policy head over 4 moments", beside="no pictures",
         policy={"structure": "policy-head", "window": 4}, stage=_NO_STILLS,
     ),
-    _variant("short chunk", "16 ticks in place of 32", policy={"horizon": 16}),
+    _variant("long chunk", "64 ticks in place of 32; the loop takes none below 26", policy={"horizon": 64}),
     _variant("one pass", "a head of one pass, which learns the mean", policy={"head": "flow-one-pass"}),
     _variant("noise", "noise at every tick in place of pushes", "noise", "unforeseen", stage={"foreseen": False}),
     _variant("calm", "demonstrations without disturbance", "none"),
@@ -251,10 +252,10 @@ def _parser() -> argparse.ArgumentParser:
     paths = {name: f"out/mt10/{folder}" for name, folder in folders.items()}
     for name, default in {**paths, "out": "out/mt10/results/ablations.json"}.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), help="default %(default)s")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="of each variant (default %(default)s)")
-    parser.add_argument("--per-task", type=int, default=PER_TASK, help="scenes (default %(default)s)")
+    parser.add_argument("--frames", type=positive, default=FRAMES, help="of each variant (default %(default)s)")
+    parser.add_argument("--per-task", type=positive, default=PER_TASK, help="scenes (default %(default)s)")
     parser.add_argument("--set", choices=("mt10", "mt50"), default="mt10")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=[variant.name for variant in VARIANTS], help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)

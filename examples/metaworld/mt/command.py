@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from edgevla.bundle.reader import Bundle, open_bundle
 from edgevla.errors import BadInput, EdgevlaError, Usage, explain
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.mt.tasks import SETS
+from export.shards import hash_of
+from export.structures.teacher import WEIGHTS
 
-RESULTS = "results"
+RESULTS, CONFIG = "results", "config.json"
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
@@ -29,8 +31,19 @@ def parser_of(words: str | None, out: str = RESULTS) -> argparse.ArgumentParser:
 
 
 def out_of(asked: argparse.Namespace, out: str = RESULTS) -> Path:
-    """Where to write: what is committed is never what a command writes to unasked."""
-    return asked.out or Path("out") / asked.set / out
+    """Where to write, made if it is not there: what is committed is never what a command writes to unasked.
+
+    Raises BadInput: nothing can be written there, said before hours of play and not after.
+    """
+    folder: Path = asked.out or Path("out") / asked.set / out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise BadInput(explain("-o", "a folder that can be written", error, "pass another -o")) from None
+    if not writable:
+        raise BadInput(explain("-o", "a folder that can be written", f"{folder} is read-only", "pass another -o"))
+    return folder
 
 
 def add_teacher(parser: argparse.ArgumentParser) -> None:
@@ -67,15 +80,14 @@ def require_teacher(teacher: Path, bundle: Path) -> Bundle:
     """The opened bundle, which was made from this teacher. Raises BadInput: from another, or either is unusable."""
     opened = open_bundle(bundle)
     try:
-        weights = (teacher / "model.safetensors").read_bytes()
-    except OSError as error:
-        raise BadInput(
-            explain("teacher folder", "model.safetensors", f"{teacher}: {error}", "check the path")
-        ) from None
-    expected, got = opened.manifest.teacher.sha256, hashlib.sha256(weights).hexdigest()
+        got = hash_of(teacher / WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise BadInput(explain("teacher folder", WEIGHTS, f"{teacher}: {error}", "check the path")) from None
+    expected = opened.manifest.teacher.sha256
     if got != expected:
         told = f"weights {got[:16]} in {teacher}"
         raise BadInput(explain(f"teacher of {bundle.name}", f"weights {expected[:16]}", told, "pass that one"))
+    read_result(teacher / CONFIG, "schema")  # here, and not by each of the processes that play
     return opened
 
 
@@ -93,10 +105,19 @@ def host_of(result: Path, played: bool) -> dict[str, Any]:
     return then or describe_host()
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """A result that was written before. Raises BadInput: it is not there, or no JSON."""
+def read_result(path: Path, *keys: str) -> dict[str, Any]:
+    """A result that was written before. Raises BadInput: it is not there, no JSON, or has not all of the keys."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not found.keys() >= set(keys):
+            raise ValueError(f"no {' or no '.join(keys) or 'object'} in it")
     except (OSError, ValueError) as error:
-        raise BadInput(explain(f"{path}", "the result of a run", error, "let the command run first")) from None
+        raise BadInput(explain(f"{path}", "what a command wrote there", error, "let it run first")) from None
     return found
+
+
+def recount_into(path: Path, there: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
+    """The result that stands in the file with its figures counted again, and in words whether they are the same."""
+    changed = [name for name, value in counted.items() if json.loads(json.dumps(value)) != there.get(name)]
+    print(f"{path}: {'differed in ' + ', '.join(changed) if changed else 'the same figures as before'}")
+    return {**there, **counted}

@@ -47,6 +47,7 @@ from examples.metaworld.mt.command import (
     out_of,
     parser_of,
     read_result,
+    recount_into,
     require_given,
     require_newest,
     require_teacher,
@@ -56,6 +57,8 @@ from examples.metaworld.mt.tasks import DIFFICULTIES, SETS, MtTask, Which, tasks
 from export.evidence.outcomes import Row, read_rows, share
 from export.evidence.paired import Design, PairCounts, compare_counts, count_pairs, sequential_verdict
 from export.evidence.rollouts import PolicySpec, loop_of
+from export.shards import files_of
+from export.structures.teacher import WEIGHTS
 
 SCHEMA = "edgevla.mt/2"
 FLOAT = "student-fp32"
@@ -85,10 +88,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Specs:
-    """The policies that are compared. Paths may be None where nothing is played."""
+    """The policies that are compared. Paths may be None where nothing is played; has_float: whether outcomes of the
+    student in FP32 are counted then, None: where there are any."""
 
     bundle: Path | None = None
     teacher: Path | None = None
+    has_float: bool | None = None
 
     def of(self, kind: str) -> PolicySpec:
         return PolicySpec(kind, self.bundle, self.teacher if kind.startswith("teacher") else None)
@@ -121,7 +126,7 @@ def figures(player: Player, plan: Plan, specs: Specs) -> dict[str, Any]:
 def _has_float(player: Player, specs: Specs) -> bool:
     """Whether the student in FP32 can be played, or counted again."""
     if specs.bundle is None:
-        return player.has(FLOAT)
+        return player.has(FLOAT) if specs.has_float is None else specs.has_float
     found = any(name.startswith("float/") for name in open_bundle(specs.bundle).manifest.files)
     if not found:
         print(f"{FLOAT}: not played, {specs.bundle} was published without its FP32 graphs", flush=True)
@@ -171,19 +176,20 @@ def successes(rows: Sequence[Row], judged: Sequence[MtTask]) -> dict[str, Any]:
     }
 
 
-def recounted(folder: Path, plan: Plan | None = None) -> dict[str, Any]:
+def recounted(folder: Path, plan: Plan | None = None, has_float: bool | None = None) -> dict[str, Any]:
     """Every figure of evaluation.json that comes from outcomes, again from FOLDER/outcomes alone.
 
     Args:
         folder: that evaluation.json stands in.
         plan: what was played; None: the whole plan of the set whose tasks were.
+        has_float: whether the student in FP32 was among them; None: where there are outcomes of one.
 
     Raises:
         BadInput: outcomes are missing, or of several policies.
     """
     player = Player(folder / OUTCOMES, recount=True)
     with contextlib.redirect_stdout(io.StringIO()):  # the player tells what it finds
-        return figures(player, plan or Plan(tasks(set_in(folder))), Specs())
+        return figures(player, plan or Plan(tasks(set_in(folder))), Specs(has_float=has_float))
 
 
 def set_in(folder: Path) -> Which:
@@ -201,15 +207,15 @@ def evaluate(plan: Plan, which: str, bundle: Path, teacher: Path, out: Path) -> 
     opened = require_teacher(teacher, bundle)
     player = Player(out / OUTCOMES)
     figures(player, plan, Specs(bundle, teacher))
-    found = recounted(out, plan)
+    found = recounted(out, plan, FLOAT in player.policies)
     require_newest(out, found["policies"], player.policies)
-    weights = teacher / "model.safetensors"
+    weights = sum(file.stat().st_size for file in files_of(teacher / WEIGHTS))
     return {
         "schema": SCHEMA,
         "set": which,
         "host": host_of(out / RESULT, player.has_played),
         "bundle": identity(opened),
-        "teacher": {"parameters": opened.manifest.teacher.parameters, "bytes": weights.stat().st_size},
+        "teacher": {"parameters": opened.manifest.teacher.parameters, "bytes": weights},
         "latency": {**latency(opened), "host": describe_host()},
         **found,
     }
@@ -278,7 +284,10 @@ def _work(asked: argparse.Namespace) -> None:
     out = out_of(asked)
     plan = Plan(tasks(asked.set))
     if asked.recount:
-        found = {**read_result(out / RESULT), **recounted(out, plan)}
+        there = read_result(out / RESULT, "policies", "bundle", "latency")
+        counted = recounted(out, plan, FLOAT in there["policies"])
+        require_newest(out, counted["policies"], there["policies"])
+        found = recount_into(out / RESULT, there, counted)
     else:
         require_given(asked, "bundle", "teacher")
         found = evaluate(plan, asked.set, asked.bundle, asked.teacher, out)

@@ -25,7 +25,7 @@ from bench.files import write_json
 from bench.loop.histogram import merged, of_ns, packed, quantile, unpacked
 from edgevla.bundle.reader import open_bundle
 from edgevla.control.ladder import MOVABLE
-from edgevla.errors import BadInput, DeviceFault, explain
+from edgevla.errors import DeviceFault, explain
 from edgevla.flight.reader import read_record
 from edgevla.sim.lockstep import Episode, Loop
 from examples.metaworld.mt.command import ended, host_of, out_of, parser_of, read_result, require_given, require_newest
@@ -77,14 +77,16 @@ def run_missing(plan: Plan, bundle: Path, out: Path, key: Json, play: Play) -> l
 
 
 def _runs_there(path: Path, key: Json) -> list[dict[str, Any]]:
-    """Runs of the same bundle that were made before. Raises BadInput: they are of another one."""
+    """Runs of the same policy that were made before; a file of another one is kept beside under its name."""
     if not path.exists():
         return []
-    found = read_result(path)
-    if found.get("policy") != key["policy"]:
-        todo = "pass another -o, or remove it"
-        raise BadInput(explain(f"runs in {path}", key["policy"], found.get("policy"), todo))
-    return list(found["runs"])
+    found = read_result(path, "policy", "runs")
+    if found["policy"] == key["policy"]:
+        return list(found["runs"])
+    aside = path.with_stem(f"{path.stem}-{str(found['policy']).rpartition(' ')[2]}")
+    path.replace(aside)
+    print(f"{path.name} was of another policy, {found['policy']}: it is {aside.name} now", flush=True)
+    return []
 
 
 def edgevla_run(bundle: Path, episode: Episode, record: Path) -> None:
@@ -145,7 +147,7 @@ def summary(runs: Sequence[Json], lockstep: Sequence[bool]) -> dict[str, Any]:
 
 def recounted(folder: Path) -> dict[str, Any]:
     """Every figure of realtime.json, again from its runs and FOLDER/outcomes. Raises BadInput: either is missing."""
-    runs = read_result(folder / RESULT)["runs"]
+    runs = read_result(folder / RESULT, "runs")["runs"]
     episodes = [Episode(run["task"], run["seed"], run["instruction"]) for run in runs]
     return summary(runs, [row.success for row in recorded(folder / OUTCOMES / "int8.parquet", episodes)])
 

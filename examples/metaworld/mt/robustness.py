@@ -28,6 +28,7 @@ from examples.metaworld.mt.command import (
     out_of,
     parser_of,
     read_result,
+    recount_into,
     require_given,
     require_newest,
     require_teacher,
@@ -251,7 +252,7 @@ def _work(asked: argparse.Namespace) -> None:
     out = out_of(asked)
     plan = Plan(tasks(asked.set))
     if asked.recount:
-        found = {**read_result(out / RESULT), **recounted(out, plan)}
+        found = recount_into(out / RESULT, read_result(out / RESULT, "curves"), recounted(out, plan))
     else:
         require_given(asked, "bundle", "teacher")
         found = robustness(plan, asked.set, asked.bundle, asked.teacher, out)

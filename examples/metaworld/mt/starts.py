@@ -22,6 +22,7 @@ from bench.files import write_json
 from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
+from examples.metaworld.arguments import positive
 from examples.metaworld.evidence import WORKERS
 from examples.metaworld.mt.command import ended, host_of, out_of
 from examples.metaworld.mt.episodes import practice
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=Path, help=f"folder (default out/SET/{name})")
     parser.add_argument("--set", choices=SETS, default="mt10", help="of tasks (default %(default)s)")
     parser.add_argument("--work", type=Path, help="folder (default out/SET/starts)")
-    parser.add_argument("--per-task", type=int, default=20, help="scenes (default %(default)s)")
+    parser.add_argument("--per-task", type=positive, default=20, help="scenes (default %(default)s)")
     parser.add_argument("-o", "--out", type=Path, help="folder (default out/SET/results)")
     parser.add_argument("--json", action="store_true")
     return ended(_work, parser, arguments)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from edgevla.errors import BadInput, Usage
-from edgevla.sim.lockstep import HALF_WAY_TICKS, Episode, play
+from edgevla.sim.lockstep import HALF_WAY_TICKS, Episode, Outcome, play
 from export.evidence import outcomes
 from export.evidence.outcomes import (
     COLUMNS,
@@ -25,7 +25,7 @@ from export.evidence.outcomes import (
     write_rows,
 )
 from export.evidence.paired import Design, compare, count_pairs, sequential_verdict
-from export.evidence.rollouts import RAY_LOCAL, PolicySpec, _batches, loop_of, play_all
+from export.evidence.rollouts import RAY_LOCAL, Played, PolicySpec, _batches, loop_of, play_all
 from export.extras import library
 from tests.export.tiny import write_teacher
 
@@ -68,7 +68,7 @@ def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outcomes.os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match="No space"):
         append_rows(path, ROWS[1:])
     assert read_rows(path) == ROWS[:1]
 
@@ -190,6 +190,18 @@ def test_parts_are_written_while_the_run_goes_on(tiny_bundle_path, tmp_path, mon
     rows = play_recorded(PolicySpec("int8", tiny_bundle_path), asked, path, 1, progress)
     assert sizes == [0, 2]
     assert [row.episode for row in rows] == asked
+
+
+def test_what_was_played_before_ctrl_c_is_kept(tiny_bundle_path, tmp_path, monkeypatch):
+    def stopped(spec, episodes, workers, ray):
+        yield [Played(Outcome(True, 7, 2, 0.1), 0.5) for _ in episodes[:2]]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outcomes, "stream", stopped)
+    path = tmp_path / "rows.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        play_recorded(PolicySpec("int8", tiny_bundle_path), HALVES, path, 1)
+    assert [row.episode for row in read_rows(path)] == HALVES[:2]
 
 
 def test_identity_follows_what_decides_the_answers(tiny_bundle_path, bundle_copy, tmp_path):

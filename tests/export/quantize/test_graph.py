@@ -6,7 +6,9 @@ import pytest
 from onnx import helper
 
 from edgevla.errors import BadInput, Usage
+from export.quantize.artifact import quantize
 from export.quantize.graph import is_plain_gemm, layer_names, load, multiply_adds, split_gemms, worth_it
+from export.quantize.readback import executed, int8_share
 from tests.export.quantize.tools import build, convolution, gemm, linear, random_feeds, relative_rms, run
 
 
@@ -84,3 +86,19 @@ def test_a_small_or_batched_weight_is_not_worth_it():
     batched = np.zeros((2, 128, 128), np.float32)
     graph = build(nodes, {"x": [2, 4, 128]}, {"out": [2, 4, 128]}, {"w": batched})
     assert worth_it(load(graph), frozenset()) == []
+
+
+def test_what_depends_on_no_input_costs_nothing():
+    """As the first queries of a resampler: learned numbers times a learned matrix."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=s).astype(np.float32) for name, s in
+               {"latents": (4, 128), "query": (128, 160), "key": (128, 160)}.items()}  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["latents", "query"], ["q"], "queries"),
+        helper.make_node("MatMul", ["x", "key"], ["k"], "keys"),
+        helper.make_node("Add", ["q", "k"], ["out"], "sum"),
+    ]
+    graph = build(nodes, {"x": [4, 128]}, {"out": [4, 160]}, weights)
+    assert multiply_adds(load(graph)) == {"queries": 0, "keys": 4 * 128 * 160}
+    assert int8_share(quantize(graph, "dynamic-s8")) == 1.0  # ONNX Runtime computes the queries when it loads
+    assert [ran.multiply_adds for ran in executed(graph) if ran.multiply_adds] == [4 * 128 * 160]

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from edgevla.errors import BadInput, Refused
+from edgevla.errors import BadInput, Refused, Usage
 from export.data.load import open_dataset
 from export.distill.alone import alone
+from export.shards import files_of
 from export.structures.recipe import read_recipe
-from export.structures.train import STOPPED, Manner, Robot, _lessons, main, run_recipe
+from export.structures.train import STOPPED, Manner, Paused, Robot, _lessons, main, run_recipe
 from export.teachers.load import load_policy
 from tests.export.structures.tiny import backbone_of
 from tests.export.user_files import write_recording
 
 ROOT = Path(__file__).parents[3]
+MOST_BYTES = 140_000  # of a file: no tensor of the policy below is larger
 RECIPE = """
 schema = "edgevla.recipe/1"
 seed = 3
@@ -106,6 +110,46 @@ def test_half_the_bytes_are_the_weights_that_play(desk: Path, tmp_path: Path) ->
     kept = load_policy(tmp_path / "out").policy.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in rounded.policy.state_dict().items())
     assert all(torch.allclose(value, kept[name], rtol=1e-3, atol=1e-6) for name, value in before.items())
+
+
+def test_weights_travel_in_small_files_and_training_goes_on_elsewhere(desk: Path, tmp_path: Path) -> None:
+    recipe, small = read_recipe(written(desk, tmp_path)), Manner(most_bytes=MOST_BYTES)
+    with pytest.raises(Paused):
+        run_recipe(recipe, tmp_path / "here", False, how=replace(small, most_s=1e-3))
+    assert len(files_of(tmp_path / "here" / "work" / "stage-0" / "checkpoint.safetensors")) > 3
+    for place in ("there", "one-file"):
+        shutil.copytree(tmp_path / "here", tmp_path / place)
+    shutil.rmtree(tmp_path / "here")
+    run_recipe(recipe, tmp_path / "there", False, how=small)
+    plain, _ = run_recipe(recipe, tmp_path / "one-file", False)
+    assert max(path.stat().st_size for path in (tmp_path / "there").rglob("*.safetensors")) <= MOST_BYTES
+    weights = files_of(tmp_path / "there" / "model.safetensors")
+    assert len(weights) > 1
+    kept = load_policy(tmp_path / "there").policy.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in plain.policy.state_dict().items())
+    weights[0].write_bytes(weights[0].read_bytes()[:-1])
+    with pytest.raises(BadInput, match="cut off"):
+        load_policy(tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    ("option", "number", "says"),
+    [
+        ("--shards", "0", "1 or more MiB"),
+        ("--shards", "-1", "1 or more MiB"),
+        ("--minutes", "-3", "more than 0"),
+        ("--minutes", "0", "more than 0"),
+        ("--minutes", "nan", "more than 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    desk: Path, tmp_path: Path, option: str, number: str, says: str, capsys
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(written(desk, tmp_path)), "-o", str(tmp_path / "out"), option, number])
+    assert ended.value.code == Usage.exit_code
+    assert f"{option}\n  expected: {says}\n  got:      {number}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stage_of_another_robot_hands_on_what_has_the_same_shape(desk: Path, tmp_path: Path, capsys) -> None:

@@ -148,11 +148,17 @@ def test_one_session_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_failing_cell_is_named_with_its_log(tmp_path: Path) -> None:
-    jobs = [Job(tmp_path / "good", ("-c", "pass")), Job(tmp_path / "bad", ("-c", "raise SystemExit('no data')"))]
-    with pytest.raises(BadInput, match=r"cell bad(.|\n)*output\.log"):
+def test_a_failing_cell_is_named_with_its_log_and_stops_no_other(tmp_path: Path) -> None:
+    late = "import time; time.sleep(1.5); print('ended')"
+    jobs = [
+        Job(tmp_path / "good", ("-c", late)),
+        Job(tmp_path / "bad", ("-c", "raise SystemExit('no data')")),
+        Job(tmp_path / "after", ("-c", "print('ended')")),
+    ]
+    with pytest.raises(BadInput, match=r"cell bad\n(.|\n)*exit 1\n(.|\n)*bad/output\.log"):
         run_all(jobs, 2)
     assert "no data" in (tmp_path / "bad" / "output.log").read_text()
+    assert all("ended" in (tmp_path / name / "output.log").read_text() for name in ("good", "after"))
 
 
 def test_the_command_says_what_is_not_there(tmp_path: Path, capsys: Any) -> None:
