@@ -87,8 +87,17 @@ def require_teacher(teacher: Path, bundle: Path) -> Bundle:
     if got != expected:
         told = f"weights {got[:16]} in {teacher}"
         raise BadInput(explain(f"teacher of {bundle.name}", f"weights {expected[:16]}", told, "pass that one"))
-    read_result(teacher / CONFIG, "schema")  # here, and not by each of the processes that play
+    _require_config(teacher / CONFIG)
     return opened
+
+
+def _require_config(path: Path) -> None:
+    """Here, and not by each of the processes that play."""
+    try:
+        if "schema" not in dict(json.loads(path.read_text(encoding="utf-8"))):
+            raise ValueError("no schema in it")
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(explain("teacher folder", CONFIG, f"{path}: {error}", "train it again")) from None
 
 
 def require_newest(out: Path, newest: dict[str, str], asked: dict[str, str]) -> None:
@@ -112,7 +121,7 @@ def read_result(path: Path, *keys: str) -> dict[str, Any]:
         if not isinstance(found, dict) or not found.keys() >= set(keys):
             raise ValueError(f"no {' or no '.join(keys) or 'object'} in it")
     except (OSError, ValueError) as error:
-        raise BadInput(explain(f"{path}", "what a command wrote there", error, "let it run first")) from None
+        raise BadInput(explain(f"{path}", "the result of a run", error, "let the command run first")) from None
     return found
 
 
