@@ -202,9 +202,9 @@ def _precision(told: Json) -> str:
     """How much of the compressed student is int8."""
     int8, rest = (_shown(number(told, f"bundle.{key}"), text.count) for key in ("int8_parameters", "float_parameters"))
     return (
-        f"Numbers in the student's graphs, scales and the mean picture among them: {int8} int8, {rest} float. Products of "
-        "matrices are int8, convolutions stay FP32 ([why](quantization.md)). The goals were set before the training. The teacher's weights are stored as "
-        "float16; it plays in FP32."
+        f"Numbers in the student's graphs, scales and the mean picture among them: {int8} int8, {rest} float. Products "
+        "of matrices are int8, convolutions stay FP32 ([why](quantization.md)). The goals were set before the "
+        "training. The teacher's weights are stored as float16; it plays in FP32."
     )
 
 

@@ -3,7 +3,8 @@
     python -m examples.metaworld.demos -o out/data --episodes 130 --half-way 120
 
 Each (task, scene) group is one shard `NAME.npz`, written whole or not at all; a run that was stopped goes on with the
-missing ones. Same seed, same bytes. Arrays of a shard, N ticks in E episodes, frames every `FRAME_EVERY` ticks:
+missing ones, and is refused where other options are asked for (`folder.py`). Same seed, same bytes. Arrays of a shard,
+N ticks in E episodes, frames every `FRAME_EVERY` ticks:
 
     image     uint8   (F, 96, 96, 3)   RGB
     frame     int32   (N,)             row of the newest frame at that tick
@@ -18,7 +19,6 @@ Other recorders (`examples.metaworld.mt.demos`) use the same functions with anot
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import warnings
@@ -34,6 +34,9 @@ import numpy.typing as npt
 from edgevla.errors import BadInput, explain
 from edgevla.sim.metaworld import ACTION_SCALE_M, PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
 from edgevla.sim.view import CORNER, View
+from examples.metaworld.arguments import count, positive
+from examples.metaworld.ended import ended
+from examples.metaworld.folder import claim, finish
 from examples.metaworld.instructions import SHORT, WORDINGS, vocabulary
 from export.spawned import spawned
 
@@ -224,10 +227,15 @@ def _require_some_finished(group: Group, failed: int) -> None:
 
 
 def save_whole(path: Path, arrays: Arrays) -> None:
-    """Writes a shard, whole or not at all."""
+    """Writes a shard, whole or not at all. Raises BadInput: it cannot be written."""
     temporary = path.with_name(f".{path.stem}.part.npz")
-    np.savez(temporary, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
+    try:
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        todo = "make room; the same command goes on from here"
+        raise BadInput(explain(f"{path}", "a shard to write", error, todo)) from None
 
 
 def plan(episodes: int, half_way: int, seed: int) -> list[Group]:
@@ -239,8 +247,7 @@ def plan(episodes: int, half_way: int, seed: int) -> list[Group]:
 
 
 def record_missing(groups: Sequence[Group], out: Path, workers: int, how: Recording = REFERENCE) -> None:
-    """Records the shards that are not there yet, and says how long the rest will take."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Records the shards that are not in the claimed folder yet, and says how long the rest will take."""
     missing = [group for group in groups if not (out / f"{group.name}.npz").exists()]
     jobs = [(record_group, (group, out, how)) for group in missing]
 
@@ -254,7 +261,8 @@ def record_missing(groups: Sequence[Group], out: Path, workers: int, how: Record
 def work_through(
     jobs: Sequence[tuple[Callable[..., T], tuple[Any, ...]]], workers: int, told: Callable[[T], str]
 ) -> None:
-    """Does the jobs (function, arguments) on fresh processes: one line for each that is done, with the time left."""
+    """Does the jobs (function, arguments) on fresh processes: one line for each that is done, with the time left. What
+    stops it, Ctrl-C or a job that fails, ends the others in the middle of their work."""
     started = time.monotonic()
     with spawned(workers) as pool:
         futures = [pool.submit(function, *arguments) for function, arguments in jobs]
@@ -265,18 +273,24 @@ def work_through(
 
 
 def record(out: Path, episodes: int, half_way: int, seed: int, workers: int) -> None:
-    """Records all missing shards and writes `dataset.json` last."""
+    """Records all missing shards and writes `dataset.json` last.
+
+    Raises:
+        BadInput: the folder has shards of other options or cannot be written to, or an expert hardly ever finishes.
+    """
     groups = plan(episodes, half_way, seed)
+    content = content_of(groups, seed, FRAME_EVERY)
+    claim(out, content)
     record_missing(groups, out, workers)
     wordings = {task: {"train": w.train, "held_out": w.held_out} for task, w in WORDINGS.items()}
-    write_meta(out, groups, seed, FRAME_EVERY, {
-        "instructions": wordings, "known_instructions": SHORT, "vocabulary": vocabulary()
+    finish(out, {
+        **content, "instructions": wordings, "known_instructions": SHORT, "vocabulary": vocabulary()
     })  # fmt: skip
 
 
-def write_meta(out: Path, groups: Sequence[Group], seed: int, frame_every: int, more: dict[str, Any]) -> None:
-    """dataset.json of the recorded shards; `more`: the words, and what else there is to say."""
-    meta = {
+def content_of(groups: Sequence[Group], seed: int, frame_every: int) -> dict[str, Any]:
+    """What a dataset.json says of its shards."""
+    return {
         "schema": "edgevla.demos/1",
         "seed": seed,
         "period_s": PERIOD_S,
@@ -284,24 +298,21 @@ def write_meta(out: Path, groups: Sequence[Group], seed: int, frame_every: int, 
         "shards": [
             {"file": f"{g.name}.npz", "task": g.task, "half_way": g.half_way, "episodes": g.episodes} for g in groups
         ],
-        **more,
     }
-    (out / "dataset.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def main() -> None:
-    """Command line."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--episodes", type=int, default=130, help="per task (default %(default)s)")
+    parser.add_argument("--episodes", type=positive, default=130, help="per task (default %(default)s)")
     parser.add_argument(
-        "--half-way", type=int, default=120, help="per drawer and window instruction (default %(default)s)"
+        "--half-way", type=count, default=120, help="per drawer and window instruction (default %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    record(arguments.out, arguments.episodes, arguments.half_way, arguments.seed, arguments.workers)
+    parser.add_argument("--seed", type=count, default=0)
+    parser.add_argument("--workers", type=positive, default=2)
+    return ended(lambda a: record(a.out, a.episodes, a.half_way, a.seed, a.workers), parser, given)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,8 +1,8 @@
 """A folder of recorded shards: nothing is ever put beside shards of other options.
 
-    plan.json       what decides the content: written before the first shard, compared when the command comes again
-    NAME.npz        shards, each written whole or not at all
-    dataset.json    the plan and more, written last
+plan.json       what decides the content: written before the first shard, compared when the command comes again
+NAME.npz        shards, each written whole or not at all
+dataset.json    the plan and more, written last
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     """Makes the folder, and keeps the plan in it.
 
     Args:
-        out: new, or of an earlier call. What was finished before there were plans has a dataset.json, which says as much.
+        out: new, or of an earlier call. What was finished before there were plans is known by its dataset.json.
         plan: entries of the dataset.json that is to be, all that decide the content of the shards.
 
     Raises:

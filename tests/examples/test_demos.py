@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgevla.sim.metaworld import ACTION_SCALE_M, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
-from examples.metaworld.demos import FRAME_EVERY, Disturbance, Group, plan, record_group
+from examples.metaworld.demos import FRAME_EVERY, Disturbance, Group, content_of, plan, record_group
+from examples.metaworld.folder import claim
 
 ROOT = Path(__file__).parents[2]
 GROUP = Group("drawer-close-v3", True, 2, 1_200_000)
@@ -94,6 +95,7 @@ def test_the_plan_has_a_shard_for_every_task_and_every_half_way_instruction():
 
 def test_a_recording_that_was_stopped_makes_only_what_is_missing(shard_path, tmp_path):
     """All shards but one are there already: that one is made, the others keep their bytes, dataset.json comes last."""
+    claim(tmp_path, content_of(plan(1, 1, seed=0), 0, FRAME_EVERY))
     missing = "button-press-v3.npz"
     for group in plan(1, 1, seed=0):
         if group.name + ".npz" != missing:

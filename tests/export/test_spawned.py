@@ -21,7 +21,8 @@ from export.spawned import spawned
 
 if __name__ == "__main__":
     with spawned(1) as pool:
-        pool.submit(sleeping, Path({there!r})).result()
+        at_work, queued = (pool.submit(sleeping, Path({there!r} + next)) for next in ("", "-next"))
+        at_work.result()
 """
 WORDS: list[str] = []
 
@@ -59,6 +60,40 @@ def test_they_end_with_it_however_it_ends(tmp_path: Path, number: signal.Signals
 def test_each_begins_with_what_it_was_given() -> None:
     with spawned(1, begin, "a", "b") as pool:
         assert pool.submit(heard).result() == ["a", "b"]
+
+
+def test_ctrl_c_is_heard_by_the_one_that_asked_alone_and_ends_them(tmp_path: Path) -> None:
+    there, script = tmp_path / "pid", tmp_path / "asks.py"
+    script.write_text(ASKS.format(there=str(there)))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    asking = subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _until(there.exists)
+        works = int(there.read_text())
+        os.killpg(asking.pid, signal.SIGINT)
+        _, said = asking.communicate(timeout=10)
+        _until(lambda: _is_over(works))
+    finally:
+        asking.kill()
+    assert said.count("Traceback") == said.count("KeyboardInterrupt") == 1
+
+
+def test_an_error_drops_the_queue_and_ends_what_is_at_work(tmp_path: Path) -> None:
+    there, futures = tmp_path / "pid", []
+
+    def fail() -> None:
+        with spawned(1) as pool:
+            futures.extend(pool.submit(sleeping, tmp_path / name) for name in ("pid", "a", "b", "c"))
+            _until(there.exists)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert all(future.done() for future in futures)
+    assert _is_over(int(there.read_text()))
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]
 
 
 def _is_over(pid: int) -> bool:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgevla.bundle.reader import Bundle, open_bundle
-from edgevla.errors import BadInput, EdgevlaError, Usage, explain
+from edgevla.errors import BadInput, Usage, explain
 from edgevla.telemetry.host import describe_host
 from examples.metaworld.mt.tasks import SETS
 from export.shards import hash_of
 from export.structures.teacher import WEIGHTS
 
 RESULTS, CONFIG = "results", "config.json"
-STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
 def parser_of(words: str | None, out: str = RESULTS) -> argparse.ArgumentParser:
@@ -50,22 +48,6 @@ def add_teacher(parser: argparse.ArgumentParser) -> None:
     """--teacher, and --recount in its place."""
     parser.add_argument("--teacher", type=Path, help="folder of the teacher that the bundle was made from")
     parser.add_argument("--recount", action="store_true", help="from the outcomes that are there, playing nothing")
-
-
-def ended(
-    work: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, given: Sequence[str] | None
-) -> int:
-    """Does the work of a command; returns its exit code, and says in words what went wrong."""
-    arguments = parser.parse_args(given)
-    try:
-        work(arguments)
-    except EdgevlaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return STOPPED
-    return 0
 
 
 def require_given(asked: argparse.Namespace, *names: str) -> None:

@@ -15,13 +15,17 @@ say what is to be done. What disturbs the expert is in `pushes.py`.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgevla.sim.metaworld import TASKS
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
-from examples.metaworld.demos import Calm, Disturbance, Group, Recording, record_missing, write_meta
+from examples.metaworld.arguments import count, positive
+from examples.metaworld.demos import Calm, Disturbance, Group, Recording, content_of, record_missing
+from examples.metaworld.ended import ended
+from examples.metaworld.folder import claim, finish
 from examples.metaworld.mt.pushes import Pushes
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
@@ -49,31 +53,33 @@ def plan(which: Which, episodes: int, half_way: int, seed: int) -> list[Group]:
 def record(
     out: Path, which: Which, episodes: int, half_way: int, seed: int, workers: int, disturb: str = "pushes"
 ) -> None:
-    """Records all missing shards and writes `dataset.json` last."""
+    """Records all missing shards and writes `dataset.json` last. Raises BadInput: as in the other recorder."""
     groups = plan(which, episodes, half_way, seed)
+    more = {"set": which, "disturb": disturb, "camera": CAMERA}
+    content = {**content_of(groups, seed, RECORDING.frame_every), **more}
+    claim(out, content)
     record_missing(groups, out, workers, replace(RECORDING, disturber=DISTURBERS[disturb]))
     known = {task.name: task.train[0] for task in tasks(which)}
     told = {"instructions": words(which), "known_instructions": known, "vocabulary": vocabulary(which)}
-    write_meta(out, groups, seed, RECORDING.frame_every, {"set": which, "disturb": disturb, "camera": CAMERA, **told})
+    finish(out, {**content, **told})
 
 
-def main() -> None:
-    """Command line."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--set", choices=SETS, default="mt10", help="which tasks (default %(default)s)")
-    parser.add_argument("--episodes", type=int, default=50, help="per task (default %(default)s)")
+    parser.add_argument("--episodes", type=positive, default=50, help="per task (default %(default)s)")
     parser.add_argument(
-        "--half-way", type=int, default=15, help="of them, for drawers and windows half open (default %(default)s)"
+        "--half-way", type=count, default=15, help="of them, for drawers and windows half open (default %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=count, default=0)
+    parser.add_argument("--workers", type=positive, default=2)
     parser.add_argument(
         "--disturb", choices=DISTURBERS, default="pushes", help="the expert; others for ablations (default %(default)s)"
     )
-    asked = parser.parse_args()
-    record(asked.out, asked.set, asked.episodes, asked.half_way, asked.seed, asked.workers, asked.disturb)
+    return ended(lambda a: record(a.out, a.set, a.episodes, a.half_way, a.seed, a.workers, a.disturb), parser, given)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

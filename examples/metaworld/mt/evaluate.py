@@ -39,10 +39,10 @@ from edgevla.sim.lockstep import Episode
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.interleaved import measure as measure_latency
 from examples.metaworld.compare import halfway_rows
+from examples.metaworld.ended import ended
 from examples.metaworld.evidence import Player
 from examples.metaworld.mt.command import (
     add_teacher,
-    ended,
     host_of,
     out_of,
     parser_of,

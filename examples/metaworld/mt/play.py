@@ -7,8 +7,8 @@ In each scene the scripted expert is disturbed (hard, or not at all: then it hol
 shut and holds nothing, or is sent somewhere else, with what it holds or letting it go. Pictures are taken at random
 moments. A goal that floats is somewhere else in each picture, and there are five times as many of them: only its size
 tells how far it is. Scenes are none of the demonstrations' and none that a policy is judged on. One shard `NAME.npz`
-for each task, written whole or not at all; a run that was stopped goes on with the missing ones. Same seed, same bytes.
-Arrays of a shard, F pictures:
+for each task, written whole or not at all; a run that was stopped goes on with the missing ones, and is refused where
+other options are asked for (`folder.py`). Same seed, same bytes. Arrays of a shard, F pictures:
 
     image     uint8   (F, 128, 128, 3) RGB
     state     float32 (F, 4)           hand x, y, z [m], gripper opening [0..1]
@@ -20,8 +20,8 @@ Arrays of a shard, F pictures:
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgevla.errors import Usage, explain
 from edgevla.sim.metaworld import ACTION_SCALE_M, FLOATING, MetaworldPlant
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
+from examples.metaworld.arguments import count, positive
 from examples.metaworld.demos import Arrays, Disturbance, commanded, save_whole, scripted_expert, work_through
+from examples.metaworld.ended import ended
+from examples.metaworld.folder import claim, finish
 from examples.metaworld.mt.demos import CAMERA
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words
 
@@ -135,12 +139,17 @@ def plan(which: Which, scenes: int, pictures: int, seed: int) -> list[Shard]:
 
 
 def take_all(out: Path, which: Which, scenes: int, pictures: int, seed: int, workers: int) -> None:
-    """Takes all missing shards and writes `dataset.json` last."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Takes all missing shards and writes `dataset.json` last.
+
+    Raises:
+        Usage: more scenes than a task has of its own.
+        BadInput: the folder has shards of other options, or cannot be written to.
+    """
+    if scenes > MOST_SCENES:
+        todo = "ask for more pictures of each"
+        raise Usage(explain("--scenes", f"{MOST_SCENES} at most, none of which another task has", scenes, todo))
     shards = plan(which, scenes, pictures, seed)
-    missing = [shard for shard in shards if not (out / f"{shard.task}.npz").exists()]
-    work_through([(take, (shard, out)) for shard in missing], workers, lambda done: f"{done[0]:28s} {done[1]} pictures")
-    meta = {
+    content = {
         "schema": "edgevla.stills/1",
         "set": which,
         "seed": seed,
@@ -148,28 +157,24 @@ def take_all(out: Path, which: Which, scenes: int, pictures: int, seed: int, wor
         "scenes": scenes,
         "pictures": pictures,
         "shards": [{"file": f"{shard.task}.npz", "task": shard.task} for shard in shards],
-        "instructions": words(which),
-        "vocabulary": vocabulary(which),
     }
-    (out / "dataset.json").write_text(json.dumps(meta, indent=1) + "\n")
+    claim(out, content)
+    missing = [shard for shard in shards if not (out / f"{shard.task}.npz").exists()]
+    work_through([(take, (shard, out)) for shard in missing], workers, lambda done: f"{done[0]:28s} {done[1]} pictures")
+    finish(out, {**content, "instructions": words(which), "vocabulary": vocabulary(which)})
 
 
-def main() -> None:
-    """Command line."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--set", choices=SETS, default="mt10", help="which tasks (default %(default)s)")
-    parser.add_argument("--scenes", type=int, default=400, help="per task (default %(default)s)")
-    parser.add_argument("--pictures", type=int, default=6, help="per scene (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1_000_000, help="of the first scene (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if not 0 < arguments.scenes <= MOST_SCENES:
-        parser.error(f"--scenes: expected 1 to {MOST_SCENES}, got {arguments.scenes}")
-    take_all(
-        arguments.out, arguments.set, arguments.scenes, arguments.pictures, arguments.seed, arguments.workers
-    )  # fmt: skip
+    parser.add_argument("--scenes", type=positive, default=400, help="per task (default %(default)s)")
+    parser.add_argument("--pictures", type=positive, default=6, help="per scene (default %(default)s)")
+    parser.add_argument("--seed", type=count, default=1_000_000, help="of the first scene (default %(default)s)")
+    parser.add_argument("--workers", type=positive, default=2)
+    return ended(lambda a: take_all(a.out, a.set, a.scenes, a.pictures, a.seed, a.workers), parser, given)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -23,8 +23,9 @@ from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
 from examples.metaworld.arguments import positive
+from examples.metaworld.ended import ended
 from examples.metaworld.evidence import WORKERS
-from examples.metaworld.mt.command import ended, host_of, out_of
+from examples.metaworld.mt.command import host_of, out_of
 from examples.metaworld.mt.episodes import practice
 from examples.metaworld.mt.evaluate import OUTCOMES
 from examples.metaworld.mt.packed import packed
