@@ -28,20 +28,13 @@ class Pool(ProcessPoolExecutor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self.shutdown(wait=True)
-        except BaseException:
-            self._drop()
-            raise
-        if kind is not None:
-            self._drop()
-
-    def _drop(self) -> None:
+        if kind is None:
+            self.shutdown()
+            return
         with _held_back(signal.SIGINT):  # a second Ctrl-C does not break off the end
             for process in list((self._processes or {}).values()):
                 process.kill()
-            self.shutdown(wait=True, cancel_futures=True)
+            self.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -9,16 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -242,36 +237,9 @@ def stream(
 
         yield from stream_batches(spec, batches, workers, None if ray == RAY_LOCAL else ray)
         return
-    with _pool(spec, workers) as pool:
-        with _not_heard(signal.SIGINT):  # the processes start here, and are ended by this one
-            parts = [pool.submit(_play_batch, batch) for batch in batches]
+    with spawned(workers, _start, spec) as pool:  # whatever stops the caller ends them in the middle of their batches
+        parts = [pool.submit(_play_batch, batch) for batch in batches]
         yield from (part.result() for part in parts)
-
-
-@contextmanager
-def _pool(spec: PolicySpec, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that have the policy open; whatever stops the caller ends them in the middle of their batches."""
-    others = set(active_children())
-    with spawned(workers, _start, spec) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for process in set(active_children()) - others:
-                process.terminate()
-            raise
-
-
-@contextmanager
-def _not_heard(number: signal.Signals) -> Iterator[None]:
-    """Processes that are started meanwhile ignore the signal: Ctrl-C goes to all of a terminal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _batches(episodes: Sequence[Episode]) -> list[list[Episode]]:
