@@ -34,8 +34,8 @@ import numpy.typing as npt
 from edgevla.errors import BadInput, explain
 from edgevla.sim.metaworld import ACTION_SCALE_M, PERIOD_S, SETPOINT_HIGH, SETPOINT_LOW, TASKS, MetaworldPlant
 from edgevla.sim.view import CORNER, View
-from examples.metaworld.arguments import count, positive
-from examples.metaworld.ended import ended
+from examples.arguments import count, positive
+from examples.ended import ended
 from examples.metaworld.folder import claim, finish
 from examples.metaworld.instructions import SHORT, WORDINGS, vocabulary
 from export.spawned import spawned

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
@@ -23,7 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgevla.errors import BadInput, EdgevlaError, explain
+from edgevla.errors import BadInput, explain
+from examples.arguments import count, positive
+from examples.ended import ended
 from examples.so101.expert import targets
 from examples.so101.scene import IMAGE_SIZE, JOINTS, PERIOD_S, TASKS, So101, Task
 from export.data.interface import Camera
@@ -120,20 +121,15 @@ def _episodes(shards: Path) -> Iterator[Episode]:
                 yield Episode(state, action, {CAMERA.name: images}, task.instruction)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--episodes", type=int, default=40, help="per task (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args(arguments)
-    try:
-        record(given.out, given.episodes, given.seed, given.workers)
-    except EdgevlaError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    parser.add_argument("--episodes", type=positive, default=40, help="per task (default %(default)s)")
+    parser.add_argument("--seed", type=count, default=0)
+    parser.add_argument("--workers", type=positive, default=2)
+    return ended(lambda a: record(a.out, a.episodes, a.seed, a.workers), parser, given)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -30,7 +30,7 @@ from edgevla.control.realtime import die_with_parent
 from edgevla.errors import BadInput, EdgevlaError, explain
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.stats import wilson_interval
-from examples.metaworld.arguments import positive
+from examples.arguments import positive
 from examples.metaworld.mt.episodes import fresh
 from examples.metaworld.mt.packed import packed
 from examples.metaworld.mt.tasks import Which, tasks

@@ -22,9 +22,9 @@ from pathlib import Path
 from edgevla.sim.metaworld import TASKS
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
-from examples.metaworld.arguments import count, positive
+from examples.arguments import count, positive
+from examples.ended import ended
 from examples.metaworld.demos import Calm, Disturbance, Group, Recording, content_of, record_missing
-from examples.metaworld.ended import ended
 from examples.metaworld.folder import claim, finish
 from examples.metaworld.mt.pushes import Pushes
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words

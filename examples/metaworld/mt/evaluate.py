@@ -38,8 +38,8 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode
 from edgevla.telemetry.host import describe_host
 from edgevla.telemetry.interleaved import measure as measure_latency
+from examples.ended import ended
 from examples.metaworld.compare import halfway_rows
-from examples.metaworld.ended import ended
 from examples.metaworld.evidence import Player
 from examples.metaworld.mt.command import (
     add_teacher,

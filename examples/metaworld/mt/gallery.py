@@ -27,7 +27,7 @@ from edgevla.policy.engine import PolicyEngine
 from edgevla.sim.lockstep import Episode, Loop, Outcome, Plant, Policy, Runner, play
 from edgevla.sim.metaworld import MetaworldPlant
 from edgevla.sim.view import View
-from examples.metaworld.ended import ended
+from examples.ended import ended
 from examples.metaworld.mt.command import out_of, parser_of, require_given
 from examples.metaworld.mt.disturb import Around
 from examples.metaworld.mt.episodes import fresh

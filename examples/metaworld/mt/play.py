@@ -33,9 +33,9 @@ from edgevla.errors import Usage, explain
 from edgevla.sim.metaworld import ACTION_SCALE_M, FLOATING, MetaworldPlant
 from edgevla.sim.names import ALL_TASKS
 from edgevla.sim.view import TABLE
-from examples.metaworld.arguments import count, positive
+from examples.arguments import count, positive
+from examples.ended import ended
 from examples.metaworld.demos import Arrays, Disturbance, commanded, save_whole, scripted_expert, work_through
-from examples.metaworld.ended import ended
 from examples.metaworld.folder import claim, finish
 from examples.metaworld.mt.demos import CAMERA
 from examples.metaworld.mt.tasks import SETS, Which, tasks, vocabulary, words

@@ -28,7 +28,7 @@ from edgevla.control.ladder import MOVABLE
 from edgevla.errors import DeviceFault, explain
 from edgevla.flight.reader import read_record
 from edgevla.sim.lockstep import Episode, Loop
-from examples.metaworld.ended import ended
+from examples.ended import ended
 from examples.metaworld.mt.command import host_of, out_of, parser_of, read_result, require_given, require_newest
 from examples.metaworld.mt.episodes import fresh
 from examples.metaworld.mt.evaluate import OUTCOMES, identity

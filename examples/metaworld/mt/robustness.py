@@ -20,7 +20,7 @@ from bench.files import write_json
 from edgevla.errors import BadInput, explain
 from edgevla.policy.words import encoder_of
 from edgevla.sim.lockstep import Episode
-from examples.metaworld.ended import ended
+from examples.ended import ended
 from examples.metaworld.evidence import WORKERS
 from examples.metaworld.mt.command import (
     add_teacher,

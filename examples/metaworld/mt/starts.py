@@ -22,8 +22,8 @@ from bench.files import write_json
 from edgevla.cli.output import print_table
 from edgevla.errors import BadInput, explain
 from edgevla.sim.lockstep import Episode
-from examples.metaworld.arguments import positive
-from examples.metaworld.ended import ended
+from examples.arguments import positive
+from examples.ended import ended
 from examples.metaworld.evidence import WORKERS
 from examples.metaworld.mt.command import host_of, out_of
 from examples.metaworld.mt.episodes import practice
