@@ -351,6 +351,13 @@ def mt10_robustness(folder: Path, found: Json) -> Json:
     return recounted(folder / "mt10")
 
 
+def mt10_ablations(folder: Path, found: Json) -> Json:
+    """A row a training from its episodes, and what may be said of them."""
+    from examples.metaworld.mt.ablations import recounted
+
+    return recounted(found)
+
+
 def mt10_starts(folder: Path, found: Json) -> Json:
     """Successes of every candidate, and the chosen one."""
     from examples.metaworld.mt.starts import recounted

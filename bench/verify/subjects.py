@@ -52,6 +52,7 @@ SUBJECTS = {
     "policy.json": Subject("mt10/evaluation.json", recount.policy),
     "mt10/evaluation.json": Subject("mt10/outcomes/*.parquet", recount.mt10_evaluation),
     "mt10/robustness.json": Subject("mt10/outcomes/robustness-*.parquet", recount.mt10_robustness),
+    "mt10/ablations.json": Subject("its episodes", recount.mt10_ablations),
     "mt10/starts.json": Subject("mt10/outcomes/starts.parquet", recount.mt10_starts),
     "mt10/realtime.json": Subject("its runs, mt10/outcomes/int8.parquet", recount.mt10_realtime),
 }
@@ -62,7 +63,6 @@ RAW = {
     "deploy-loopback.json": "bytes and seconds as they were read; nothing is summed",
     "finish-effect.json": "one row a seed; frames and answers were not kept",
     "fuzz.json": "one row a decoder, as libFuzzer reported it",
-    "mt10/ablations.json": "one row a training, as its episodes ended; trainings and episodes were not kept",
     "lerobot-parity.json": "one row a test, its largest difference; the answers were not kept",
     "parity-arm64.json": "errors stage by stage; the tensors were not kept",
     "seam-own-module.json": "one row a policy and depth; the motions were not kept",

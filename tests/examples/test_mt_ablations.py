@@ -24,6 +24,7 @@ from examples.metaworld.mt.ablations import (
     learns_from,
     main,
     recipe_of,
+    recounted,
     rows_of,
 )
 from examples.metaworld.mt.demos import DISTURBERS
@@ -92,6 +93,14 @@ def test_a_row_counts_its_own_episodes_and_those_that_the_recipe_won_or_lost() -
     said = conclusions(list(rows.values()))
     assert len(said) == 2  # what is shown, and that one training of each is one
     assert said[0].startswith("better (w) played better than as it is: +50.0 points")
+
+
+def test_the_committed_table_follows_from_its_episodes() -> None:
+    told = json.loads(Path("bench/results/mt10/ablations.json").read_text())
+    assert [row["name"] for row in told["rows"]] == [variant.name for variant in VARIANTS]
+    assert {key: told[key] for key in ("rows", "conclusions")} == json.loads(json.dumps(recounted(told)))
+    told["raw"][0]["success"] = [not one for one in told["raw"][0]["success"]]
+    assert recounted(told)["rows"] != told["rows"]
 
 
 def test_a_difference_stands_beside_its_own_variant() -> None:

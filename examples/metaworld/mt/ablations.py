@@ -83,7 +83,8 @@ class Variant:
 def _variant(
     name: str, what: str, disturb: str = "pushes", beside: str = BASE, **changed: Mapping[str, Any]
 ) -> Variant:
-    return Variant(name, what, *(changed.get(key, {}) for key in ("policy", "sizes", "stage")), disturb, beside)
+    policy, sizes, stage = (changed.get(key, {}) for key in ("policy", "sizes", "stage"))
+    return Variant(name, what, policy, sizes, stage, disturb, beside)
 
 
 _NO_STILLS = {"stills": None, "stills_share": 0.0}
@@ -166,10 +167,18 @@ def rows_of(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
         rows.append({
             "name": result["name"], "what": result["what"], "parameters": result["parameters"], "episodes": count,
             "success": sum(mine) / count, "success_ci": list(wilson_interval(sum(mine), count)),
-            "beside": other, "difference": -pair.loss, "difference_ci": [-pair.high, -pair.low], "p": pair.mcnemar_p,
+            "beside": other, "difference": 0.0 - pair.loss, "difference_ci": [-pair.high, -pair.low],
+            "p": pair.mcnemar_p,
             "per_task": {name: sum(mine[i * each : (i + 1) * each]) / each for i, name in enumerate(names)},
         })  # fmt: skip
     return rows
+
+
+def recounted(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows and conclusions again, from the episodes in `raw` of a result."""
+    what = {row["name"]: {key: row[key] for key in ("what", "parameters")} for row in told["rows"]}
+    rows = rows_of([{**one, **what[one["name"]]} for one in told["raw"]], [task.name for task in tasks(told["set"])])
+    return {"rows": rows, "conclusions": conclusions(rows)}
 
 
 def conclusions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
