@@ -365,7 +365,7 @@ def test_the_short_list_is_written_from_its_source_and_a_planted_figure_is_named
     assert difference.startswith("mt10.mean: 0.99")
 
 
-@pytest.mark.parametrize("name", ["evaluation", "robustness", "realtime", "starts"])
+@pytest.mark.parametrize("name", ["evaluation", "robustness", "realtime", "starts", "ablations"])
 def test_a_result_without_its_outcomes_is_a_difference(tmp_path, name):
     (tmp_path / "mt10").mkdir()
     (tmp_path / f"mt10/{name}.json").write_text(json.dumps({"runs": []}))
@@ -374,8 +374,14 @@ def test_a_result_without_its_outcomes_is_a_difference(tmp_path, name):
     assert verdict.differences
 
 
-def test_ablations_are_raw(tmp_path):
+def test_a_planted_figure_of_the_ablations_is_named(tmp_path):
     (tmp_path / "mt10").mkdir()
-    (tmp_path / "mt10/ablations.json").write_text(json.dumps(ablations()))
+    path = tmp_path / "mt10/ablations.json"
+    told = json.loads((ROOT / readme.MT10["ablations"]).read_text())
+    path.write_text(json.dumps(told))
+    assert [one.kept for one in subjects.verdicts(tmp_path)] == [True]
+    told["rows"][0]["success"] = 0.99
+    path.write_text(json.dumps(told))
     (verdict,) = subjects.verdicts(tmp_path)
-    assert verdict.kept is None
+    assert verdict.kept is False
+    assert any("0.99" in difference for difference in verdict.differences)
