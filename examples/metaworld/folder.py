@@ -8,12 +8,12 @@ dataset.json    the plan and more, written last
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from bench.files import write_json
 from edgevla.errors import BadInput, explain
 
 PLAN, DATASET = "plan.json", "dataset.json"
@@ -33,17 +33,14 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _require_same(out, json.loads(json.dumps(plan)))
-        _write(out / PLAN, plan)
     except OSError as error:
         raise BadInput(explain(f"{out}", "a folder to write to", error, "pass another -o")) from None
+    write_json(out / PLAN, plan)
 
 
 def finish(out: Path, dataset: Mapping[str, Any]) -> None:
     """Writes dataset.json, after all shards. Raises BadInput: it cannot be written."""
-    try:
-        _write(out / DATASET, dataset)
-    except OSError as error:
-        raise BadInput(explain(f"{out / DATASET}", "a file to write", error, "make room, and call again")) from None
+    write_json(out / DATASET, dataset)
 
 
 def _require_same(out: Path, plan: dict[str, Any]) -> None:
@@ -81,10 +78,3 @@ def _first(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
     else:
         return name, one, other
     return next(_first(*pair) for pair in pairs if pair[1] != pair[2])
-
-
-def _write(path: Path, table: Mapping[str, Any]) -> None:
-    """Whole or not at all. Raises OSError."""
-    part = path.with_name(f".{path.stem}.part")
-    part.write_text(json.dumps(table, indent=1) + "\n")
-    os.replace(part, path)

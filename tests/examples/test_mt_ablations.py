@@ -32,6 +32,7 @@ from export.structures.config import StructureConfig
 from export.structures.policy import StructurePolicy
 from export.structures.recipe import read_recipe
 from export.structures.train import make_backbone
+from export.study.play import claim, keep, result_of, simulator
 from profiles import load_target
 from tests.examples.mt_desk import write_data
 from tests.export.structures.test_places import write_stills
@@ -67,12 +68,38 @@ def test_a_variant_answers_and_differs_from_the_recipe_in_what_it_says(variant: 
 def test_a_variant_is_known_by_its_recipe_its_demonstrations_and_its_pictures(tmp_path: Path) -> None:
     demonstrations, stills = write_data(tmp_path / "data"), write_stills(tmp_path / "stills", 40)
     data = Data(*[tmp_path / "data"] * 3, tmp_path / "stills")
-    told = {variant.name: learns_from(recipe_of(variant, read_recipe(RECIPE), data, 640)) for variant in VARIANTS}
+    told = {
+        variant.name: learns_from(recipe_of(variant, read_recipe(RECIPE), data, 640), "mt10") for variant in VARIANTS
+    }
     assert {one["demonstrations"] for one in told.values()} == {demonstrations.sha256}
     assert told[BASE]["stills"] == stills.sha256
     assert told["no pictures"]["stills"] is None
     assert told[BASE]["recipe"] != told["fine"]["recipe"]
     json.dumps(told)
+
+
+def test_what_was_trained_otherwise_is_not_told_as_what_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though every result is there, and nothing is left to train."""
+    write_data(tmp_path / "data")
+    write_stills(tmp_path / "stills", 40)
+    data, work = Data(*[tmp_path / "data"] * 3, tmp_path / "stills"), tmp_path / "work"
+    for variant in VARIANTS:
+        folder = work / variant.name.replace(" ", "-")
+        claim(folder, learns_from(recipe_of(variant, read_recipe(RECIPE), data, 640), "mt10"))
+        told = {**result(variant.name, [False] * 10), "ticks": [500] * 10, "train_s": 1.0, "played_s": 1.0}
+        keep(result_of(folder, 1), {**told, "simulator": simulator()})
+    paths = {"data": data.demonstrations, "noise": data.noise, "calm": data.calm, "stills": data.stills, "work": work}
+    command = [*(f"--{name}={path}" for name, path in paths.items()), "--per-task=1", "-o", str(tmp_path / "a.json")]
+    main([*command, "--frames=640"])
+    assert json.loads((tmp_path / "a.json").read_text())["frames"] == 640
+    capsys.readouterr()
+    for option, said in (("--frames=64", "frames of"), ("--set=mt50", "set of")):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--frames=640", option])
+        assert ended.value.code == BadInput.exit_code
+        assert said in capsys.readouterr().err
 
 
 def result(name: str, success: list[bool]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from export.evidence.paired import compare
 from export.evidence.rollouts import PolicySpec, play_all
 from export.structures.recipe import Recipe, read_recipe
 from export.structures.train import run_recipe
-from export.study.play import claim, is_played, keep, read, simulator
+from export.study.play import claim, is_played, keep, read, result_of, simulator
 from export.study.pool import Job, run_all
 
 SCHEMA = "edgevla.ablations/1"
@@ -125,23 +126,35 @@ def recipe_of(variant: Variant, base: Recipe, data: Data, frames: int) -> Recipe
     )
 
 
-def learns_from(recipe: Recipe) -> dict[str, Any]:
-    """What decides a variant: its recipe, and hashes of what it learns from. Raises BadInput: these cannot be read."""
+def learns_from(recipe: Recipe, which: Which) -> dict[str, Any]:
+    """What decides a variant: tasks, recipe, hashes of what it learns from. Raises BadInput: these cannot be read."""
     (stage,) = recipe.stages
     return {
+        "set": which,
+        "frames": stage.frames,
         "recipe": json.loads(json.dumps(asdict(recipe), default=str)),
-        "demonstrations": OurData(Path(stage.data)).sha256,
-        "stills": Stills(Path(stage.stills)).sha256 if stage.stills else None,
+        "demonstrations": _demonstrations(stage.data),
+        "stills": _stills(stage.stills) if stage.stills else None,
     }
+
+
+@cache  # thirteen variants learn from four folders
+def _demonstrations(folder: str) -> str:
+    return OurData(Path(folder)).sha256
+
+
+@cache
+def _stills(folder: str) -> str:
+    return Stills(Path(folder)).sha256
 
 
 def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task: int, which: Which) -> None:
     """Trains, packs and plays one; what stands in its folder is not done again."""
-    folder = work / variant.name.replace(" ", "-")
-    done = folder / f"result-{per_task}.json"
+    folder = _folder(work, variant)
+    done = result_of(folder, per_task)
     recipe = recipe_of(variant, read_recipe(RECIPE), data, frames)
     where = Path(recipe.stages[0].data)
-    claim(folder, learns_from(recipe))
+    claim(folder, learns_from(recipe, which))
     if is_played(done):
         return
     teacher, train_s = run_recipe(recipe, folder / "policy")
@@ -153,6 +166,10 @@ def run_variant(variant: Variant, data: Data, work: Path, frames: int, per_task:
         "train_s": train_s, "played_s": time.monotonic() - started, "simulator": simulator(),
         "success": [bool(outcome.success) for outcome in outcomes], "ticks": [outcome.ticks for outcome in outcomes],
     })  # fmt: skip
+
+
+def _folder(work: Path, variant: Variant) -> Path:
+    return work / variant.name.replace(" ", "-")
 
 
 def rows_of(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -200,18 +217,19 @@ def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def run(data: Data, work: Path, frames: int, per_task: int, which: Which, workers: int) -> dict[str, Any]:
-    """Every variant that is not done, and the result of all."""
-    jobs = []
+    """Every variant that is not done, and the result of all. Raises BadInput: one was done otherwise than asked."""
+    base, jobs = read_recipe(RECIPE), []
     for variant in VARIANTS:
-        folder = work / variant.name.replace(" ", "-")
-        if not is_played(folder / f"result-{per_task}.json"):
+        folder = _folder(work, variant)
+        claim(folder, learns_from(recipe_of(variant, base, data, frames), which))
+        if not is_played(result_of(folder, per_task)):
             folders = {"data": data.demonstrations, "noise": data.noise, "calm": data.calm, "stills": data.stills}
             options = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
             sizes = ("--work", str(work), "--frames", str(frames), "--per-task", str(per_task), "--set", which)
             command = ("-m", "examples.metaworld.mt.ablations", *options, *sizes, "--only", variant.name)
             jobs.append(Job(folder, command))
     run_all(jobs, workers)
-    found = [read(work / v.name.replace(" ", "-") / f"result-{per_task}.json") for v in VARIANTS]
+    found = [read(result_of(_folder(work, variant), per_task)) for variant in VARIANTS]
     rows = rows_of(found, [task.name for task in tasks(which)])
     raw = [{key: one[key] for key in ("name", "success", "ticks", "train_s", "played_s")} for one in found]
     return {
@@ -260,7 +278,8 @@ def _parser() -> argparse.ArgumentParser:
     folders = {"data": "data", "noise": "noise", "calm": "calm", "stills": "stills", "work": "ablations"}
     paths = {name: f"out/mt10/{folder}" for name, folder in folders.items()}
     for name, default in {**paths, "out": "out/mt10/results/ablations.json"}.items():
-        parser.add_argument(f"--{name}", type=Path, default=Path(default), help="default %(default)s")
+        flags = ("-o", "--out") if name == "out" else (f"--{name}",)
+        parser.add_argument(*flags, type=Path, default=Path(default), help="default %(default)s")
     parser.add_argument("--frames", type=positive, default=FRAMES, help="of each variant (default %(default)s)")
     parser.add_argument("--per-task", type=positive, default=PER_TASK, help="scenes (default %(default)s)")
     parser.add_argument("--set", choices=("mt10", "mt50"), default="mt10")
